@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install train test lint board clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "srcolor needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -e . -c constraints.txt
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install -e '.[dev]' -c constraints.txt
+	touch $@
+
+install: .venv/ready ## make .venv and install srcolor into it
+
+train: .venv/ready ## train, test and report the default network: about four minutes
+	$(BIN)/python train.py experiment=sr64to128
+
+lint: .venv/ready-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## lint, type check and tests
+	$(BIN)/pytest
+
+board: .venv/ready ## TensorBoard on all runs
+	$(BIN)/tensorboard --logdir runs
+
+clean: ## remove the environment and everything that tools left; runs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

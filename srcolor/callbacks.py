@@ -1,0 +1,257 @@
+"""What a run shows and measures beside its metrics: a progress bar, picture grids, speed and memory."""
+
+import copy
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageDraw, ImageFont
+from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.profiler import ProfilerActivity, profile
+
+from srcolor.images import Pair, to_uint8
+from srcolor.tasks.base import Task
+
+
+class ProgressBar(Callback):
+    """A bar for the whole run: epoch, loss, validation figure, time left.
+
+    Args:
+        monitor: The validation figure to show.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the bar."""
+        text = "epoch {task.fields[epoch]}  {task.percentage:3.0f} %"
+        figures = "loss {task.fields[loss]}  {task.fields[figure]}  {task.fields[left]} left"
+        self._bar = Progress(TextColumn(text), BarColumn(), TextColumn(figures))
+        self._bar.add_task("", total=1.0, epoch=trainer.current_epoch, loss="-", figure="", left="?")
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
+        """Moves the bar, ten times a second at most."""
+        assert self._bar is not None
+        task = self._bar.tasks[0]
+        progress = min(1.0, pl_module.progress)
+        if self._first is None:
+            self._first = progress
+        if progress < 1 and time.monotonic() - task.fields.get("drawn", 0.0) < 0.1:
+            return
+        done = progress - self._first
+        left = (time.monotonic() - self._began) * (1 - progress) / done if done > 0 else None
+        metrics = trainer.callback_metrics
+        figure = f"{self.monitor} {metrics[self.monitor]:.2f}" if self.monitor in metrics else ""
+        self._bar.update(
+            task.id,
+            completed=progress,
+            epoch=trainer.current_epoch,
+            loss=f"{metrics['train/loss']:.4f}",
+            figure=figure,
+            left="?" if left is None else f"{int(left) // 60}:{int(left) % 60:02d}",
+            drawn=time.monotonic(),
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Closes the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the bar, so that the message stands on a line of its own."""
+        self.on_train_end(trainer, pl_module)
+
+
+class Pictures(Callback):
+    """Grids of the same few images, to `samples/*.png` and TensorBoard.
+
+    A row an image; columns: the input, each baseline, the prediction, the target, and the prediction's
+    error, its mean over channels times ten. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
+
+    Args:
+        folder: Where the files go.
+        images: How many rows.
+    """
+
+    def __init__(self, folder: str, images: int) -> None:
+        self.folder = Path(folder)
+        self.images = images
+        self._validations = 0
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Task, outputs: Any, batch: Pair, batch_idx: int, *_: Any
+    ) -> None:
+        """Draws the first images of the validation split."""
+        if batch_idx == 0 and trainer.state.fn == "fit":
+            self._validations += 1
+            if self._validations & (self._validations - 1) == 0:
+                self._draw(trainer, pl_module, batch, "val", f"val_step{trainer.global_step:07d}")
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Task, outputs: Any, batch: Pair, batch_idx: int, *_: Any
+    ) -> None:
+        """Draws the first images of the test split."""
+        if batch_idx == 0:
+            self._draw(trainer, pl_module, batch, "test", "test")
+
+    def _draw(self, trainer: Trainer, task: Task, batch: Pair, split: str, name: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        few = Pair(*(part[: self.images] for part in batch))
+        with torch.autocast(task.device.type, enabled=False):
+            answers = task.answers(few)
+        prediction = answers.pop("net")
+        columns = {"input": few.input, **answers, "prediction": prediction, "target": few.target}
+        columns["error x10"] = (prediction - few.target).abs().mean(1, keepdim=True) * 10
+        picture = grid(columns)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.png"
+        unfinished = path.with_suffix(".unfinished")
+        picture.save(unfinished, format="PNG")
+        os.replace(unfinished, path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+                shape = (picture.height, picture.width, 3)
+                logger.experiment.add_image(
+                    f"samples/{split}", pixels.reshape(shape), trainer.global_step, dataformats="HWC"
+                )
+
+
+def grid(columns: dict[str, Tensor], gap: int = 4) -> Image.Image:
+    """Lays images out in columns with headings; smaller ones are enlarged without smoothing.
+
+    Args:
+        columns: Heading and images of each column, (N, 1 or 3, H, W) in [0, 1].
+        gap: Pixels between images.
+
+    Returns:
+        An RGB picture.
+    """
+    height = max(images.shape[-2] for images in columns.values())
+    width = max(images.shape[-1] for images in columns.values())
+    rows = len(next(iter(columns.values())))
+    header = 18
+    sheet = Image.new("RGB", (len(columns) * (width + gap) - gap, header + rows * (height + gap) - gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    for column, (heading, images) in enumerate(columns.items()):
+        left = column * (width + gap)
+        pen.text((left + width / 2, 2), heading, "black", font, anchor="ma")
+        shown = F.interpolate(images.float(), size=(height, width), mode="nearest").expand(-1, 3, -1, -1)
+        for row, pixels in enumerate(to_uint8(shown).permute(0, 2, 3, 1).cpu().numpy()):
+            sheet.paste(Image.fromarray(pixels), (left, header + row * (height + gap)))
+    return sheet
+
+
+class Speed(Callback):
+    """Measures training: `figures` is the `train` part of `metrics.json` once training has ended.
+
+    `data_wait` is the time from the end of a step to the start of the next forward, as a share of
+    training time; validation and checkpoints are not counted. `peak_memory_mb` is tensor memory (MiB) of
+    one training step: weights, optimizer state, gradients, activations. CUDA counts it; on a CPU it is what
+    PyTorch's profiler records for one step more, on a copy, after training.
+
+    Args:
+        precision: What training runs in; goes into the figures.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.figures: dict[str, float | str | None] = {
+            "seconds": None,
+            "images_per_second": None,
+            "data_wait": None,
+            "peak_memory_mb": None,
+            "precision": precision,
+        }
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clocks."""
+        self._began = time.monotonic()
+        self._ended_step: float | None = None
+        self._images, self._stepping, self._waiting = 0, 0.0, 0.0
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Pair, batch_idx: int) -> None:
+        """Notes when the forward begins."""
+        self._began_step = time.monotonic()
+        if self._ended_step is not None:
+            self._waiting += self._began_step - self._ended_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Pair, batch_idx: int
+    ) -> None:
+        """Notes when the step ends."""
+        self._batch = batch
+        self._images += len(batch.index)
+        self._ended_step = time.monotonic()
+        self._stepping += self._ended_step - self._began_step
+        pl_module.log("train/images_per_second", self._images / (self._stepping + self._waiting))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows is no waiting for data."""
+        self._ended_step = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows is no waiting for data."""
+        self._ended_step = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: Task) -> None:
+        """Works out the figures."""
+        self.figures["seconds"] = time.monotonic() - self._began
+        if not self._images:
+            return
+        busy = self._stepping + self._waiting
+        self.figures["images_per_second"] = self._images / busy
+        self.figures["data_wait"] = self._waiting / busy
+        if trainer.strategy.root_device.type == "cuda":
+            self.figures["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        elif trainer.strategy.root_device.type == "cpu":
+            with trainer.precision_plugin.train_step_context():
+                self.figures["peak_memory_mb"] = _step_memory_mb(pl_module, self._batch, trainer.optimizers[0])
+
+
+def _step_memory_mb(task: Task, batch: Pair, optimizer: Optimizer) -> float:
+    """Tensor memory of one training step on a CPU, in MiB."""
+    net = copy.deepcopy(task.net)
+    net.zero_grad(set_to_none=True)
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        task.loss(net(batch.input).float(), batch.target).backward()
+    taken = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            taken += event.nbytes()
+            peak = max(peak, taken)
+    state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
+    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state))
+    return (held + peak) / 2**20
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drops what the profiler's C++ library writes to standard error on every start."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

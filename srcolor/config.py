@@ -1,0 +1,116 @@
+"""The closed configuration: the schema of the top level, and the check of everything below it.
+
+A group's node names a class or function (`_target_`), whose signature is the node's schema.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from srcolor.errors import UserError
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def _key(help: str, default: Any = MISSING) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class TrainConfig:
+    """The keys of `train.py`'s configuration."""
+
+    scale: int = _key("how many pixels a side are made of one", 2)
+    size: int = _key("side of the full-size images, in pixels", 128)
+    seed: int = _key("decides weights, order, crops and flips", 0)
+    monitor: str = _key("the validation figure that chooses best.ckpt", "val/psnr")
+    mode: str = _key("whether that figure is best at its max or its min", "max")
+    fit: bool = _key("false: only test, the network named by ckpt", True)
+    ckpt: str | None = _key("with fit=false: the network to test; starts from its run's own settings", None)
+    resume: str | None = _key("a run to go on with, in its own folder", None)
+    init_from: str | None = _key("a network whose weights a new run starts from", None)
+    compile: bool = _key("compile the network with torch.compile", False)
+    data: Any = _key("where the pictures come from")
+    pair: Any = _key("how the input is made of the full-size image")
+    net: Any = _key("the network")
+    loss: Any = _key("what training minimizes")
+    optimizer: Any = _key("how it does that")
+    schedule: Any = _key("the learning rate over the run")
+    task: Any = _key("what is trained and measured")
+    trainer: Any = _key("budget and hardware: Lightning's Trainer")
+    callbacks: Any = _key("checkpoints, progress, pictures")
+
+
+def register() -> None:
+    """Makes the schema and the help texts known to Hydra."""
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
+    OmegaConf.register_new_resolver("keys", lambda: "\n".join(_describe_keys()), replace=True)
+
+
+def options(group: str) -> list[str]:
+    """Names the choices of a group: the files in its folder, those that start with `_` left out."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def _describe(group: str) -> Iterator[str]:
+    for name in options(group):
+        lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        text = next((line for line in lines if line.startswith("# ") and "@package" not in line), "#")
+        yield f"  {name:20} {text[2:]}"
+
+
+def _describe_keys() -> Iterator[str]:
+    for item in fields(TrainConfig):
+        choices = options(item.name) if (CONF / item.name).is_dir() else []
+        listed = f" ({', '.join(choices)})" if choices else ""
+        yield f"  {item.name:20} {item.metadata['help']}{listed}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Says which of the known names is meant: ` Did you mean x?`, or lists them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+
+
+def check(cfg: DictConfig) -> None:
+    """Checks every node that names a class or function against its signature, before anything is built.
+
+    Raises:
+        UserError: A key that is no parameter, with its place and the nearest parameter; a parameter without
+            a value; a `_target_` that does not exist.
+    """
+    _check(cfg, "")
+
+
+def _check(node: DictConfig, place: str) -> None:
+    # Interpolations are not followed: what they point to is checked where it stands.
+    children = {str(key): value for key, value in node.items_ex(resolve=False)}
+    if "_target_" in node:
+        parameters = inspect.signature(_locate(node._target_, place)).parameters
+        for key in children:
+            if key.startswith("_"):
+                continue
+            if key not in parameters:
+                raise UserError(f"unknown key {place}{key}. {nearest(key, parameters)}")
+            if OmegaConf.is_missing(node, key):
+                raise UserError(f"{place}{key} has no value: give {place}{key}=... on the command line.")
+    for key, child in children.items():
+        if isinstance(child, DictConfig):
+            _check(child, f"{place}{key}.")
+
+
+def _locate(target: str, place: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{place}_target_={target}: there is no such class or function ({error}).") from error

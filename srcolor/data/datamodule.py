@@ -1,0 +1,242 @@
+"""The LightningDataModule that turns pictures into batches of pairs; each source is a subclass."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import platformdirs
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from srcolor.data import augment, draws
+from srcolor.data import cache as c
+from srcolor.data.cache import Index, Item, Pixels, Region
+from srcolor.errors import UserError
+from srcolor.images import Pair
+
+log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """A batch as the data loader gives it: bytes, and what is needed to make pairs of them.
+
+    Attributes:
+        images: (N, size, size, 3) uint8.
+        draws: (N, draws.COLUMNS) in [0, 1).
+        index: The samples' rows in their split, (N,) int64.
+    """
+
+    images: Tensor
+    draws: Tensor
+    index: Tensor  # type: ignore[assignment]  # in place of tuple.index
+
+
+Rows = tuple[Tensor, Tensor]
+
+
+class Crops(Dataset[Batch]):
+    """The crops of one split; an element is a whole batch, asked for by its rows and draws."""
+
+    def __init__(self, pictures: c.Mapped | c.Decoded, cells: NDArray[np.int32], size: int, move: bool) -> None:
+        self.pictures = pictures
+        self.cells = cells
+        self.size = size
+        self.move = move
+
+    def __len__(self) -> int:
+        """Number of cells."""
+        return len(self.cells)
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        """Gathers a batch."""
+        index, table = rows
+        images = np.empty((len(index), self.size, self.size, 3), np.uint8)
+        for image, row, (down, right) in zip(images, index.tolist(), table[:, draws.WINDOW].tolist(), strict=True):
+            image[:] = self._crop(self.cells[row].tolist(), down, right)
+        return Batch(torch.from_numpy(images), table, index)
+
+    def _crop(self, cell: list[int], down: float, right: float) -> Pixels:
+        picture = self.pictures[cell[c.IMAGE]]
+        if self.move:
+            top = cell[c.FIRST_TOP] + int(down * (cell[c.LAST_TOP] - cell[c.FIRST_TOP] + 1))
+            left = cell[c.FIRST_LEFT] + int(right * (cell[c.LAST_LEFT] - cell[c.FIRST_LEFT] + 1))
+            window = picture[top : top + self.size, left : left + self.size]
+            if (top, left) == (cell[c.TOP], cell[c.LEFT]) or not c.is_flat(window):
+                return window
+        top, left = cell[c.TOP], cell[c.LEFT]
+        return picture[top : top + self.size, left : left + self.size]
+
+
+class Epoch(Sampler[Rows]):
+    """Batches of rows: in training in the epoch's own random order, else one after the other."""
+
+    def __init__(self, rows: int, batch_size: int, *, seed: int | None = None, least: int = 0) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.length = rows * max(1, -(-least // rows))
+        self.number = 0
+
+    def set_epoch(self, number: int) -> None:
+        """Says which epoch comes next; Lightning calls this."""
+        self.number = number
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[Rows]:
+        """Yields rows and draws, a batch at a time."""
+        if self.seed is None:
+            order, table = torch.arange(self.rows), torch.zeros(self.rows, draws.COLUMNS)
+        else:
+            order, table = draws.epoch(self.seed, self.number, self.rows, self.length)
+        yield from zip(order.split(self.batch_size), table.split(self.batch_size), strict=True)
+
+
+@dataclass(kw_only=True, eq=False)
+class ImageDataModule(LightningDataModule):
+    """Pairs made on the fly of the pictures of a source.
+
+    A subclass says what the pictures are: `items`, `decode`, `regions`, `settings` (see `cache.Source`)
+    and `root`, which tells its cache from others. An image is decoded once, into a memory-mapped
+    cache; a batch is then a gather of crops, and augmentation and pairs are made a batch at a time
+    on the device that trains.
+
+    Args:
+        size: Side of the full-size crops, in pixels.
+        seed: Decides order, windows, flips and jitter, with the epoch and the position in it.
+        pair: Makes a `Pair` of images (N, 3, size, size) and rows (N,).
+        batch_size: Samples a batch, in training and evaluation.
+        epoch_samples: An epoch goes through the training set as many whole times as bring it to at least
+            this many samples: a small set does not pay for a validation every second.
+        flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
+        jitter: Strength of the colour jitter, see `augment.jitter`; 0 for none.
+        workers: Processes that gather batches. With the cache none is needed.
+        cache: Whether to decode once into the cache, or each time a picture is used.
+        cache_dir: Where caches lie; None for the user's cache folder.
+    """
+
+    size: int
+    seed: int
+    pair: Callable[[Tensor, Tensor], Pair]
+    batch_size: int
+    epoch_samples: int
+    flips: str
+    jitter: float
+    workers: int
+    cache: bool
+    cache_dir: str | None
+
+    random_crop = False
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked before a picture is read."""
+        super().__init__()
+        if self.flips not in augment.FLIPS:
+            raise UserError(f"unknown data.flips={self.flips}: expected one of {', '.join(augment.FLIPS)}.")
+        self._splits: dict[str, Crops] = {}
+
+    def items(self) -> list[Item]:
+        """See `cache.Source`."""
+        raise NotImplementedError
+
+    def decode(self, item: Item) -> tuple[Pixels, str]:
+        """See `cache.Source`."""
+        raise NotImplementedError
+
+    def regions(self, height: int, width: int) -> list[Region]:
+        """See `cache.Source`; the whole picture unless a subclass says otherwise."""
+        return [Region(0, height, 0, width)]
+
+    def settings(self) -> dict[str, Any]:
+        """See `cache.Source`."""
+        return {"size": self.size}
+
+    def identity(self) -> str:
+        """What tells this source's cache from others: a folder's path, say."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lists the pictures and opens the cache, building it if need be; a second call does nothing."""
+        if self._splits:
+            return
+        items = self.items()
+        pictures: c.Mapped | c.Decoded
+        if self.cache:
+            folder = Path(self.cache_dir or platformdirs.user_cache_dir("srcolor", appauthor=False)).expanduser()
+            self.index, cells, pictures = c.open_cache(self, self.identity(), folder, items)
+        else:
+            self.index, cells = c.scan(self, items)
+            usable = {item.name: item for item in items}
+            pictures = c.Decoded(self, [usable[name] for name in self.index.names])
+        numbers = np.array([c.SPLITS.index(s) if s in c.SPLITS else -1 for s in self.index.splits])
+        split_of = np.where(cells[:, c.SPLIT] < 0, numbers[cells[:, c.IMAGE]], cells[:, c.SPLIT])
+        for number, split in enumerate(c.SPLITS):
+            move = self.random_crop and split == "train"
+            self._splits[split] = Crops(pictures, cells[split_of == number], self.size, move)
+        self._report()
+
+    def _report(self) -> None:
+        index: Index = self.index
+        crops = ", ".join(f"{len(crops)} {split}" for split, crops in self._splits.items())
+        flat = f"; {index.flat} crops without content left out" if index.flat else ""
+        log.info("%d pictures, crops of %dx%d: %s%s", len(index.names), self.size, self.size, crops, flat)
+        if index.skipped:
+            listed = "".join(f"\n  {name}: {reason}" for name, reason in index.skipped[:20])
+            more = f"\n  and {len(index.skipped) - 20} more: see split.csv" if len(index.skipped) > 20 else ""
+            log.warning("%d file(s) skipped:%s%s", len(index.skipped), listed, more)
+
+    def name(self, split: str, row: int) -> str:
+        """Names a sample: its picture, and where in it the crop lies (`name@top,left`)."""
+        cell = self._splits[split].cells[row]
+        return f"{self.index.names[cell[c.IMAGE]]}@{cell[c.TOP]},{cell[c.LEFT]}"
+
+    def write_splits(self, path: Path) -> None:
+        """Writes which picture went where: a row a picture and split, then the skipped files."""
+        rows: list[tuple[str, str, int, str]] = []
+        for split, crops in self._splits.items():
+            images, counts = np.unique(crops.cells[:, c.IMAGE], return_counts=True)
+            rows += [(self.index.names[i], split, int(n), "") for i, n in zip(images, counts, strict=True)]
+        rows += [(name, "skipped", 0, reason) for name, reason in self.index.skipped]
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("file", "split", "crops", "reason"), *rows])
+
+    def _loader(self, split: str) -> DataLoader[Batch]:
+        crops = self._splits[split]
+        training = {"seed": self.seed, "least": self.epoch_samples} if split == "train" else {}
+        return DataLoader(
+            crops,
+            sampler=Epoch(len(crops), self.batch_size, **training),
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the training split, in an order of each epoch's own."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation split, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test split, in order."""
+        return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
+        """Makes pairs on the device: to float, augmented in training, input from target."""
+        images = batch.images.permute(0, 3, 1, 2).float() / 255
+        if self.trainer is not None and self.trainer.training:
+            images = augment.flip(images, batch.draws, self.flips)
+            images = augment.jitter(images, batch.draws, self.jitter)
+        return self.pair(images, batch.index)

@@ -1,0 +1,37 @@
+"""The random numbers of training: one table an epoch, one row a position in the epoch.
+
+A sample's draws depend on (seed, epoch, position) alone. So a picture gets the same window, flip and
+jitter whatever the number of workers, the number of processes, the batch size and the device, and
+whether or not the run was interrupted.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Meaning of the columns, each uniform in [0, 1).
+WINDOW = slice(0, 2)  # where a random crop lies: down, right
+FLIPS = slice(2, 5)  # mirror left-right, mirror up-down, transpose
+JITTER = slice(5, 9)  # brightness, contrast, saturation, hue
+ORDER = slice(9, 13)  # sorting these gives the order of the four jitter steps
+COLUMNS = 13
+
+
+def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
+    """Draws one epoch.
+
+    Args:
+        seed: The run's seed.
+        number: Which epoch, from 0.
+        rows: How many different samples there are.
+        length: How many positions the epoch has; the rows are gone through in a new order as often as
+            that takes.
+
+    Returns:
+        The row at each position, (length,) int64, and the table of draws, (length, COLUMNS) float32.
+    """
+    state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    passes = -(-length // rows)
+    order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(passes)])[:length]
+    return order, torch.rand(length, COLUMNS, generator=generator)

@@ -1,0 +1,19 @@
+"""How the input of a pair is made of the full-size image: pure functions, a batch at a time.
+
+Each takes full-size images (N, 3, H, W) in [0, 1] and the samples' rows, and answers a `Pair`.
+"""
+
+from torch import Tensor
+
+from srcolor import images as im
+from srcolor.images import Pair
+
+
+def block_mean(images: Tensor, index: Tensor, scale: int) -> Pair:
+    """Input: the mean of every `scale` x `scale` block, as the article's; target: the image itself."""
+    return Pair(im.block_mean(images, scale), images, index)
+
+
+def bicubic(images: Tensor, index: Tensor, scale: int) -> Pair:
+    """Input: antialiased bicubic in 8 bits, as the literature's; target: the image itself."""
+    return Pair(im.bicubic_down(images, scale), images, index)

@@ -1,0 +1,61 @@
+"""What the machine can do well: device, precision of training, memory layout."""
+
+from typing import NamedTuple
+
+import torch
+
+from srcolor.errors import UserError
+
+
+class Hardware(NamedTuple):
+    """What a run trains on.
+
+    Attributes:
+        accelerator: `cuda`, `mps` or `cpu`.
+        precision: Lightning's name for the precision of training; evaluation is always float32.
+        channels_last: Whether activations are laid out with the channels innermost.
+    """
+
+    accelerator: str
+    precision: str
+    channels_last: bool
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        device = torch.cuda.get_device_name() if self.accelerator == "cuda" else self.accelerator.upper()
+        threads = f", {torch.get_num_threads()} threads" if self.accelerator == "cpu" else ""
+        layout = ", channels last" if self.channels_last else ""
+        return f"{device}{threads}, {self.precision}{layout}"
+
+
+def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
+    """Chooses what is not laid down.
+
+    The accelerator: CUDA if there is one, else the CPU; MPS only when asked for, as it lacks antialiased
+    bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere on,
+    CPUs with AVX512-BF16 or AMX), else float32: emulated bfloat16 is slower than float32.
+
+    Args:
+        accelerator: `auto`, or as Lightning names it.
+        precision: `auto`, or as Lightning names it.
+
+    Raises:
+        UserError: CUDA is asked for and there is none.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UserError(f"trainer.accelerator={accelerator}: PyTorch sees no CUDA device. Use auto or cpu.")
+    if accelerator == "gpu":
+        accelerator = "cuda"
+    if precision == "auto":
+        precision = "bf16-mixed" if _multiplies_bfloat16(accelerator) else "32-true"
+    return Hardware(accelerator, str(precision), accelerator in ("cuda", "cpu") and precision == "bf16-mixed")
+
+
+def _multiplies_bfloat16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Public PyTorch does not tell of AVX512-BF16; absent functions count as no.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return accelerator == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)

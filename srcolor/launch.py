@@ -1,0 +1,181 @@
+"""What the root scripts share: from the words of a command line to Hydra, and errors for people.
+
+Imports no torch, so that `--help` and `--cfg job` answer at once.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from srcolor import config
+from srcolor.errors import UserError
+
+SWITCHES = ("ckpt", "resume", "init_from")
+
+
+def run(main: Callable[[DictConfig], None], config_name: str) -> None:
+    """Runs a script's main function under Hydra.
+
+    Args:
+        main: Takes the composed configuration.
+        config_name: Name of the main file in `conf/`.
+    """
+    config.register()
+    try:
+        sys.argv[1:] = command_line(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(config.CONF), config_name=config_name)(_for_people(main))()
+    except UserError as error:
+        fail(error)
+    except SystemExit as end:
+        if isinstance(end.__context__, HydraException | OmegaConfBaseException):
+            print(_hint(str(end.__context__), config_name), file=sys.stderr)
+        raise
+
+
+def fail(error: UserError) -> NoReturn:
+    """Prints an error that the user can mend, and ends with exit code 1."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    def wrapped(cfg: DictConfig) -> None:
+        try:
+            main(cfg)
+        except Exception as error:
+            # Hydra wraps what a constructor raises.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, UserError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            fail(cause)
+
+    wrapped.__module__ = main.__module__
+    return wrapped
+
+
+def command_line(words: Sequence[str]) -> list[str]:
+    """Completes the words of a command line: `ckpt=` and `resume=` begin with the run's own settings.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Returns:
+        The words for Hydra.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; switches that exclude each other; a run or its
+            checkpoint that is missing; a run folder that is already used.
+    """
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
+    switches = [key for key in SWITCHES if given.get(key) is not None]
+    if len(switches) > 1:
+        raise UserError(
+            f"{' and '.join(f'{key}=' for key in switches)} at once: expected one of them. ckpt= tests a network "
+            "(with fit=false), resume= goes on with a run, init_from= starts a new run from saved weights."
+        )
+    fit = given.get("fit", True)
+    if "ckpt" in switches and fit:
+        raise UserError(
+            "ckpt= tests a saved network: add fit=false. To train on, resume=<run> goes on with a run and "
+            "init_from=<run> starts a new one from its weights."
+        )
+    if not fit and switches != ["ckpt"]:
+        raise UserError("fit=false only tests: name the network with ckpt=<run>.")
+    folder = given.get("hydra.run.dir")
+    if folder is not None and "resume" not in switches and (Path(str(folder)) / ".hydra").exists():
+        raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another, or go on with resume={folder}")
+    if not switches or switches == ["init_from"]:
+        return list(words)
+    return _replay(words, overrides, switches[0], str(given[switches[0]]))
+
+
+def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:
+    from srcolor import runs  # imports torch
+
+    path = runs.find(name)
+    if switch == "resume":
+        if path.is_file():
+            raise UserError(f"resume={name}: expected a run folder, got a file. init_from= takes checkpoint files.")
+        runs.checkpoint_file(name, "last")
+    if path.is_file():
+        # A checkpoint in its run's folder stands for the run; elsewhere it stands alone.
+        if not (path.parent.parent / ".hydra").exists():
+            return list(words)
+        path = path.parent.parent
+    typed = {override.key_or_group for override in overrides.values()}
+    recorded = [word for word in runs.overrides(path) if not _replaced(parse(word).key_or_group, typed)]
+    flags = [word for word in words if word not in overrides]
+    if switch == "resume":
+        recorded.append(f"hydra.run.dir={quote(str(path))}")
+    return [*flags, *recorded, *overrides]
+
+
+def _replaced(key: str, typed: set[str]) -> bool:
+    """Whether a recorded override gives way: to the same key, to another choice of its group, or always."""
+    first = key.split(".")[0]
+    return key in typed or first in typed or key in (*SWITCHES, "fit") or "experiment" in typed
+
+
+def parse(word: str) -> Override:
+    """Reads one override by Hydra's grammar.
+
+    Raises:
+        UserError: The grammar refuses it; shows the quoted form that works.
+    """
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        key, _, value = word.partition("=")
+        raise UserError(
+            f"{word}: Hydra's grammar needs quotes around such a value. Write\n  {shell_quote(f'{key}={quote(value)}')}"
+        ) from error
+
+
+def quote(value: str) -> str:
+    r"""Quotes a value for Hydra's grammar.
+
+    >>> print(quote("~/it's [here]"))
+    "~/it's [here]"
+    """
+    escaped = re.sub(r'\\*"', lambda m: "\\" * (2 * len(m[0]) - 1) + '"', value)
+    trailing = escaped[len(escaped.rstrip("\\")) :]
+    return f'"{escaped}{trailing}"'
+
+
+def shell_quote(word: str) -> str:
+    """Quotes a word for a POSIX shell, in single quotes."""
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def _hint(message: str, config_name: str) -> str:
+    """One line after Hydra's own error: the keys nearest to the one that it refused."""
+    refused = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
+    choice = re.search(r"Could not (?:find|load) '([^/']+)/([^']+)'", message)
+    if choice:
+        return config.nearest(choice[2], config.options(choice[1]))
+    if not refused:
+        return "See python train.py --help, and --cfg job for every key."
+    key = refused[1]
+    groups = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_/@]+=\w+", word)]
+    try:
+        with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+            cfg = hydra.compose(config_name, [word for word in groups if not word.startswith(f"{key}=")])
+    except HydraException:
+        return "See python train.py --cfg job for every key."
+    parent, _, _ = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not isinstance(node, DictConfig):
+        return config.nearest(key, [str(k) for k in cfg])
+    return config.nearest(key, [f"{parent}.{k!s}" if parent else str(k) for k in node if not str(k).startswith("_")])

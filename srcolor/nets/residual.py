@@ -1,0 +1,49 @@
+"""The default super-resolution network: a bicubic enlargement plus what convolutions know better."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcolor import images
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a ReLU between, added to their input: EDSR's block, without its scaling."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, channels, H, W) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class Residual(nn.Module):
+    """Residual blocks at low resolution, PixelShuffle at the end, and a global bicubic skip.
+
+    After EDSR (Lim et al. 2017, arXiv 1707.02921): no BatchNorm, and all convolutions at the low
+    resolution. The last layer starts at zero, so that an untrained network is bicubic interpolation.
+
+    Args:
+        channels: Width of every layer.
+        blocks: Number of residual blocks.
+        scale: Whole factor.
+    """
+
+    stride = 1
+
+    def __init__(self, channels: int = 32, blocks: int = 6, scale: int = 2) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = nn.Conv2d(3, channels, 3, padding=1)
+        self.body = nn.Sequential(*(Block(channels) for _ in range(blocks)))
+        self.tail = nn.Conv2d(channels, 3 * scale**2, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # Conv2d has a bias unless told otherwise
+        self.receptive_field = 1 + 2 * (2 + 2 * blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, 3, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]; not clamped."""
+        detail = F.pixel_shuffle(self.tail(self.body(self.head(x))), self.scale)
+        return images.bicubic_up(x, self.scale) + detail

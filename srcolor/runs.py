@@ -1,0 +1,288 @@
+"""Runs on the disk: how they are named and found, loaded, recorded and reported.
+
+A run is one folder: `.hydra/` (what it was asked for), `checkpoints/best.ckpt` and `last.ckpt`,
+`metrics.json`, `per_image.csv`, `split.csv`, `samples/*.png` and TensorBoard's events.
+"""
+
+import csv
+import importlib
+import io
+import json
+import math
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from srcolor import __version__
+from srcolor.errors import UserError
+
+ROOT = Path("runs")
+
+
+# -- naming and loading ---------------------------------------------------------------------------------
+
+
+def find(name: str) -> Path:
+    """Finds a run's folder, or a checkpoint file, by the one way in which networks are named.
+
+    Args:
+        name: A run's folder; a `.ckpt` file; `latest`, the newest run that has a checkpoint under `runs/`;
+            or `best:<experiment>`, the run of an experiment whose test PSNR is highest.
+
+    Raises:
+        UserError: There is no such run or file.
+    """
+    if name == "latest" or name.startswith("best:"):
+        runs = [path.parent.parent for path in ROOT.glob("**/checkpoints/best.ckpt")]
+        if name == "latest":
+            score = {run: (run / "checkpoints/best.ckpt").stat().st_mtime for run in runs}
+        else:
+            experiment = name.removeprefix("best:")
+            score = {run: _psnr(run) for run in runs if _experiment(run) == experiment}
+        if not score:
+            raise UserError(f"{name}: no trained run under {ROOT.absolute()}. Train one: python train.py")
+        return max(score, key=lambda run: score[run])
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise UserError(f"{name}: no such run folder or checkpoint file. Runs lie under {ROOT.absolute()}.")
+    return path
+
+
+def _psnr(run: Path) -> float:
+    file = run / "metrics.json"
+    return (json.loads(file.read_text())["test"].get("psnr") or -math.inf) if file.exists() else -math.inf
+
+
+def _experiment(run: Path) -> str | None:
+    chosen = [word.split("=", 1)[1] for word in overrides(run) if word.startswith("experiment=")]
+    return chosen[-1] if chosen else "sr64to128"
+
+
+def overrides(run: Path) -> list[str]:
+    """The words of the command line that a run was started with, and whatever stood for its data's root."""
+    file = run / ".hydra" / "overrides.yaml"
+    if not file.exists():
+        raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
+    return list(OmegaConf.load(file))
+
+
+def pin(run: Path, key: str, value: str) -> None:
+    """Adds to a run's recorded overrides what did not come from the command line (the data's root, say).
+
+    Args:
+        run: The run's folder.
+        key: Full name of the key.
+        value: Its value, quoted as Hydra's grammar wants it.
+    """
+    words = [word for word in overrides(run) if not word.startswith(f"{key}=")]
+    OmegaConf.save(OmegaConf.create([*words, f"{key}={value}"]), run / ".hydra" / "overrides.yaml")
+
+
+def checkpoint_file(name: str, which: str = "best") -> Path:
+    """Finds the checkpoint of a named network.
+
+    Args:
+        name: As for `find`.
+        which: `best` or `last`; of no account where a file is named.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = find(name)
+    if path.is_file():
+        return path
+    file = path / "checkpoints" / f"{which}.ckpt"
+    if not file.exists():
+        raise UserError(f"{path}: no {file.relative_to(path)}; the run ended before its first validation. Start anew.")
+    return file
+
+
+def load_net(name: str) -> nn.Module:
+    """Builds a trained network from a run's best checkpoint, or from a checkpoint file.
+
+    Nothing but tensors and plain values is read from the file (`weights_only`), and nothing but
+    networks is built from the configuration in it.
+
+    Args:
+        name: As for `find`.
+
+    Returns:
+        The network in evaluation mode, with its averaged weights if it has any.
+
+    Raises:
+        UserError: There is no such file, it is none of srcolor's, or it is damaged.
+    """
+    file = checkpoint_file(name)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling a damaged file can raise anything
+        raise UserError(f"{file}: cannot be read as a checkpoint ({type(error).__name__}). Is it complete?") from error
+    if not isinstance(checkpoint, dict) or "net_config" not in checkpoint:
+        raise UserError(f"{file}: no checkpoint of srcolor: it does not say which network it holds.")
+    net = build_net(checkpoint["net_config"])
+    load_weights(net, weights(checkpoint["state_dict"]), str(file))
+    return net.eval()
+
+
+def weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Picks a network's weights out of a task's state: the averaged ones, where there are any."""
+    prefix = "average.module." if any(key.startswith("average.") for key in state) else "net."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Puts weights into a network.
+
+    Raises:
+        UserError: They belong to another network; names what differs.
+    """
+    own = net.state_dict()
+    differences = [f"{key}: not in the file" for key in own if key not in state]
+    differences += [f"{key}: not in the network" for key in state if key not in own]
+    differences += [
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the network"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if differences:
+        listed = "".join(f"\n  {line}" for line in differences[:8])
+        more = f"\n  and {len(differences) - 8} more" if len(differences) > 8 else ""
+        raise UserError(
+            f"{source}: weights of another network than {type(net).__name__} as configured:{listed}{more}\n"
+            "Choose the network that the weights belong to with net=... and its settings."
+        )
+    net.load_state_dict(state)
+
+
+def build_net(config: Mapping[str, Any]) -> nn.Module:
+    """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
+
+    Raises:
+        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+    """
+    name = config.get("_target_")
+    module, _, attribute = str(name).rpartition(".")
+    found = getattr(importlib.import_module(module), attribute, None) if module.startswith("srcolor.nets") else None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
+    arguments = {
+        key: build_net(value) if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in config.items()
+        if key != "_target_"
+    }
+    try:
+        return found(**arguments)
+    except TypeError as error:
+        raise UserError(f"{name}: the checkpoint's configuration does not fit the network: {error}") from error
+
+
+# -- recording ------------------------------------------------------------------------------------------
+
+
+def results(per_image: Mapping[str, Sequence[float]], baselines: Sequence[str]) -> dict[str, Any]:
+    """Works out the part of `metrics.json` that a test gives.
+
+    Args:
+        per_image: Columns of values: `row`, a column a metric, and `<baseline>_<metric>`.
+        baselines: Names of the baselines.
+
+    Returns:
+        `test`, `baselines` and `sets` (metric: mean over images, None where no image has a finite value),
+        `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite.
+    """
+    columns = [name for name in per_image if name != "row"]
+    own = [name for name in columns if not any(name.startswith(f"{baseline}_") for baseline in baselines)]
+    return {
+        "test": {name: _mean(per_image[name]) for name in own},
+        "sets": {},
+        "baselines": {b: {name: _mean(per_image[f"{b}_{name}"]) for name in own} for b in baselines},
+        "images": len(per_image["row"]),
+        "exact": sum(value == math.inf for value in per_image.get("psnr", ())),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else None
+
+
+def record(
+    folder: Path, metrics: Mapping[str, Any], names: Sequence[str], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Writes `metrics.json` and `per_image.csv`, each complete or not at all.
+
+    Args:
+        folder: The run's.
+        metrics: What `results` gives, with `parameters` and `train`; version and git revision are added.
+        names: The test images', in order.
+        columns: Their values.
+    """
+    whole = {**metrics, "version": __version__, "git": _git_revision()}
+    _write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    keys = [key for key in columns if key != "row"]
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(
+        [("file", *keys), *zip(names, *(columns[key] for key in keys), strict=True)]
+    )
+    _write(folder / "per_image.csv", table.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _git_revision() -> str | None:
+    """The checked-out revision of the code, `-dirty` if it was changed; None outside a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def show(folder: Path, metrics: Mapping[str, Any], name: str) -> None:
+    """Prints the table of a run: baselines, this run, differences; speed and where the files are.
+
+    Args:
+        folder: The run's.
+        metrics: As in `metrics.json`.
+        name: What to call the network.
+    """
+    table = Table(title=f"{metrics['images']} test images", title_justify="left")
+    table.add_column("")
+    keys = list(metrics["test"])
+    for key in keys:
+        table.add_column({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), justify="right")
+
+    def row(label: str, values: Mapping[str, float | None], sign: str = "") -> None:
+        digits = {"psnr": 2}
+        cells = ["-" if values[k] is None else f"{values[k]:{sign}.{digits.get(k, 4)}f}" for k in keys]
+        table.add_row(label, *cells)
+
+    for baseline, values in metrics["baselines"].items():
+        row(baseline, values)
+    row(name, metrics["test"])
+    for baseline, values in metrics["baselines"].items():
+        pairs = {k: (metrics["test"][k], values[k]) for k in keys}
+        row(f"over {baseline}", {k: None if None in p else p[0] - p[1] for k, p in pairs.items()}, "+")
+    console = Console()
+    console.print(table)
+    train = metrics["train"]
+    if train["images_per_second"] is not None:
+        console.print(
+            f"trained {train['seconds']:.0f} s at {train['images_per_second']:.0f} images/s ({train['precision']}), "
+            f"{metrics['parameters']:,} parameters",
+            highlight=False,
+        )
+    console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,31 @@
+"""Learning-rate schedules: functions of the progress of a run, which goes from 0 to 1.
+
+Progress is the largest of steps/max_steps, epochs/max_epochs and elapsed/max_time, so that a run of
+three minutes and a run of an hour both anneal.
+"""
+
+import math
+
+
+def constant(progress: float) -> float:
+    """Answers 1, whatever the progress."""
+    return 1.0
+
+
+def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
+    """Rises linearly to 1, then falls to 0 along half a cosine.
+
+    Args:
+        progress: In [0, 1]; more counts as 1.
+        warmup: Share of the run that the rise takes, in [0, 1).
+
+    Returns:
+        The factor on the optimizer's learning rate, in [0, 1].
+
+    >>> [round(warmup_cosine(p, warmup=0.5), 3) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    progress = min(progress, 1.0)
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

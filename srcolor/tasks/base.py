@@ -1,0 +1,190 @@
+"""What every task shares: one step, the averaged weights, progress and schedule, metrics a split."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from srcolor.errors import UserError
+from srcolor.images import Pair
+from srcolor.metrics import PerImage
+
+
+class Task(LightningModule):
+    """Trains a network on pairs, and judges it on whole images beside baselines.
+
+    A subclass says in `metrics` what is measured. What is validated, saved as best, tested and loaded is
+    the average of the weights, where there is one. After a test, `per_image` has a column of `row`s of
+    the test split, and a column for each metric: `psnr`, and `bicubic_psnr` for a baseline's.
+
+    Args:
+        net: Maps a pair's input to its target.
+        loss: Maps (prediction, target) to a scalar.
+        optimizer: Makes the optimizer of the parameters.
+        schedule: Maps the progress of the run, 0 to 1, to a factor on the learning rate.
+        ema: Decay of the exponential moving average of the weights, in (0, 1), reached after a warm-up
+            (1 + n) / (10 + n); None for no average.
+        baselines: Networks without parameters, measured on the same images.
+
+    Attributes:
+        net_config: What the network is built from; goes into checkpoints, so that they stand alone.
+    """
+
+    metrics: ClassVar[dict[str, type[PerImage]]]
+    net_config: dict[str, Any]
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[float], float],
+        ema: float | None,
+        baselines: dict[str, nn.Module],
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.loss = loss
+        self.average = None if ema is None else AveragedModel(net, multi_avg_fn=_ema(ema), use_buffers=True)
+        self.baselines = nn.ModuleDict(baselines)
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._results = {
+            (split, name): {metric: make() for metric, make in self.metrics.items()}
+            for split in ("val", "test")
+            for name in ("net", *baselines)
+        }
+        self._rows: list[Tensor] = []
+        self.per_image: dict[str, list[float]] = {}
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Optimizer:
+        """One optimizer; the schedule is applied by `on_train_batch_start`."""
+        return self._optimizer(self.net.parameters())
+
+    @property
+    def progress(self) -> float:
+        """How far the run is: the largest of steps, epochs and time over their budgets; 1 at the end."""
+        trainer = self.trainer
+        shares = [0.0]
+        if trainer.max_steps and trainer.max_steps > 0:
+            shares.append(trainer.global_step / trainer.max_steps)
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            # Counted in optimizer steps: the same number in a run that was interrupted.
+            batches = trainer.num_training_batches * trainer.max_epochs
+            shares.append(trainer.global_step * trainer.accumulate_grad_batches / batches)
+        for timer in trainer.callbacks:  # type: ignore[attr-defined]  # a property that mypy does not see
+            if (duration := getattr(timer, "_duration", None)) is not None:
+                shares.append(timer.time_elapsed() / duration)
+        return max(shares)
+
+    def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
+        """Sets the learning rate."""
+        optimizer = self.trainer.optimizers[0]
+        factor = self._schedule(self.progress)
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * factor
+
+    def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
+        """Loss of a batch.
+
+        Raises:
+            UserError: The loss is not finite; names the step and the batch's files.
+        """
+        loss = self.loss(self._predict(self.net, batch).float(), batch.target)
+        if not torch.isfinite(loss):
+            names = [self.trainer.datamodule.name("train", row) for row in batch.index.tolist()]  # type: ignore[attr-defined]
+            raise UserError(
+                f"{type(self.loss).__name__} loss is {loss.item()} at step {self.global_step}, before its update; "
+                f"batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
+        """Updates the average; ends training when a budget is spent, which makes Lightning validate."""
+        if self.average is not None:
+            self.average.update_parameters(self.net)
+        if self.progress >= 1:
+            self.trainer.should_stop = True
+
+    # -- evaluation ----------------------------------------------------------------------------------
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network with the weights that count: the averaged ones, where there are any."""
+        return self.net if self.average is None else self.average.module
+
+    def answers(self, batch: Pair) -> dict[str, Tensor]:
+        """What the judged network (`net`) and each baseline make of a batch, clamped to [0, 1]."""
+        nets = {"net": self.judged, **dict(self.baselines.items())}
+        return {name: self._predict(net, batch).clamp(0, 1) for name, net in nets.items()}
+
+    def validation_step(self, batch: Pair, batch_idx: int) -> None:
+        """Measures a batch of the validation split."""
+        self._measure("val", batch)
+
+    def test_step(self, batch: Pair, batch_idx: int) -> None:
+        """Measures a batch of the test split."""
+        self._rows.append(batch.index)
+        self._measure("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics."""
+        self._log("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics and keeps their values image by image."""
+        self.per_image = {"row": torch.cat(self._rows).tolist()}
+        for name in ("net", *self.baselines):
+            for metric, result in self._results["test", name].items():
+                self.per_image[metric if name == "net" else f"{name}_{metric}"] = result.values.tolist()
+        self._log("test")
+
+    # -- shared --------------------------------------------------------------------------------------
+
+    def _predict(self, net: nn.Module, batch: Pair) -> Tensor:
+        prediction = net(batch.input)
+        if prediction.shape != batch.target.shape:
+            raise UserError(
+                f"{type(net).__name__} answered {tuple(prediction.shape)}, the target is "
+                f"{tuple(batch.target.shape)}: `scale` must be the network's own, and the pair made for it."
+            )
+        return prediction
+
+    def _measure(self, split: str, batch: Pair) -> None:
+        # Evaluation is float32 whatever training is, the metrics' own convolutions too.
+        with torch.autocast(self.device.type, enabled=False):
+            for name, answer in self.answers(batch).items():
+                for metric in self._results[split, name].values():
+                    metric.update(answer, batch.target)
+
+    def _log(self, split: str) -> None:
+        for name in ("net", *self.baselines):
+            prefix = split if name == "net" else f"{split}_{name}"
+            for metric, result in self._results[split, name].items():
+                self.log(f"{prefix}/{metric}", result.compute())
+                result.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the network is built from."""
+        checkpoint["net_config"] = self.net_config
+
+
+def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, new in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(new, weight)
+            else:
+                mean.copy_(new)
+
+    return update

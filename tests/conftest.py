@@ -1,0 +1,77 @@
+"""What the tests share: a folder of pictures, one tiny trained run, and train.py called in this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+from skimage import data
+
+from srcolor import launch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # for train.py
+
+import train  # noqa: E402
+
+# A network and a budget that train in seconds, in float32, whose results are the same every time.
+TINY = [
+    "size=32",
+    "net.channels=8",
+    "net.blocks=1",
+    "data.batch_size=8",
+    "data.epoch_samples=32",
+    "trainer.max_time=null",
+    "trainer.max_epochs=2",
+    "trainer.precision=32",
+    "trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Keeps the tests out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.delenv("SRCOLOR_DATA", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """Twenty-four PNG files of 48x48, cut out of one photograph, in two folders."""
+    folder = tmp_path_factory.mktemp("pictures")
+    photo = Image.fromarray(data.coffee())
+    for i in range(24):
+        top, left = 60 * (i // 6), 90 * (i % 6)
+        path = folder / ("ab"[i % 2]) / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        photo.crop((left, top, left + 48, top + 48)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def call():
+    """Calls train.py with the words of a command line; answers its exit code."""
+
+    def call_train(*words: str) -> int:
+        GlobalHydra.instance().clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *words])
+            try:
+                launch.run(train.main, "train")
+            except SystemExit as end:
+                return end.code
+        return 0
+
+    return call_train
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, pictures, call) -> Path:
+    """A run of two epochs, shared by every test that needs one; tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert call(*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={folder}") == 0
+    return folder

@@ -1,0 +1,105 @@
+import shlex
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+
+from srcolor import config, launch
+from srcolor.errors import UserError
+
+
+def composed(*overrides):
+    config.register()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+@pytest.mark.parametrize("experiment", config.options("experiment"))
+def test_every_experiment_passes_the_check(experiment):
+    config.check(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+net.chanels=24", r"unknown key net\.chanels\. Did you mean channels\?"),
+        ("+optimizer.weight_decai=1", r"unknown key optimizer\.weight_decai\. Did you mean weight_decay\?"),
+        ("+task.baselines.bicubic.scal=2", r"unknown key task\.baselines\.bicubic\.scal\. Did you mean scale\?"),
+        ("+trainer.max_epoch=2", r"unknown key trainer\.max_epoch\. Did you mean max_epochs\?"),
+        ("+data.rot=x", r"unknown key data\.rot\."),
+        (
+            "net._target_=srcolor.nets.residual.Residuall",
+            r"net\._target_=srcolor\.nets\.residual\.Residuall: there is no",
+        ),
+        ("net.channels=???", r"net\.channels has no value"),
+    ],
+)
+def test_check_names_the_key_its_place_and_the_nearest(override, message):
+    with pytest.raises(UserError, match=message):
+        config.check(composed(override))
+
+
+def test_a_typo_in_an_experiment_file_is_found(tmp_path, capfd, call):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nnet:\n  chanels: 24\n")
+    code = call("--config-dir", str(tmp_path), "experiment=mine", f"hydra.run.dir={tmp_path / 'run'}")
+    assert code == 1
+    assert capfd.readouterr().err == "error: unknown key net.chanels. Did you mean channels?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["net.chanels=24"], "Did you mean net.channels?"),
+        (["sede=1"], "Did you mean seed?"),
+        (["experiment=sr64to12"], "Did you mean sr64to128?"),
+        (["data=foldr"], "Did you mean folder?"),
+        (["data=folder", "data.rot=/x"], "Did you mean data.root?"),
+    ],
+)
+def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, call, tmp_path):
+    assert call(*words, f"hydra.run.dir={tmp_path / 'run'}") == 1
+    error = capfd.readouterr().err
+    assert error.rstrip().endswith(hint), error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("value", ["~/faces", "/a [b]/c", "/a,b", "/写真", "/it's", '/a "b" c', "/a:b={c}"])
+def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(value):
+    with pytest.raises(UserError) as error:
+        launch.parse(f"data.root={value}")
+        raise UserError(f"  {launch.shell_quote('data.root=' + launch.quote(value))}")  # accepted as it is
+    (word,) = shlex.split(str(error.value).splitlines()[-1])
+    assert launch.parse(word).value() == value
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit=false", "ckpt=a", "resume=b"], r"ckpt= and resume= at once: expected one"),
+        (["resume=a", "init_from=b"], r"resume= and init_from= at once"),
+        (["ckpt=a"], r"ckpt= tests a saved network: add fit=false"),
+        (["ckpt=a", "fit=true"], r"ckpt= tests a saved network: add fit=false"),
+        (["fit=false"], r"fit=false only tests: name the network with ckpt"),
+        (["fit=false", "resume=a"], r"fit=false only tests"),
+        (["fit=false", "ckpt=no/such/run"], r"no/such/run: no such run folder"),
+        (["resume=no/such/run"], r"no/such/run: no such run folder"),
+    ],
+)
+def test_switches_that_exclude_each_other(words, message):
+    with pytest.raises(UserError, match=message):
+        launch.command_line(words)
+
+
+def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):
+    assert call("--help") == 0
+    lines = capfd.readouterr().out.splitlines()
+    for name in (*config.options("experiment"), *config.options("data"), *config.TrainConfig.__dataclass_fields__):
+        (line,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert len(line.split()) > 2, line
+
+
+def test_options_are_the_files_of_the_group():
+    assert {"photos", "folder"} <= set(config.options("data"))
+    assert not any(name.startswith("_") for name in config.options("data"))
+    assert ROOT / "conf" == config.CONF

@@ -1,0 +1,378 @@
+import hashlib
+import shutil
+import socket
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional as tv
+
+from srcolor.data import augment, cache, draws, pairs, photos
+from srcolor.data.folder import Folder
+from srcolor.data.photos import Photos
+from srcolor.errors import UserError
+
+COMMON = {
+    "size": 32,
+    "seed": 0,
+    "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
+    "batch_size": 5,
+    "epoch_samples": 1,
+    "flips": "none",
+    "jitter": 0.0,
+    "workers": 0,
+    "cache": True,
+    "cache_dir": None,
+}
+
+
+def folder(root, **changes):
+    data = Folder(**(COMMON | {"root": str(root), "crop": "center"} | changes))
+    data.setup()
+    return data
+
+
+def batches(loader):
+    return [tuple(part.clone() for part in batch) for batch in loader]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, two in zip(first, second, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert torch.equal(a, b)
+
+
+# -- splits -------------------------------------------------------------------------------------------------
+
+
+def names(data, split):
+    return {data.name(split, row).split("@")[0] for row in range(len(data._splits[split]))}
+
+
+def test_splits_are_disjoint_and_complete(pictures):
+    data = folder(pictures)
+    parts = [names(data, split) for split in cache.SPLITS]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 24
+
+
+def test_the_split_follows_the_hash_of_the_files_bytes(pictures):
+    data = folder(pictures)
+    place = {p.relative_to(pictures).as_posix(): p for p in pictures.rglob("*.png")}
+    shares = {n: int(hashlib.sha256(p.read_bytes()).hexdigest()[:16], 16) / 16**16 for n, p in place.items()}
+    assert names(data, "val") == {n for n, s in shares.items() if 0.8 <= s < 0.9}
+    assert names(data, "test") == {n for n, s in shares.items() if s >= 0.9}
+
+
+def test_splits_are_stable_when_files_come_and_go_and_copies_stay_together(pictures, tmp_path):
+    before = folder(pictures)
+    root = tmp_path / "more"
+    shutil.copytree(pictures, root)
+    gone = next(iter(names(before, "train")))
+    (root / gone).unlink()
+    for name in names(before, "test") | names(before, "val"):
+        shutil.copy(root / name, root / name.replace(".png", "_copy.png"))
+    Image.effect_noise((40, 40), 50).convert("RGB").save(root / "new.png")
+    after = folder(root)
+    for split in cache.SPLITS:
+        assert names(before, split) - {gone} <= names(after, split)
+    for split in ("val", "test"):
+        assert {n.replace(".png", "_copy.png") for n in names(before, split)} <= names(after, split)
+
+
+def test_three_pictures_are_enough_and_two_are_not(pictures, tmp_path):
+    for i, path in enumerate(sorted(pictures.rglob("*.png"))[:2]):
+        shutil.copy(path, tmp_path / f"{i}.png")
+    with pytest.raises(UserError, match=r"2 different usable picture.*at least three"):
+        folder(tmp_path)
+    shutil.copy(sorted(pictures.rglob("*.png"))[2], tmp_path / "2.png")
+    data = folder(tmp_path)
+    assert [len(names(data, split)) for split in cache.SPLITS] == [1, 1, 1]
+
+
+def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
+    files = sorted(pictures.rglob("*.png"))
+    for i, path in enumerate(files[:6]):
+        where = tmp_path / ("train", "validation", "test")[i // 2]
+        where.mkdir(exist_ok=True)
+        shutil.copy(path, where / path.name)
+    data = folder(tmp_path)
+    assert names(data, "val") == {f"validation/{p.name}" for p in files[2:4]}
+    assert names(data, "test") == {f"test/{p.name}" for p in files[4:6]}
+
+
+# -- the same batches, however they are made ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_the_same_batches_with_workers_and_without_with_cache_and_without(pictures, crop):
+    options = {"crop": crop, "flips": "dihedral"}
+    expected = batches(folder(pictures, **options).train_dataloader())
+    assert_same(batches(folder(pictures, **options, workers=2).train_dataloader()), expected)
+    assert_same(batches(folder(pictures, **options, cache=False).train_dataloader()), expected)
+    assert_same(batches(folder(pictures, **options, cache=False, workers=2).train_dataloader()), expected)
+
+
+def test_draws_belong_to_the_position_in_the_epoch_not_to_the_batch(pictures):
+    whole = batches(folder(pictures, crop="random", batch_size=100).train_dataloader())[0]
+    parts = batches(folder(pictures, crop="random", batch_size=3).train_dataloader())
+    for number in range(3):
+        assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
+
+
+def test_epochs_differ_and_come_again(pictures):
+    loader = folder(pictures, crop="random").train_dataloader()
+    first = batches(loader)
+    loader.sampler.set_epoch(1)
+    second = batches(loader)
+    assert not torch.equal(first[0][0], second[0][0])
+    loader.sampler.set_epoch(0)
+    assert_same(batches(loader), first)
+
+
+def test_an_epoch_goes_through_every_row_equally_often():
+    order, table = draws.epoch(seed=0, number=3, rows=7, length=21)
+    assert order.bincount().tolist() == [3] * 7
+    assert table.shape == (21, draws.COLUMNS)
+    other, _ = draws.epoch(seed=1, number=3, rows=7, length=21)
+    assert order.tolist() != other.tolist()
+
+
+def test_evaluation_crops_are_the_cells_of_a_grid(pictures):
+    data = folder(pictures, size=16, crop="random")
+    (batch,) = batches(folder(pictures, size=16, crop="random", batch_size=1000).test_dataloader())
+    name, _, corner = data.name("test", 1).partition("@")
+    top, left = map(int, corner.split(","))
+    pixels = np.asarray(Image.open(pictures / name))[top : top + 16, left : left + 16]
+    assert np.array_equal(batch[0][1].numpy(), pixels)
+    assert len(batch[0]) == 9 * len(names(data, "test"))
+
+
+# -- the cache -------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_file_is_read_again(pictures, tmp_path):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    one = folder(root)
+    name = next(iter(names(one, "train")))
+    Image.new("RGB", (48, 48), "red").save(root / name)
+    assert name not in names(folder(root), "train")  # it has no content now
+
+
+def test_a_cache_is_built_once_and_leaves_no_unfinished_folder(pictures, tmp_path, monkeypatch):
+    first = batches(folder(pictures, cache_dir=str(tmp_path)).test_dataloader())
+    assert not list(tmp_path.rglob("unfinished*"))
+    monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+    assert_same(batches(folder(pictures, cache_dir=str(tmp_path)).test_dataloader()), first)
+
+
+def test_a_cache_that_is_cut_short_while_it_is_built_is_not_used(pictures, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder(pictures, cache_dir=str(tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    folder(pictures, cache_dir=str(tmp_path))
+
+
+# -- pictures of every kind ----------------------------------------------------------------------------------
+
+
+def read(tmp_path, picture, name="picture.png", size=32, **options):
+    picture.save(tmp_path / name, **options)
+    data = Folder(**(COMMON | {"root": str(tmp_path), "crop": "center", "size": size}))
+    return data.decode(cache.Item(name, ""))[0]
+
+
+def test_gray_of_16_bits_is_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 32).round().astype(np.uint16)
+    pixels = read(tmp_path, Image.fromarray(np.tile(ramp, (32, 1))))
+    expected = (ramp / 257).round().astype(int)
+    assert np.abs(pixels[0, :, 0].astype(int) - expected).max() == 0
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    upright = Image.new("RGB", (32, 32), "white")
+    upright.paste("red", (0, 0, 32, 16))  # red above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # stored upside down
+    pixels = read(tmp_path, upright.rotate(180), "p.jpg", exif=exif, quality=95)
+    assert pixels[4, 16, 1] < 60
+    assert pixels[28, 16, 1] > 200
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    name = "picture.tif" if mode == "CMYK" else "picture.png"
+    pixels = read(tmp_path, Image.new("RGB", (32, 32), (255, 255, 255)).convert(mode), name)
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels > 250).all()
+
+
+def test_transparent_parts_become_white(tmp_path):
+    assert (read(tmp_path, Image.new("RGBA", (32, 32), (255, 0, 0, 0))) == 255).all()
+
+
+def test_the_largest_centred_square_is_taken(tmp_path):
+    wide = Image.new("RGB", (96, 32), "blue")
+    wide.paste("white", (32, 0, 64, 32))
+    assert (read(tmp_path, wide) == 255).all()
+
+
+def test_unusable_files_are_skipped_and_named(pictures, tmp_path):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    (root / "empty.jpg").touch()
+    (root / "text.jpg").write_text("no picture")
+    whole = next(root.rglob("*.png")).read_bytes()
+    (root / "short.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (20, 200)).save(root / "narrow.png")
+    data = folder(root)
+    assert {name for name, _ in data.index.skipped} == {"empty.jpg", "text.jpg", "short.png", "narrow.png"}
+    data.write_splits(tmp_path / "split.csv")
+    rows = (tmp_path / "split.csv").read_text().splitlines()
+    assert any(row.startswith("narrow.png,skipped,0,20x200") for row in rows)
+    assert len(rows) == 1 + 24 + 4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path / "missing", r"missing does not exist"),
+        (lambda path: (path / "file.png").touch() or path / "file.png", r"file.png is a file"),
+        (lambda path: path, r"holds no picture"),
+    ],
+)
+def test_a_root_that_is_no_folder_of_pictures(tmp_path, make, message):
+    with pytest.raises(UserError, match=message):
+        folder(make(tmp_path))
+
+
+def test_no_usable_picture_is_an_error_with_reasons(tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"none of 1 pictures is usable:\n  text.jpg: cannot identify"):
+        folder(tmp_path)
+
+
+# -- flat crops --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spread", "flat"), [(0.0, True), (0.9, True), (1.2, False), (40.0, False)])
+def test_is_flat_means_a_standard_deviation_below_one_level(spread, flat):
+    values = np.random.default_rng(0).normal(128, spread, (128, 128, 3)).round().clip(0, 255).astype(np.uint8)
+    assert cache.is_flat(values) == flat
+
+
+def test_a_single_bright_pixel_between_the_samples_is_content():
+    values = np.zeros((128, 128, 3), np.uint8)
+    values[33:49, 33:49] = 255
+    assert not cache.is_flat(values)
+
+
+def test_no_split_of_the_photographs_has_a_flat_crop():
+    data = Photos(**(COMMON | {"size": 128, "holdout": "photo"}))
+    data.setup()
+    assert data.index.flat > 0  # the dark corners of the retina
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        for batch in loader:
+            assert (batch.images.flatten(1, 2).double().std(1, correction=0).amax(1) >= 1).all()
+
+
+# -- the photographs ---------------------------------------------------------------------------------------------
+
+
+def test_the_nine_photographs_load_without_a_network(monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("tried to reach the network"))
+    for name in photos.SPLIT:
+        pixels = photos.load(name)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
+        assert min(pixels.shape[:2]) >= 300
+
+
+def test_photographs_are_split_as_the_documentation_says():
+    data = Photos(**(COMMON | {"size": 128, "holdout": "photo"}))
+    data.setup()
+    assert names(data, "val") == {"chelsea"}
+    assert names(data, "test") == {"astronaut"}
+    assert len(names(data, "train")) == 7
+
+
+def test_holdout_by_region_keeps_a_gap_between_the_splits_of_every_photograph():
+    data = Photos(**(COMMON | {"size": 128, "holdout": "region"}))
+    data.setup()
+    assert names(data, "train") == names(data, "val") == names(data, "test") == set(photos.SPLIT)
+    for image in range(9):
+        spans = []
+        for split in cache.SPLITS:
+            cells = data._splits[split].cells
+            cells = cells[cells[:, cache.IMAGE] == image]
+            axis = (
+                (cache.FIRST_TOP, cache.LAST_TOP)
+                if data.index.shapes[image][0] > data.index.shapes[image][1]
+                else (
+                    cache.FIRST_LEFT,
+                    cache.LAST_LEFT,
+                )
+            )
+            spans.append((cells[:, axis[0]].min(), cells[:, axis[1]].max() + 128))
+        (_, train_end), (val_start, val_end), (test_start, _) = spans
+        assert train_end + 16 <= val_start
+        assert val_end + 16 <= test_start
+
+
+# -- augmentation ------------------------------------------------------------------------------------------------
+
+
+def table(**columns):
+    draw = torch.full((1, draws.COLUMNS), 0.9)
+    for name, values in columns.items():
+        draw[0, getattr(draws, name)] = torch.tensor(values)
+    return draw
+
+
+def test_horizontal_flip_mirrors_left_and_right_only():
+    image = torch.rand(1, 3, 4, 4)
+    flipped = augment.flip(image, table(FLIPS=[0.1, 0.1, 0.1]), "horizontal")
+    assert torch.equal(flipped, image.flip(3))
+    assert torch.equal(augment.flip(image, table(), "horizontal"), image)
+    assert torch.equal(augment.flip(image, table(FLIPS=[0.1, 0.1, 0.1]), "none"), image)
+
+
+def test_dihedral_flips_are_the_eight_symmetries_of_the_square():
+    image = torch.arange(4.0).reshape(1, 1, 2, 2)
+    found = set()
+    for number in range(8):
+        bits = [0.1 if number >> bit & 1 else 0.9 for bit in range(3)]
+        found.add(tuple(augment.flip(image, table(FLIPS=bits), "dihedral").flatten().tolist()))
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_jitter_is_torchvisions_color_jitter_at_the_same_factors(order):
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    uniform = [0.05, 0.9, 0.7, 0.2]
+    ranks = [order.index(step) / 4 for step in range(4)]
+    ours = augment.jitter(image, table(JITTER=uniform, ORDER=ranks), strength=0.3)
+    shift = [(u * 2 - 1) * 0.3 for u in uniform]
+    steps = {
+        0: lambda x: tv.adjust_brightness(x, 1 + shift[0]),
+        1: lambda x: tv.adjust_contrast(x, 1 + shift[1]),
+        2: lambda x: tv.adjust_saturation(x, 1 + shift[2]),
+        3: lambda x: tv.adjust_hue(x, shift[3]),
+    }
+    theirs = image
+    for step in order:
+        theirs = steps[step](theirs)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_jitter_gives_each_image_its_own_factors_and_order():
+    batch = torch.rand(4, 3, 8, 8)
+    draw = torch.rand(4, draws.COLUMNS, generator=torch.Generator().manual_seed(0))
+    whole = augment.jitter(batch, draw, 0.2)
+    for i in range(4):
+        torch.testing.assert_close(augment.jitter(batch[i : i + 1], draw[i : i + 1], 0.2), whole[i : i + 1])

@@ -1,0 +1,67 @@
+"""Imports point one way, and the command line answers without torch."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "srcolor"
+
+# What each part of the package may import of the rest. data, nets and tasks meet in conf/ and the root scripts.
+LEAVES = {"errors", "images"}
+ALLOWED = {
+    "errors": set(),
+    "images": {"errors"},
+    "losses": LEAVES,
+    "schedules": set(),
+    "metrics": LEAVES,
+    "hardware": {"errors"},
+    "config": {"errors"},
+    "launch": {"errors", "config", "runs"},
+    "runs": {"errors"},
+    "data": LEAVES,
+    "nets": LEAVES,
+    "tasks": LEAVES | {"metrics"},
+    "callbacks": LEAVES | {"tasks"},
+}
+
+
+def imported(file):
+    """The parts of srcolor that a file imports, at its top or inside functions."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "srcolor":
+            modules = [f"srcolor.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        else:
+            continue
+        for module in modules:
+            if module.startswith("srcolor."):
+                yield module.split(".")[1]
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: f.relative_to(PACKAGE).as_posix())
+def test_imports_point_one_way(file):
+    part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        assert not list(imported(file))
+    else:
+        assert set(imported(file)) - {part, "__version__"} <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiment=sr64to128_article"]])
+def test_help_and_cfg_do_not_import_torch(words):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', *{words!r}]\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "sr64to128" in done.stdout or "_target_: srcolor.nets" in done.stdout

@@ -1,0 +1,242 @@
+import csv
+import json
+import math
+import shutil
+import statistics
+
+import pytest
+import torch
+from conftest import TINY
+from lightning import Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from srcolor import config, runs
+
+
+def figures(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def state(run, which):
+    return torch.load(run / "checkpoints" / f"{which}.ckpt", weights_only=True)
+
+
+# -- what a run leaves ---------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_the_readme_says(tiny_run):
+    assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for name in ("metrics.json", "per_image.csv", "split.csv", "train.log", "samples/test.png"):
+        assert (tiny_run / name).stat().st_size > 0, name
+    assert list(tiny_run.glob("events.out.tfevents.*"))
+    assert not list(tiny_run.rglob("*.unfinished"))
+
+
+def test_metrics_json_has_its_one_shape(tiny_run):
+    whole = figures(tiny_run)
+    assert list(whole) == ["test", "sets", "baselines", "images", "exact", "parameters", "train", "version", "git"]
+    assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == {"psnr", "ssim"}
+    assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
+    assert whole["train"]["precision"] == "32-true"
+    assert 0 <= whole["train"]["data_wait"] < 1
+    assert whole["train"]["peak_memory_mb"] > 8 * 3 * 32 * 32 * 4 / 2**20  # at least the gradient of a batch
+
+
+def test_figures_are_the_means_of_the_per_image_table(tiny_run):
+    rows = list(csv.DictReader((tiny_run / "per_image.csv").open()))
+    whole = figures(tiny_run)
+    assert len(rows) == whole["images"]
+    for column, value in (("psnr", whole["test"]["psnr"]), ("bicubic_ssim", whole["baselines"]["bicubic"]["ssim"])):
+        assert statistics.fmean(float(row[column]) for row in rows) == pytest.approx(value, rel=1e-12)
+
+
+def test_tensorboard_has_scalars_learning_rate_speed_and_pictures(tiny_run):
+    events = EventAccumulator(str(tiny_run)).Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"train/loss", "train/lr", "train/images_per_second", "val/psnr", "val/ssim"} <= scalars
+    assert {"val_bicubic/psnr", "test/psnr", "test_bicubic/ssim"} <= scalars
+    assert {"samples/val", "samples/test"} <= set(events.Tags()["images"])
+
+
+# -- the weights that count ------------------------------------------------------------------------------------
+
+
+def test_the_average_is_what_is_tested_and_loaded_and_it_differs_from_the_raw_weights(tiny_run):
+    saved = state(tiny_run, "best")["state_dict"]
+    net = runs.load_net(str(tiny_run)).state_dict()
+    assert net
+    for key, value in net.items():
+        assert torch.equal(value, saved[f"average.module.{key}"])
+    assert any(not torch.equal(value, saved[f"net.{key}"]) for key, value in net.items())
+
+
+def test_a_second_trainer_and_the_bare_network_give_the_figure_of_metrics_json(tiny_run, pictures, call, tmp_path):
+    """Through `fit=false`, to the last digit, and through `load_net` and a loop written here."""
+    again = tmp_path / "again"
+    assert call("fit=false", f"ckpt={tiny_run}", f"hydra.run.dir={again}") == 0
+    first, second = figures(tiny_run), figures(again)
+    for key in ("test", "baselines", "images", "exact", "parameters"):
+        assert first[key] == second[key]
+    assert (tiny_run / "per_image.csv").read_bytes() == (again / "per_image.csv").read_bytes()
+    assert second["train"]["seconds"] is None
+
+    from srcolor import images
+    from srcolor.data import pairs
+    from srcolor.data.folder import Folder
+
+    data = Folder(
+        root=str(pictures), crop="center", size=32, seed=0, pair=pairs.block_mean, batch_size=8, epoch_samples=1,
+        flips="none", jitter=0.0, workers=0, cache=True, cache_dir=None,
+    )  # fmt: skip
+    data.setup()
+    net, values = runs.load_net(str(tiny_run)), []
+    for batch in data.test_dataloader():
+        target = batch.images.permute(0, 3, 1, 2).double() / 255
+        with torch.no_grad():
+            error = net(images.block_mean(target.float(), 2)).clamp(0, 1).double() - target
+        values += (-10 * error.square().mean((1, 2, 3)).log10()).tolist()
+    assert statistics.fmean(values) == pytest.approx(first["test"]["psnr"], abs=1e-4)
+
+
+def test_evaluation_is_float32_whatever_training_was(tiny_run, call, tmp_path):
+    bf16 = tmp_path / "bf16"
+    assert call("fit=false", f"ckpt={tiny_run}", "trainer.precision=bf16-mixed", f"hydra.run.dir={bf16}") == 0
+    assert figures(bf16)["test"] == pytest.approx(figures(tiny_run)["test"], abs=1e-6)
+    assert figures(bf16)["baselines"]["bicubic"] == pytest.approx(figures(tiny_run)["baselines"]["bicubic"], abs=1e-6)
+
+
+def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
+    file = tmp_path / "moved.ckpt"
+    shutil.copy(tiny_run / "checkpoints" / "best.ckpt", file)
+    moved, whole = runs.load_net(str(file)), runs.load_net(str(tiny_run))
+    x = torch.rand(1, 3, 9, 7)
+    assert torch.equal(moved(x), whole(x))
+    assert not moved.training
+
+
+# -- going on, starting from, testing on other data ---------------------------------------------------------------
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, tmp_path):
+    """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average and flips on."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4", "data.flips=dihedral"]
+    assert call(*words, f"hydra.run.dir={whole}") == 0
+    # The schedule must see the same budget, so the first half is stopped from outside.
+    with pytest.MonkeyPatch.context() as patch:
+        fit = Trainer.fit
+
+        def stopped(self, *args, **kwargs):
+            self.limit_epochs = 2
+            return fit(self, *args, **kwargs)
+
+        patch.setattr(Trainer, "fit", stopped)
+        from lightning.pytorch.loops.fit_loop import _FitLoop
+
+        done = _FitLoop.done
+        patch.setattr(
+            _FitLoop, "done", property(lambda self: self.epoch_progress.current.processed >= 2 or done.fget(self))
+        )
+        assert call(*words, f"hydra.run.dir={halves}") == 0
+    assert state(halves, "last")["epoch"] == 1
+    assert call(f"resume={halves}") == 0
+    one, two = state(whole, "last"), state(halves, "last")
+    assert one["epoch"] == two["epoch"] == 3
+    assert one["global_step"] == two["global_step"]
+    for key, value in one["state_dict"].items():
+        assert torch.equal(value, two["state_dict"][key]), key
+    for number, values in one["optimizer_states"][0]["state"].items():
+        for key, value in values.items():
+            assert torch.equal(value, two["optimizer_states"][0]["state"][number][key])
+    assert figures(whole)["test"] == figures(halves)["test"]
+
+
+def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call, tmp_path):
+    run = tmp_path / "run"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
+    assert call(*words, f"init_from={tiny_run}", f"hydra.run.dir={run}") == 0
+    assert figures(run)["test"] == figures(tiny_run)["test"]
+
+
+def test_init_from_another_network_names_the_keys_that_differ(tiny_run, pictures, call, tmp_path, capfd):
+    words = [*TINY, "data=folder", f"data.root={pictures}", "net.channels=4", f"init_from={tiny_run}"]
+    assert call(*words, f"hydra.run.dir={tmp_path / 'run'}") == 1
+    assert "head.weight: (8, 3, 3, 3) in the file, (4, 3, 3, 3) in the network" in capfd.readouterr().err
+
+
+def test_ckpt_with_other_data_changes_only_the_data(tiny_run, call, tmp_path):
+    run = tmp_path / "run"
+    assert call("fit=false", f"ckpt={tiny_run}", "data=photos", f"hydra.run.dir={run}") == 0
+    names = {row["file"].split("@")[0] for row in csv.DictReader((run / "per_image.csv").open())}
+    assert names == {"astronaut"}
+    assert figures(run)["parameters"] == figures(tiny_run)["parameters"]
+
+
+def test_a_run_folder_is_not_written_into_twice(tiny_run, call, capfd):
+    before = {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()}
+    assert call(*TINY, f"hydra.run.dir={tiny_run}") == 1
+    assert "is already used by a run" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in tiny_run.rglob("*") if path.is_file()} == before
+
+
+def test_the_data_root_from_the_environment_is_recorded(pictures, call, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setenv("SRCOLOR_DATA", str(pictures))
+    assert call(*TINY, "data=folder", "trainer=debug", f"hydra.run.dir={run}") == 0
+    monkeypatch.delenv("SRCOLOR_DATA")
+    assert call("fit=false", f"ckpt={run}", f"hydra.run.dir={tmp_path / 'again'}") == 0
+    assert figures(run)["test"] == figures(tmp_path / "again")["test"]
+
+
+# -- training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", config.options("experiment"))
+def test_every_experiment_runs_two_batches(experiment, call, tmp_path):
+    run = tmp_path / "run"
+    words = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]
+    assert call(*words) == 0
+    assert state(run, "last")["global_step"] == 2
+    assert all(math.isfinite(value) for value in figures(run)["test"].values())
+
+
+def test_learning_is_real(pictures, call, tmp_path):
+    """On a tiny set the network passes bicubic within a bounded number of steps."""
+    run = tmp_path / "run"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=150"]
+    assert call(*words, "optimizer.lr=4e-3", f"hydra.run.dir={run}") == 0
+    whole = figures(run)
+    assert state(run, "last")["global_step"] == 150
+    assert whole["test"]["psnr"] > whole["baselines"]["bicubic"]["psnr"] + 0.1
+    assert whole["test"]["ssim"] > whole["baselines"]["bicubic"]["ssim"]
+
+
+def test_the_end_of_a_budget_in_mid_epoch_is_validated_and_saved(pictures, call, tmp_path):
+    run = tmp_path / "run"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=6"]
+    assert call(*words, f"hydra.run.dir={run}") == 0  # an epoch has five steps
+    assert state(run, "last")["global_step"] == 6
+    steps = [event.step for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
+    assert len(steps) == 2
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_files(pictures, call, tmp_path, capfd):
+    run = tmp_path / "run"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
+    assert call(*words, f"hydra.run.dir={run}") == 1
+    error = capfd.readouterr().err
+    assert error.startswith("error: L1 loss is nan at step ")
+    assert ".png@" in error
+    assert "Lower optimizer.lr" in error
+
+
+def test_compile_keeps_the_keys_of_the_checkpoint(tiny_run, pictures, call, tmp_path, monkeypatch):
+    import torch as torch_module
+
+    compiled = []
+    monkeypatch.setattr(torch_module.nn.Module, "compile", lambda self, *args, **kwargs: compiled.append(self))
+    run = tmp_path / "run"
+    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", "compile=true"]
+    assert call(*words, f"hydra.run.dir={run}") == 0
+    assert compiled
+    assert set(state(run, "last")["state_dict"]) == set(state(tiny_run, "last")["state_dict"])
