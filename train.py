@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> None:
             net.compile()
         return instantiate(cfg.task, net=net)
 
-    speed = callbacks.Speed(machine.precision)
+    speed = callbacks.Speed()
     trainer = instantiate(
         cfg.trainer,
         accelerator=machine.accelerator,

@@ -166,22 +166,20 @@ class Speed(Callback):
     training time; validation and checkpoints are not counted. `peak_memory_mb` is tensor memory (MiB) of
     one training step: weights, optimizer state, gradients, activations. CUDA counts it; on a CPU it is what
     PyTorch's profiler records for one step more, on a copy, after training.
-
-    Args:
-        precision: What training runs in; goes into the figures.
     """
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self) -> None:
         self.figures: dict[str, float | str | None] = {
             "seconds": None,
             "images_per_second": None,
             "data_wait": None,
             "peak_memory_mb": None,
-            "precision": precision,
+            "precision": None,
         }
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clocks."""
+        self.figures["precision"] = str(trainer.precision)
         self._began = time.monotonic()
         self._ended_step: float | None = None
         self._images, self._stepping, self._waiting = 0, 0.0, 0.0

@@ -4,6 +4,7 @@ Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,6 +79,12 @@ def command_line(words: Sequence[str]) -> list[str]:
             checkpoint that is missing; a run folder that is already used.
     """
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    if not {"-m", "--multirun"} & set(words):
+        for word, override in overrides.items():
+            if override.is_sweep_override():
+                raise UserError(
+                    f"{word}: several values. To run each, add -m. If it is one value, quote it:\n  {_quoted(word)}"
+                )
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     switches = [key for key in SWITCHES if given.get(key) is not None]
     if len(switches) > 1:
@@ -137,9 +144,8 @@ def parse(word: str) -> Override:
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
-        key, _, value = word.partition("=")
         raise UserError(
-            f"{word}: Hydra's grammar needs quotes around such a value. Write\n  {shell_quote(f'{key}={quote(value)}')}"
+            f"{word}: Hydra's grammar needs quotes around such a value. Write\n  {_quoted(word)}"
         ) from error
 
 
@@ -154,9 +160,10 @@ def quote(value: str) -> str:
     return f'"{escaped}{trailing}"'
 
 
-def shell_quote(word: str) -> str:
-    """Quotes a word for a POSIX shell, in single quotes."""
-    return "'" + word.replace("'", "'\\''") + "'"
+def _quoted(word: str) -> str:
+    """The word with its value quoted for Hydra's grammar, and all of it for the shell."""
+    key, _, value = word.partition("=")
+    return shlex.quote(f"{key}={quote(value)}")
 
 
 def _hint(message: str, config_name: str) -> str:
