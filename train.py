@@ -19,6 +19,7 @@ def main(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     from srcolor import callbacks, config, hardware, runs
+    from srcolor.errors import UserError
     from srcolor.tasks.base import Task
 
     log = logging.getLogger("train")
@@ -42,6 +43,8 @@ def main(cfg: DictConfig) -> None:
         runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision)
     log.info("%s", machine)
+    if cfg.fit and cfg.trainer.max_time is not None:
+        log.info("A budget in time: the same command ends with other weights. Steps or epochs repeat exactly on a CPU.")
 
     def make_task(net: torch.nn.Module) -> Task:
         if machine.channels_last:
@@ -65,8 +68,16 @@ def main(cfg: DictConfig) -> None:
         if cfg.init_from is not None:
             start = runs.load_net(cfg.init_from)
             runs.load_weights(net, start.state_dict(), cfg.init_from)
-        last = None if cfg.resume is None else str(runs.checkpoint_file(cfg.resume, "last"))
+        last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
+        if last is not None and (key := runs.spent_budget(runs.read(last), cfg.trainer)):
+            raise UserError(
+                f"resume={cfg.resume}: its budget trainer.{key}={cfg.trainer[key]} is spent. Give a larger "
+                f"trainer.{key}=..., or test the run with fit=false ckpt={cfg.resume}."
+            )
         task = make_task(net)
+        figures = [f"val/{name}" for name in task.metrics]
+        if cfg.monitor not in figures:
+            raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
         task.net_config = OmegaConf.to_container(cfg.net, resolve=True)
         trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = folder

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
+from srcolor.errors import check_range
 from srcolor.images import Pair, to_uint8
 from srcolor.tasks.base import Task
 
@@ -89,6 +90,7 @@ class Pictures(Callback):
     """
 
     def __init__(self, folder: str, images: int) -> None:
+        check_range("callbacks.pictures.images", images, 1)
         self.folder = Path(folder)
         self.images = images
         self._validations = 0
@@ -116,7 +118,8 @@ class Pictures(Callback):
         with torch.autocast(task.device.type, enabled=False):
             answers = task.answers(few)
         prediction = answers.pop("net")
-        columns = {"input": few.input, **answers, "prediction": prediction, "target": few.target}
+        size = f"{few.input.shape[-1]}x{few.input.shape[-2]}"
+        columns = {f"input {size}": few.input, **answers, "prediction": prediction, "target": few.target}
         columns["error x10"] = (prediction - few.target).abs().mean(1, keepdim=True) * 10
         picture = grid(columns)
         self.folder.mkdir(parents=True, exist_ok=True)

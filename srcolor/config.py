@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -95,7 +96,9 @@ def _check(node: DictConfig, place: str) -> None:
     # Interpolations are not followed: what they point to is checked where it stands.
     children = {str(key): value for key, value in node.items_ex(resolve=False)}
     if "_target_" in node:
-        parameters = inspect.signature(_locate(node._target_, place)).parameters
+        target = _locate(node._target_, place)
+        parameters = inspect.signature(target).parameters
+        types = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
         for key in children:
             if key.startswith("_"):
                 continue
@@ -103,9 +106,30 @@ def _check(node: DictConfig, place: str) -> None:
                 raise UserError(f"unknown key {place}{key}. {nearest(key, parameters)}")
             if OmegaConf.is_missing(node, key):
                 raise UserError(f"{place}{key} has no value: give {place}{key}=... on the command line.")
+            if not OmegaConf.is_interpolation(node, key) and not _fits(children[key], types.get(key)):
+                raise UserError(f"{place}{key}={children[key]}: expected {_described(types[key])}.")
     for key, child in children.items():
         if isinstance(child, DictConfig):
             _check(child, f"{place}{key}.")
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a plain value can be meant for a parameter; only numbers, words and nothing are told apart."""
+    kinds = _alternatives(annotation)
+    if not set(kinds) <= {int, float, bool, str, NoneType}:
+        return True
+    if float in kinds:
+        kinds += (int,)
+    return type(value) in kinds
+
+
+def _described(annotation: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return " or ".join(names[kind] for kind in _alternatives(annotation))
 
 
 def _locate(target: str, place: str) -> Any:

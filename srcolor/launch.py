@@ -3,17 +3,20 @@
 Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
+import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,23 +26,74 @@ from srcolor.errors import UserError
 SWITCHES = ("ckpt", "resume", "init_from")
 
 
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM. No `Exception`, so that nothing on the way takes it for an error of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        self.folder: Path | None = None  # of the run that was stopped
+
+
 def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     """Runs a script's main function under Hydra.
+
+    Ctrl-C and SIGTERM end it at any moment with one line, which says how to go on, and exit code 130 or 143.
 
     Args:
         main: Takes the composed configuration.
         config_name: Name of the main file in `conf/`.
     """
+    _listen()
     config.register()
     try:
         sys.argv[1:] = command_line(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config.CONF), config_name=config_name)(_for_people(main))()
     except UserError as error:
         fail(error)
+    except Stopped as stop:
+        print(_how_to_go_on(stop.folder), file=sys.stderr)
+        sys.exit(128 + stop.number)
     except SystemExit as end:
         if isinstance(end.__context__, HydraException | OmegaConfBaseException):
             print(_hint(str(end.__context__), config_name), file=sys.stderr)
         raise
+
+
+def _listen() -> None:
+    main_process = os.getpid()
+
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != main_process:  # a data loader's worker, which ends by itself
+            raise KeyboardInterrupt
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _how_to_go_on(folder: Path | None) -> str:
+    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
+    if folder is None or last is None or not last.exists():
+        return "stopped before anything was saved"
+    from srcolor import runs  # imports torch, which has been at work by now
+
+    checkpoint = runs.read(last)
+    trainer = OmegaConf.load(folder / ".hydra" / "config.yaml").trainer
+    what = "fit=false ckpt" if runs.spent_budget(checkpoint, trainer) else "resume"
+    return f"stopped after epoch {checkpoint['epoch'] + 1}; go on with: python train.py {what}={_shown(folder)}"
+
+
+def _shown(folder: Path) -> str:
+    """A run's folder as one types it: from here, where it is below, and quoted, where that is needed."""
+    name = str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+    try:
+        parse(f"resume={name}")
+    except UserError:
+        return _quoted(f"resume={name}").replace("resume=", "", 1)
+    return name
 
 
 def fail(error: UserError) -> NoReturn:
@@ -52,11 +106,18 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     def wrapped(cfg: DictConfig) -> None:
         try:
             main(cfg)
+        except Stopped as stop:
+            stop.folder = Path(HydraConfig.get().runtime.output_dir)
+            raise
         except Exception as error:
             # Hydra wraps what a constructor raises.
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
                 cause = cause.__cause__
+            if cause is None and isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
+                # A constructor that is not ours refused its arguments.
+                key = re.search(r"full_key: (\S+)", str(error))
+                cause = UserError(f"{key[1] if key else 'configuration'}: {error.__cause__ or error}")
             if cause is None:
                 raise
             fail(cause)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from srcolor.errors import check_range
+
 
 class L1(nn.Module):
     """Mean absolute error: the field's default for PSNR.
@@ -29,6 +31,7 @@ class MSE(nn.Module):
 
     def __init__(self, value_range: float = 1.0) -> None:
         super().__init__()
+        check_range("loss.value_range", value_range, 1e-6)
         self.value_range = value_range
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -45,6 +48,7 @@ class Charbonnier(nn.Module):
 
     def __init__(self, eps: float = 1e-3) -> None:
         super().__init__()
+        check_range("loss.eps", eps, 0)
         self.eps = eps
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ import math
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +107,48 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
     return file
 
 
+def read(file: Path) -> dict[str, Any]:
+    """Reads a checkpoint; nothing but tensors and plain values (`weights_only`).
+
+    Raises:
+        UserError: It is damaged, or none of srcolor's.
+    """
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"{file}: cannot be read as a checkpoint ({type(error).__name__}). Is it complete?") from error
+    if not isinstance(checkpoint, dict) or "net_config" not in checkpoint:
+        raise UserError(f"{file}: no checkpoint of srcolor: it does not say which network it holds.")
+    return checkpoint
+
+
+def spent_budget(checkpoint: Mapping[str, Any], trainer: Mapping[str, Any]) -> str | None:
+    """Says which budget a run had spent when it wrote a checkpoint.
+
+    Args:
+        checkpoint: What `read` gives.
+        trainer: The configuration of the trainer.
+
+    Returns:
+        `max_steps`, `max_epochs` or `max_time`; None if there is something left.
+    """
+    if 0 < trainer["max_steps"] <= checkpoint["global_step"]:
+        return "max_steps"
+    if 0 < (trainer["max_epochs"] or -1) <= checkpoint["epoch"] + 1:
+        return "max_epochs"
+    if trainer["max_time"] is not None:
+        days, hours, minutes, seconds = map(int, trainer["max_time"].split(":"))
+        budget = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+        elapsed = checkpoint["callbacks"].get("Timer", {"time_elapsed": {"train": 0.0}})["time_elapsed"]["train"]
+        if elapsed >= budget:
+            return "max_time"
+    return None
+
+
 def load_net(name: str) -> nn.Module:
     """Builds a trained network from a run's best checkpoint, or from a checkpoint file.
 
-    Nothing but tensors and plain values is read from the file (`weights_only`), and nothing but
-    networks is built from the configuration in it.
+    Nothing but networks is built from the configuration in the file.
 
     Args:
         name: As for `find`.
@@ -121,12 +160,7 @@ def load_net(name: str) -> nn.Module:
         UserError: There is no such file, it is none of srcolor's, or it is damaged.
     """
     file = checkpoint_file(name)
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling a damaged file can raise anything
-        raise UserError(f"{file}: cannot be read as a checkpoint ({type(error).__name__}). Is it complete?") from error
-    if not isinstance(checkpoint, dict) or "net_config" not in checkpoint:
-        raise UserError(f"{file}: no checkpoint of srcolor: it does not say which network it holds.")
+    checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
     load_weights(net, weights(checkpoint["state_dict"]), str(file))
     return net.eval()
@@ -170,7 +204,10 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
     """
     name = config.get("_target_")
     module, _, attribute = str(name).rpartition(".")
-    found = getattr(importlib.import_module(module), attribute, None) if module.startswith("srcolor.nets") else None
+    found = None
+    if module.startswith("srcolor.nets."):
+        with suppress(ImportError):
+            found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
     arguments = {

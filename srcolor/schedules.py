@@ -6,6 +6,8 @@ three minutes and a run of an hour both anneal.
 
 import math
 
+from srcolor.errors import check_range
+
 
 def constant(progress: float) -> float:
     """Answers 1, whatever the progress."""
@@ -17,7 +19,7 @@ def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
 
     Args:
         progress: In [0, 1]; more counts as 1.
-        warmup: Share of the run that the rise takes, in [0, 1).
+        warmup: Share of the run that the rise takes, in [0, 0.99].
 
     Returns:
         The factor on the optimizer's learning rate, in [0, 1].
@@ -25,6 +27,7 @@ def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
     >>> [round(warmup_cosine(p, warmup=0.5), 3) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
+    check_range("schedule.warmup", warmup, 0, 0.99)
     progress = min(progress, 1.0)
     if progress < warmup:
         return progress / warmup

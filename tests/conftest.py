@@ -9,6 +9,7 @@ from PIL import Image
 from skimage import data
 
 from srcolor import launch
+from srcolor.data import pairs
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for train.py
@@ -27,6 +28,22 @@ TINY = [
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]
+
+# What a datamodule needs, and what one of files needs beside.
+COMMON = {
+    "size": 32,
+    "seed": 0,
+    "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
+    "batch_size": 5,
+    "epoch_samples": 1,
+    "flips": "none",
+    "jitter": 0.0,
+    "workers": 0,
+    "cache": True,
+    "cache_dir": None,
+    "cache_limit_gb": 20,
+}
+FILES = {"crop": "center", "min_side": None, "max_side": None}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,30 +5,18 @@ import socket
 import numpy as np
 import pytest
 import torch
+from conftest import COMMON, FILES
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from srcolor.data import augment, cache, draws, pairs, photos
+from srcolor.data import augment, cache, draws, photos
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
 
-COMMON = {
-    "size": 32,
-    "seed": 0,
-    "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
-    "batch_size": 5,
-    "epoch_samples": 1,
-    "flips": "none",
-    "jitter": 0.0,
-    "workers": 0,
-    "cache": True,
-    "cache_dir": None,
-}
-
 
 def folder(root, **changes):
-    data = Folder(**(COMMON | {"root": str(root), "crop": "center"} | changes))
+    data = Folder(**(COMMON | FILES | {"root": str(root)} | changes))
     data.setup()
     return data
 
@@ -182,7 +170,7 @@ def test_a_cache_that_is_cut_short_while_it_is_built_is_not_used(pictures, tmp_p
 
 def read(tmp_path, picture, name="picture.png", size=32, **options):
     picture.save(tmp_path / name, **options)
-    data = Folder(**(COMMON | {"root": str(tmp_path), "crop": "center", "size": size}))
+    data = Folder(**(COMMON | FILES | {"root": str(tmp_path), "size": size}))
     return data.decode(cache.Item(name, ""))[0]
 
 

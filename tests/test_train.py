@@ -6,11 +6,12 @@ import statistics
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import COMMON, FILES, TINY
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from srcolor import config, runs
+from srcolor import config, images, runs
+from srcolor.data.folder import Folder
 
 
 def figures(run):
@@ -80,14 +81,7 @@ def test_a_second_trainer_and_the_bare_network_give_the_figure_of_metrics_json(t
     assert (tiny_run / "per_image.csv").read_bytes() == (again / "per_image.csv").read_bytes()
     assert second["train"]["seconds"] is None
 
-    from srcolor import images
-    from srcolor.data import pairs
-    from srcolor.data.folder import Folder
-
-    data = Folder(
-        root=str(pictures), crop="center", size=32, seed=0, pair=pairs.block_mean, batch_size=8, epoch_samples=1,
-        flips="none", jitter=0.0, workers=0, cache=True, cache_dir=None,
-    )  # fmt: skip
+    data = Folder(root=str(pictures), **COMMON | FILES | {"batch_size": 8})
     data.setup()
     net, values = runs.load_net(str(tiny_run)), []
     for batch in data.test_dataloader():

@@ -12,11 +12,14 @@ inside its region. Cells without content (`is_flat`) are left out of every split
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +31,12 @@ from rich.progress import track
 
 from srcolor.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "val", "test")
 SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 FORMAT = 1
+ABANDONED = 3600  # seconds without a byte written, after which an unfinished cache is nobody's
 
 Pixels = NDArray[np.uint8]
 
@@ -69,6 +75,9 @@ class Source(Protocol):
 
     def items(self) -> list[Item]:
         """Lists the pictures, in a fixed order."""
+
+    def measure(self, item: Item) -> tuple[int, int]:
+        """Answers the height and width that `decode` will give, without decoding; (0, 0) if it cannot."""
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """Answers a picture, height x width x 3, and the SHA-256 of its file; raises if it cannot."""
@@ -113,6 +122,7 @@ class Mapped:
         self._path = folder / "pixels.bin"
         self._shapes = shapes
         self._offsets = np.concatenate([[0], np.cumsum([3 * h * w for h, w in shapes], dtype=np.int64)])
+        _ = self._bytes  # open while it is there: a newer cache may replace this one
 
     @cached_property
     def _bytes(self) -> Pixels:
@@ -247,7 +257,7 @@ def scan(
         full = [c for c in found if not is_flat(pixels[c[0] : c[0] + source.size, c[1] : c[1] + source.size])]
         return pixels, digest, full, len(found) - len(full)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _reading(os.cpu_count()) as pool:
         results = pool.map(read, items)
         for item, result in track(
             zip(items, results, strict=True), f"Reading {len(items)} pictures", len(items), transient=True
@@ -277,41 +287,87 @@ def scan(
     return index, table
 
 
+@contextmanager
+def _reading(threads: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that give up what they have not begun when the reader is stopped."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
 def open_cache(
-    source: Source, root: str, cache_dir: Path, items: Sequence[Item]
+    source: Source, root: str, cache_dir: Path, items: Sequence[Item], limit_gb: float
 ) -> tuple[Index, NDArray[np.int32], Mapped]:
-    """Opens a source's cache, and builds it first if it is not there.
+    """Opens a source's cache, and builds it first if it is not there or damaged; older ones make room.
 
     Args:
         source: Where the pictures come from.
         root: What identifies the source among others: a folder's path, say.
         cache_dir: Where caches lie.
         items: The source's pictures.
+        limit_gb: How large a cache may become, in 10^9 bytes.
 
     Returns:
         The index, the cells, (n, 8) int32, and the pictures.
 
     Raises:
-        UserError: As `scan`; or the cache folder cannot be written.
+        UserError: As `scan`; or the cache would be too large, or its folder cannot be written.
     """
     stamps = {"format": FORMAT, "settings": source.settings(), "items": items}
     key = hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / key
-    if not folder.is_dir():
+    opened = _open(folder)
+    if opened is None:
         try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _make_room(source, folder, items, limit_gb)
             _build(source, folder, items)
         except OSError as error:
             raise UserError(
                 f"cannot write the cache {folder}: {error}. Name another place with data.cache_dir=..., or "
                 "decode on the fly with data.cache=false data.workers=2."
             ) from error
-    index = Index(**json.loads((folder / "index.json").read_text(encoding="utf-8")))
-    cells = np.load(folder / "cells.npy")
+        opened = _open(folder)
+        assert opened is not None
+    return opened
+
+
+def _open(folder: Path) -> tuple[Index, NDArray[np.int32], Mapped] | None:
+    """Opens a cache; None if it is missing or damaged."""
+    try:
+        index = Index(**json.loads((folder / "index.json").read_text(encoding="utf-8")))
+        cells = np.load(folder / "cells.npy")
+        size = (folder / "pixels.bin").stat().st_size
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("The cache %s is damaged (%s) and built anew.", folder, error)
+        return None
+    if size != sum(3 * height * width for height, width in index.shapes):
+        log.warning("The cache %s is damaged (pixels.bin has %d bytes) and built anew.", folder, size)
+        return None
     return index, cells, Mapped(folder, index.shapes)
 
 
+def _make_room(source: Source, folder: Path, items: Sequence[Item], limit_gb: float) -> None:
+    """Removes what killed processes left, and checks the size, by the pictures' headers, before any is decoded."""
+    for left in folder.parent.glob("unfinished-*"):
+        if all(time.time() - path.stat().st_mtime > ABANDONED for path in (left, *left.iterdir())):
+            shutil.rmtree(left, ignore_errors=True)
+    needed = 3 * sum(height * width for height, width in map(source.measure, items))
+    free = shutil.disk_usage(folder.parent).free
+    for room, what in ((limit_gb * 1e9, f"data.cache_limit_gb={limit_gb:g}"), (free, f"the {free / 1e9:.1f} GB free")):
+        if needed > room:
+            raise UserError(
+                f"the cache of {len(items)} pictures takes {needed / 1e9:.1f} GB, more than {what} in {folder.parent}. "
+                "Shrink large pictures with data.max_side=..., name another place with data.cache_dir=..., or decode "
+                "on the fly with data.cache=false data.workers=2."
+            )
+
+
 def _build(source: Source, folder: Path, items: Sequence[Item]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
         with open(unfinished / "pixels.bin", "wb") as file:
@@ -321,7 +377,12 @@ def _build(source: Source, folder: Path, items: Sequence[Item]) -> None:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.is_dir():  # another process was first with the same cache: use that one
-                raise
+            # Either another process was first with the same cache, which serves as well, or it is damaged.
+            if _open(folder) is None:
+                shutil.rmtree(folder)
+                unfinished.rename(folder)
+        for older in folder.parent.iterdir():
+            if older != folder and not older.name.startswith("unfinished-"):
+                shutil.rmtree(older, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

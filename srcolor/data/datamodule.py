@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from srcolor.data import augment, draws
 from srcolor.data import cache as c
 from srcolor.data.cache import Index, Item, Pixels, Region
-from srcolor.errors import UserError
+from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ class ImageDataModule(LightningDataModule):
         workers: Processes that gather batches. With the cache none is needed.
         cache: Whether to decode once into the cache, or each time a picture is used.
         cache_dir: Where caches lie; None for the user's cache folder.
+        cache_limit_gb: How large a cache may become, in 10^9 bytes.
     """
 
     size: int
@@ -134,6 +135,7 @@ class ImageDataModule(LightningDataModule):
     workers: int
     cache: bool
     cache_dir: str | None
+    cache_limit_gb: float
 
     random_crop = False
 
@@ -142,11 +144,22 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         if self.flips not in augment.FLIPS:
             raise UserError(f"unknown data.flips={self.flips}: expected one of {', '.join(augment.FLIPS)}.")
+        check_range("size", self.size, 11)  # SSIM's window
+        check_range("data.batch_size", self.batch_size, 1)
+        check_range("data.epoch_samples", self.epoch_samples, 1)
+        check_range("data.jitter", self.jitter, 0, 0.5)
+        check_range("data.workers", self.workers, 0)
+        check_range("data.cache_limit_gb", self.cache_limit_gb, 0)
         self._splits: dict[str, Crops] = {}
 
     def items(self) -> list[Item]:
         """See `cache.Source`."""
         raise NotImplementedError
+
+    def measure(self, item: Item) -> tuple[int, int]:
+        """See `cache.Source`; what `decode` answers, where a subclass has no cheaper way."""
+        height, width = self.decode(item)[0].shape[:2]
+        return height, width
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """See `cache.Source`."""
@@ -172,7 +185,7 @@ class ImageDataModule(LightningDataModule):
         pictures: c.Mapped | c.Decoded
         if self.cache:
             folder = Path(self.cache_dir or platformdirs.user_cache_dir("srcolor", appauthor=False)).expanduser()
-            self.index, cells, pictures = c.open_cache(self, self.identity(), folder, items)
+            self.index, cells, pictures = c.open_cache(self, self.identity(), folder, items, self.cache_limit_gb)
         else:
             self.index, cells = c.scan(self, items)
             usable = {item.name: item for item in items}

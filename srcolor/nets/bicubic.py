@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from srcolor import images
+from srcolor.errors import check_range
 
 
 class Bicubic(nn.Module):
@@ -17,6 +18,7 @@ class Bicubic(nn.Module):
 
     def __init__(self, scale: int = 2) -> None:
         super().__init__()
+        check_range("scale", scale, 1)
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcolor import images
+from srcolor.errors import check_range
 
 
 class Block(nn.Module):
@@ -35,6 +36,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int = 32, blocks: int = 6, scale: int = 2) -> None:
         super().__init__()
+        check_range("net.channels", channels, 1)
+        check_range("net.blocks", blocks, 0)
+        check_range("scale", scale, 1)
         self.scale = scale
         self.head = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.Sequential(*(Block(channels) for _ in range(blocks)))

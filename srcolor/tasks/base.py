@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from srcolor.errors import UserError
+from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 from srcolor.metrics import PerImage
 
@@ -47,6 +47,8 @@ class Task(LightningModule):
         baselines: dict[str, nn.Module],
     ) -> None:
         super().__init__()
+        if ema is not None:
+            check_range("task.ema", ema, 0, 1)
         self.net = net
         self.loss = loss
         self.average = None if ema is None else AveragedModel(net, multi_avg_fn=_ema(ema), use_buffers=True)
@@ -65,7 +67,10 @@ class Task(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """One optimizer; the schedule is applied by `on_train_batch_start`."""
-        return self._optimizer(self.net.parameters())
+        try:
+            return self._optimizer(self.net.parameters())
+        except ValueError as error:  # a negative learning rate, say; or a network without parameters
+            raise UserError(f"optimizer: {error}.") from error
 
     @property
     def progress(self) -> float:

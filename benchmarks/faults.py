@@ -1,0 +1,111 @@
+"""Kills train.py with SIGKILL at random moments until it is done, many times over.
+
+`python benchmarks/faults.py [--runs 5] [--seed 0]`. After each kill no half-written file may stand under a final
+name; the run that was killed again and again must end with the weights of one that was not.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from skimage import data as photographs
+
+from srcolor import runs
+from srcolor.data import cache
+
+ROOT = Path(__file__).parent.parent
+WORDS = [
+    "data=folder", "size=32", "net.channels=8", "net.blocks=1", "data.batch_size=8", "data.epoch_samples=400",
+    "trainer.max_time=null", "trainer.max_epochs=12", "trainer.precision=32", "trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    """Starts train.py."""
+    command = [sys.executable, "train.py", *words]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def check(run: Path, caches: Path) -> None:
+    """Reads everything that stands under a final name."""
+    for file in run.glob("checkpoints/*.ckpt"):
+        runs.read(file)
+    for index in caches.glob("*/*/index.json"):
+        if not index.parent.name.startswith("unfinished-"):
+            assert cache._open(index.parent) is not None, index
+    if (run / "metrics.json").exists():
+        assert (run / "per_image.csv").read_text().endswith("\n")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """The state that a run ended with."""
+    return runs.read(run / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def main() -> None:
+    """Kills and counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        pictures = Path(temporary, "pictures")
+        pictures.mkdir()
+        photo = photographs.retina()
+        for i in range(300):
+            top, left = 200 + 31 * (i % 25), 200 + 31 * (i // 25)
+            Image.fromarray(np.ascontiguousarray(photo[top : top + 48, left : left + 48])).save(pictures / f"{i}.png")
+
+        whole = Path(temporary, "whole")
+        words = [*WORDS, f"data.root={pictures}"]
+        began = time.monotonic()
+        process = start([*words, f"hydra.run.dir={whole}", f"data.cache_dir={temporary}/whole-cache"])
+        assert process.wait() == 0, process.communicate()[1]
+        length = time.monotonic() - began
+        expected = weights(whole)
+        kills = 0
+        for number in range(arguments.runs):
+            run, caches = Path(temporary, f"run{number}"), Path(temporary, f"cache{number}")
+            attempt = 0
+            while True:
+                last = (run / "checkpoints" / "last.ckpt").exists()
+                if last:
+                    again = [f"resume={run}"]
+                else:
+                    attempt += 1  # a run that saved nothing is started anew, in a new folder
+                    run = Path(temporary, f"run{number}-{attempt}")
+                    again = [*words, f"hydra.run.dir={run}", f"data.cache_dir={caches}"]
+                process = start(again)
+                try:
+                    process.wait(chance.uniform(0.3, 1.0) * length)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    kills += 1
+                    check(run, caches)
+                    continue
+                error = process.communicate()[1]
+                if process.returncode == 1 and "is spent" in error:  # killed after its last epoch, before its test
+                    again = ["fit=false", f"ckpt={run}", f"hydra.run.dir={run}-test"]
+                    process = start(again)
+                    assert process.wait() == 0, process.communicate()[1]
+                else:
+                    assert process.returncode == 0, error
+                break
+            check(run, caches)
+            for key, value in weights(run).items():
+                assert torch.equal(value, expected[key]), key
+            print(f"run {number}: same weights as the uninterrupted one; {kills} kills so far", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Oxford-IIIT Pet (Parkhi et al. 2012): 7,349 photographs of cats and dogs, with their official splits."""
+
+from dataclasses import dataclass
+
+from torchvision.datasets import OxfordIIITPet
+
+from srcolor.data.cache import Item
+from srcolor.data.downloads import fetch
+from srcolor.data.files import Files, stamp
+
+
+@dataclass(kw_only=True, eq=False)
+class OxfordPets(Files):
+    """The pets, by torchvision; downloaded to `root` on first use. See `Files` for its arguments."""
+
+    def items(self) -> list[Item]:
+        """Lists the photographs of the official splits, `trainval` and `test`; val is taken from the first."""
+        fetch(self.folder / "oxford-iiit-pet", lambda root: OxfordIIITPet(root, download=True))
+        return [
+            Item(path.relative_to(self.folder).as_posix(), stamp(path), split)
+            for split, official in (("train", "trainval"), ("test", "test"))
+            for path in sorted(OxfordIIITPet(self.folder, official)._images)
+        ]

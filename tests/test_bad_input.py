@@ -1,0 +1,254 @@
+"""What a person gets wrong: a line that names the thing and says what to do, never a traceback of ours.
+
+An error ends with exit code 1. A file that cannot be used is skipped and named, and the run goes on.
+"""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+
+
+def debug(root, *words):
+    return [*TINY, "trainer=debug", "data=folder", f"data.root={root}", *words]
+
+
+class Scene:
+    """A copy of the pictures to spoil, and the places that a row may need."""
+
+    def __init__(self, tmp_path, pictures, tiny_run):
+        self.tmp = tmp_path
+        self.root = tmp_path / "pictures"
+        shutil.copytree(pictures, self.root)
+        self.one = sorted(self.root.rglob("*.png"))[0]
+        self.run = tiny_run
+
+    def empty(self):
+        (self.tmp / "empty").mkdir()
+        return self.tmp / "empty"
+
+    def with_file(self, name, content=b""):
+        (self.root / name).write_bytes(content)
+        return debug(self.root)
+
+    def with_picture(self, picture, name, **options):
+        picture.save(self.root / name, **options)
+        return debug(self.root)
+
+    def spoiled_run(self, spoil):
+        copy = self.tmp / "spoiled"
+        shutil.copytree(self.run, copy)
+        spoil(copy)
+        return copy
+
+
+def noise(mode="RGB", size=(48, 48)):
+    return Image.effect_noise(size, 60).convert("RGB").convert(mode)
+
+
+def bomb(scene, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    return scene.with_picture(noise(size=(200, 200)), "bomb.png")
+
+
+def few(scene, count):
+    folder = scene.empty()
+    for number, path in enumerate(sorted(scene.root.rglob("*.png"))[:count]):
+        shutil.copy(path, folder / f"{number}.png")
+    return folder
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def experiment(scene, text):
+    (scene.tmp / "experiment").mkdir()
+    (scene.tmp / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    return ["--config-dir", str(scene.tmp), "experiment=mine"]
+
+
+# Name: (what is typed, given a scene and pytest's monkeypatch; what the answer says; exit code)
+ROWS = {
+    # -- folders
+    "missing folder": (lambda s, m: debug(s.tmp / "no"), "no does not exist: expected a folder", 1),
+    "empty folder": (lambda s, m: debug(s.empty()), "holds no picture: expected files ending in .jpg", 1),
+    "no pictures": (lambda s, m: (s.empty() / "a.txt").touch() or debug(s.tmp / "empty"), "holds no picture", 1),
+    "a file": (lambda s, m: debug(s.one), "is a file: expected a folder", 1),
+    "no root": (lambda s, m: [*TINY, "data=folder"], "give data.root=/full/path, or set SRCOLOR_DATA", 1),
+    "two pictures": (lambda s, m: debug(few(s, 2)), "2 different usable picture(s): expected at least three", 1),
+    "three copies": (
+        lambda s, m: (
+            [shutil.copy(s.one, s.tmp / "empty" / f"{i}.png") for i in range(3) if i or s.empty()]
+            and debug(s.tmp / "empty")
+        ),
+        "1 different usable picture(s): expected at least three",
+        1,
+    ),
+    "names in any script": (lambda s, m: shutil.copy(s.one, s.root / "写真 🙂 é.png") and debug(s.root), "", 0),
+    "equal but for case": (
+        lambda s, m: shutil.copy(s.one, s.root / "x.png") and s.with_picture(noise(), "X.PNG"),
+        "26 pictures",
+        0,
+    ),
+    "grammar": (lambda s, m: debug("~/faces"), """'data.root="~/faces"'""", 1),
+    "comma": (lambda s, m: debug("/a,b"), """'data.root="/a,b"'""", 1),
+    # -- files: skipped and named
+    "zero bytes": (lambda s, m: s.with_file("zero.jpg"), "zero.jpg: cannot identify", 0),
+    "text": (lambda s, m: s.with_file("text.jpg", b"no picture"), "text.jpg: cannot identify", 0),
+    "corrupt": (lambda s, m: s.with_file("bad.png", s.one.read_bytes()[:8] + bytes(900)), "bad.png: ", 0),
+    "truncated": (lambda s, m: cut(s.one) or debug(s.root), "a/00.png: ", 0),
+    "nowhere": (lambda s, m: (s.root / "link.png").symlink_to("gone") or debug(s.root), "link.png: ", 0),
+    "bomb": (bomb, "bomb.png: Image size (40000 pixels) exceeds limit", 0),
+    "too small": (lambda s, m: s.with_picture(noise(size=(20, 48)), "s.png"), "s.png: 20x48: expected sides of", 0),
+    "float": (
+        lambda s, m: s.with_picture(Image.fromarray(np.random.rand(48, 48).astype("f")), "f.tif"),
+        "f.tif: floating-point pixels",
+        0,
+    ),
+    "flat": (lambda s, m: s.with_picture(Image.new("RGB", (48, 48), "red"), "f.png"), "f.png: no crop has content", 0),
+    "all bad": (
+        lambda s, m: (s.empty() / "a.jpg").write_text("x") and debug(s.tmp / "empty"),
+        "none of 1 pictures is usable:\n  a.jpg: cannot identify",
+        1,
+    ),
+    # -- pictures of every kind: used as a person expects
+    "gray": (lambda s, m: s.with_picture(noise("L"), "x.png"), "25 pictures", 0),
+    "palette": (lambda s, m: s.with_picture(noise("P"), "x.png"), "25 pictures", 0),
+    "cmyk": (lambda s, m: s.with_picture(noise("CMYK"), "x.jpg"), "25 pictures", 0),
+    "rgba": (lambda s, m: s.with_picture(noise("RGBA"), "x.webp"), "25 pictures", 0),
+    "16 bits": (
+        lambda s, m: s.with_picture(Image.fromarray(np.random.randint(0, 65536, (48, 48)).astype(np.uint16)), "x.png"),
+        "25 pictures",
+        0,
+    ),
+    "exif": (lambda s, m: s.with_picture(noise(), "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"), "25 pictures", 0),
+    "animated": (
+        lambda s, m: s.with_picture(noise(), "x.webp", save_all=True, append_images=[noise()]),
+        "25 pictures",
+        0,
+    ),
+    # -- settings
+    "size": (lambda s, m: debug(s.root, "size=33"), "cannot shrink 33x33 images by 2", 1),
+    "tiny size": (lambda s, m: debug(s.root, "size=8"), "size=8: expected at least 11", 1),
+    "scale of another net": (
+        lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=size_decoder", "scale=4", "trainer=debug"],
+        "SizeDecoder answered (16, 3, 16, 16), the target is (16, 3, 32, 32): `scale` must be",
+        1,
+    ),
+    "override": (lambda s, m: debug(s.root, "net.chanels=24"), "Did you mean net.channels?", 1),
+    "group": (lambda s, m: debug(s.root, "loss=l11"), "Did you mean l1?", 1),
+    "experiment file": (lambda s, m: experiment(s, "net: {chanels: 2}"), "unknown key net.chanels. Did you mean", 1),
+    "key of an experiment": (lambda s, m: experiment(s, "sede: 2"), "Key 'sede' not in 'TrainConfig'", 1),
+    "word for a number": (lambda s, m: debug(s.root, "data.batch_size=many"), "many: expected a whole number", 1),
+    "word for the seed": (lambda s, m: debug(s.root, "seed=abc"), "could not be converted to Integer", 1),
+    "number for a switch": (lambda s, m: debug(s.root, "data.cache=3"), "data.cache=3: expected true or false", 1),
+    "negative batch": (lambda s, m: debug(s.root, "data.batch_size=-1"), "data.batch_size=-1: expected at least 1", 1),
+    "no channels": (lambda s, m: debug(s.root, "net.channels=0"), "net.channels=0: expected at least 1", 1),
+    "negative jitter": (lambda s, m: debug(s.root, "data.jitter=-0.1"), "data.jitter=-0.1: expected at least 0", 1),
+    "negative rate": (lambda s, m: debug(s.root, "optimizer.lr=-1"), "optimizer: Invalid learning rate: -1", 1),
+    "flips": (lambda s, m: debug(s.root, "data.flips=vertical"), "expected one of none, horizontal, dihedral", 1),
+    "crop": (lambda s, m: debug(s.root, "data.crop=top"), "expected center or random", 1),
+    "holdout": (lambda s, m: [*TINY, "data.holdout=x"], "expected photo or region", 1),
+    "monitor": (
+        lambda s, m: debug(s.root, "monitor=val/psn"),
+        "monitor=val/psn: no such figure. Did you",
+        1,
+    ),
+    "mode": (lambda s, m: debug(s.root, "mode=most"), "`mode` can be min, max but got most", 1),
+    "duration": (
+        lambda s, m: debug(s.root, "trainer.max_time=00:03:00"),
+        "in the format DD:HH:MM:SS",
+        1,
+    ),
+    "epochs": (lambda s, m: debug(s.root, "trainer.max_epochs=ten"), "ten: expected a whole number or null", 1),
+    "nothing to train": (
+        lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=bicubic", "trainer=debug"],
+        "optimizer got an empty parameter list",
+        1,
+    ),
+    "no such device": (
+        lambda s, m: m.setattr(torch.cuda, "is_available", lambda: False) or debug(s.root, "trainer.accelerator=cuda"),
+        "PyTorch sees no CUDA device. Use auto or cpu",
+        1,
+    ),
+    # -- the cache
+    "cache too large": (
+        lambda s, m: debug(s.root, "data.cache_limit_gb=1e-5"),
+        "than data.cache_limit_gb=1e-05",
+        1,
+    ),
+    "cache folder": (
+        lambda s, m: debug(s.root, f"data.cache_dir={s.one}/x"),
+        "Name another place with data.cache_dir=..., or decode on the fly",
+        1,
+    ),
+    # -- runs and checkpoints
+    "two switches": (lambda s, m: [f"ckpt={s.run}", f"resume={s.run}"], "ckpt= and resume= at once", 1),
+    "ckpt and fit": (lambda s, m: [f"ckpt={s.run}"], "ckpt= tests a saved network: add fit=false", 1),
+    "fit=false alone": (lambda s, m: ["fit=false"], "name the network with ckpt=<run>", 1),
+    "no such run": (lambda s, m: ["fit=false", "ckpt=runs/nothing"], "no such run folder or checkpoint file", 1),
+    "another network": (
+        lambda s, m: debug(s.root, "net.blocks=2", f"init_from={s.run}"),
+        "body.1.conv1.weight: not in the file",
+        1,
+    ),
+    "no checkpoint": (
+        lambda s, m: ["fit=false", f"ckpt={s.spoiled_run(lambda run: shutil.rmtree(run / 'checkpoints'))}"],
+        "no checkpoints/best.ckpt",
+        1,
+    ),
+    "checkpoint cut short": (
+        lambda s, m: ["fit=false", f"ckpt={s.spoiled_run(lambda run: cut(run / 'checkpoints/best.ckpt'))}"],
+        "best.ckpt: cannot be read as a checkpoint",
+        1,
+    ),
+    "last cut short": (
+        lambda s, m: [
+            f"resume={s.spoiled_run(lambda run: cut(run / 'checkpoints/last.ckpt'))}",
+            "trainer.max_epochs=9",
+        ],
+        "last.ckpt: cannot be read as a checkpoint",
+        1,
+    ),
+    "somebody else's checkpoint": (
+        lambda s, m: (
+            torch.save({"weight": torch.zeros(1)}, s.tmp / "x.ckpt")
+            or ["fit=false", f"ckpt={s.tmp / 'x.ckpt'}", *debug(s.root)]
+        ),
+        "x.ckpt: no checkpoint of srcolor",
+        1,
+    ),
+    "budget spent": (
+        lambda s, m: [f"resume={s.spoiled_run(lambda run: None)}"],
+        "its budget trainer.max_epochs=2 is spent. Give a larger trainer.max_epochs=",
+        1,
+    ),
+    "data moved": (
+        lambda s, m: ["fit=false", f"ckpt={s.run}", f"data.root={s.tmp / 'moved'}"],
+        "moved does not exist: expected a folder with pictures. If it was moved, give its new place with data.root",
+        1,
+    ),
+    "run folder used": (lambda s, m: debug(s.root, f"hydra.run.dir={s.run}"), "is already used by a run", 1),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bad_input_is_named_and_the_way_out_said(name, tmp_path, pictures, tiny_run, call, capfd, monkeypatch):
+    make, answer, code = ROWS[name]
+    words = make(Scene(tmp_path, pictures, tiny_run), monkeypatch)
+    where = (
+        [] if any(w.startswith(("hydra.run.dir=", "resume=")) for w in words) else [f"hydra.run.dir={tmp_path / 'run'}"]
+    )
+    assert call(*words, *where) == code
+    said = capfd.readouterr()
+    whole = " ".join((said.out + said.err).split())  # the terminal's width breaks lines
+    assert " ".join(answer.split()) in whole
+    assert "Traceback" not in whole
+
+
+def test_the_list_is_as_long_as_it_should_be():
+    assert len(ROWS) >= 40

@@ -1,0 +1,211 @@
+"""Ctrl-C, SIGTERM and kill -9 at chosen moments: what is said, what is left, and how it goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from conftest import COMMON, FILES, ROOT, TINY
+
+from srcolor import runs
+from srcolor.checkpoint import AtomicCheckpointIO
+from srcolor.data import cache
+from srcolor.data.folder import Folder
+from srcolor.errors import UserError
+
+# Runs train.py in a process of its own, after a line that slows something down or kills the process.
+RUNNER = (
+    "import sys, runpy, time, os\n{inject}\nsys.argv[0] = 'train.py'\nrunpy.run_path('train.py', run_name='__main__')"
+)
+SLOW_CACHE = (
+    "from srcolor.data.folder import Folder; decode = Folder.decode\n"
+    "Folder.decode = lambda self, item: time.sleep(0.5) or decode(self, item)"
+)
+SLOW_TEST = (
+    "from srcolor.tasks.base import Task; step = Task.test_step\n"
+    "Task.test_step = lambda *args: open(os.environ['MARK'], 'w').close() or time.sleep(60)"
+)
+KILLED_IN_CACHE = (
+    "from srcolor.data.folder import Folder; decode = Folder.decode\n"
+    "Folder.decode = lambda self, item: os.kill(os.getpid(), 9) if item.name == 'b/13.png' else decode(self, item)"
+)
+KILLED_IN_SAVE = (
+    "import torch; save = torch.save\n"
+    "def killed(state, path):\n"
+    "    save(state, path)\n"
+    "    if state['epoch'] == 2:\n"
+    "        os.truncate(path, 1000)\n"
+    "        os.kill(os.getpid(), 9)\n"
+    "torch.save = killed"
+)
+
+
+class Process:
+    """train.py in a process of its own."""
+
+    def __init__(self, tmp_path, words, inject=""):
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MARK": str(tmp_path / "mark")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER.format(inject=inject), *words],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def stop_when(self, happened, number):
+        """Sends a signal once something has happened; answers the exit code and the last line said."""
+        deadline = time.monotonic() + 120
+        while not happened():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self):
+        _, error = self.process.communicate(timeout=120)
+        assert "Traceback" not in error, error
+        return self.process.returncode, error.strip().splitlines()[-1] if error.strip() else ""
+
+
+def long_run(pictures, run):
+    return [*TINY, "trainer.max_epochs=1000", "data=folder", f"data.root={pictures}", f"hydra.run.dir={run}"]
+
+
+def saved_epoch(run):
+    return runs.read(run / "checkpoints" / "last.ckpt")["epoch"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pictures, tmp_path, call):
+    run = tmp_path / "run"
+    last = run / "checkpoints" / "last.ckpt"
+    ended, line = Process(tmp_path, long_run(pictures, run)).stop_when(last.exists, number)
+    assert ended == code
+    epoch = saved_epoch(run)
+    assert line == f"stopped after epoch {epoch + 1}; go on with: python train.py resume={run}"
+    assert call(f"resume={run}", f"trainer.max_epochs={epoch + 3}") == 0
+    assert saved_epoch(run) == epoch + 2
+
+
+def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
+    run = tmp_path / "run"
+    process = Process(tmp_path, long_run(pictures, run), SLOW_CACHE)
+    code, line = process.stop_when(lambda: list(tmp_path.rglob("pixels.bin")), signal.SIGINT)
+    assert code == 130
+    assert line == "stopped before anything was saved"
+    assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
+def test_a_signal_in_the_test_after_training_points_at_the_test(pictures, tmp_path):
+    run = tmp_path / "run"
+    words = [*long_run(pictures, run), "trainer.max_epochs=1"]
+    code, line = Process(tmp_path, words, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
+    assert code == 143
+    assert line == f"stopped after epoch 1; go on with: python train.py fit=false ckpt={run}"
+
+
+def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(pictures, tmp_path, call):
+    run = tmp_path / "run"
+    assert Process(tmp_path, long_run(pictures, run), KILLED_IN_SAVE).end()[0] == -signal.SIGKILL
+    for file in (run / "checkpoints").glob("*.ckpt"):
+        runs.read(file)  # whole
+    assert saved_epoch(run) == 1
+    assert call(f"resume={run}", "trainer.max_epochs=4") == 0
+    assert saved_epoch(run) == 3
+    assert not list(run.rglob("*.unfinished"))
+
+
+def test_kill_while_a_cache_is_built_leaves_nothing_under_its_final_name(pictures, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert Process(tmp_path, long_run(pictures, run), KILLED_IN_CACHE).end()[0] == -signal.SIGKILL
+    (left,) = [path.parent for path in tmp_path.rglob("pixels.bin")]
+    assert left.name.startswith("unfinished-")
+    monkeypatch.setattr(cache, "ABANDONED", -1)
+    data = folder(pictures, tmp_path / "cache" / "srcolor")
+    assert len(data.index.names) == 24
+    assert not left.exists()
+
+
+# -- in this process -----------------------------------------------------------------------------------------------
+
+
+def folder(root, where):
+    data = Folder(root=str(root), **COMMON | FILES | {"cache_dir": str(where)})
+    data.setup()
+    return data
+
+
+def test_two_processes_that_build_one_cache_at_once(pictures, tmp_path):
+    """Threads stand for processes: they meet on the disk only."""
+    barrier, done, decode = threading.Barrier(2), [], Folder.decode
+
+    class Slow(Folder):
+        def decode(self, item):
+            if item.name == "a/00.png":
+                barrier.wait(30)  # both are building now
+            return decode(self, item)
+
+    def build():
+        data = Slow(root=str(pictures), **COMMON | FILES | {"cache_dir": str(tmp_path)})
+        data.setup()
+        done.append([batch.images.clone() for batch in data.test_dataloader()])
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 2
+    for one, two in zip(*done, strict=True):
+        assert torch.equal(one, two)
+    assert len([path for path in tmp_path.rglob("*") if path.is_dir() and (path / "index.json").exists()]) == 1
+    assert not list(tmp_path.rglob("unfinished-*"))
+
+
+@pytest.mark.parametrize("name", ["pixels.bin", "cells.npy", "index.json"])
+def test_a_truncated_cache_is_built_anew(name, pictures, tmp_path, caplog):
+    expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
+    (file,) = tmp_path.rglob(name)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    found = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
+    assert "is damaged" in caplog.text
+    for one, two in zip(expected, found, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_cache_replaces_older_ones_of_the_same_folder(pictures, tmp_path):
+    folder(pictures, tmp_path)
+    data = Folder(root=str(pictures), **COMMON | FILES | {"cache_dir": str(tmp_path), "size": 24})
+    data.setup()
+    (file,) = tmp_path.rglob("pixels.bin")
+    assert file.stat().st_size == 24 * 24 * 24 * 3
+    assert json.loads((file.parent / "index.json").read_text())["shapes"][0] == [24, 24]
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
+    target = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, target)
+
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*last\.ckpt: .*No space left.*saved before is still there"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, target)
+    assert torch.load(target) == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.np, "save", full)
+    with pytest.raises(UserError, match=r"cannot write the cache .*No space left.*data\.cache_dir"):
+        folder(pictures, tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))

@@ -1,0 +1,95 @@
+import csv
+import json
+import os
+
+import pytest
+import torch
+
+from srcolor import runs
+from srcolor.errors import UserError
+
+
+class Payload:
+    """What a hostile checkpoint carries: unpickled, it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_hostile_checkpoint_executes_nothing(tmp_path):
+    mark, file = tmp_path / "mark", tmp_path / "x.ckpt"
+    torch.save({"net_config": {}, "state_dict": Payload(mark)}, file)
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        runs.load_net(str(file))
+    assert not mark.exists()
+    torch.load(file, weights_only=False)
+    assert mark.exists()  # so the payload was alive
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_target_": "torch.load", "f": "x"},
+        {"_target_": "os.system", "command": "touch mark"},
+        {"_target_": "srcolor.nets.residual.images.to_uint8"},
+        {"_target_": "srcolor.nets.residual.F.relu"},
+        {"_target_": "srcolor.data.folder.Folder", "root": "/"},
+        {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1},
+        {"_target_": "srcolor.nets.residual.Residual", "channels": {"_target_": "os.system", "command": "touch mark"}},
+        {"_target_": "srcolor.nets"},
+        {"_target_": 3},
+        {},
+    ],
+)
+def test_a_hostile_configuration_builds_nothing_but_networks(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"net_config": config, "state_dict": {}}, "x.ckpt")
+    with pytest.raises(UserError, match=r"must name a network of srcolor\.nets"):
+        runs.load_net("x.ckpt")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="does not fit the network"):
+        runs.build_net({"_target_": "srcolor.nets.residual.Residual", "chanels": 3})
+
+
+def test_latest_and_best_are_found_by_what_they_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    for number, (name, psnr, words) in enumerate(
+        [("a", 30.0, []), ("b", 35.0, ["experiment=sr64to128"]), ("c", 40.0, ["experiment=other"]), ("d", None, [])]
+    ):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "best.ckpt").touch()
+        os.utime(tmp_path / name / "checkpoints" / "best.ckpt", (number, number))
+        (tmp_path / name / ".hydra").mkdir()
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+        if psnr is not None:
+            (tmp_path / name / "metrics.json").write_text(json.dumps({"test": {"psnr": psnr}}))
+    assert runs.find("latest").name == "d"
+    assert runs.find("best:sr64to128").name == "b"
+    with pytest.raises(UserError, match=r"best:nothing: no trained run under"):
+        runs.find("best:nothing")
+
+
+def test_means_leave_out_what_is_not_finite_and_count_it():
+    table = {"row": [0, 1, 2], "psnr": [30.0, float("inf"), 40.0], "bicubic_psnr": [float("inf")] * 3}
+    assert runs.results(table, ["bicubic"]) == {
+        "test": {"psnr": 35.0},
+        "sets": {},
+        "baselines": {"bicubic": {"psnr": None}},
+        "images": 3,
+        "exact": 1,
+    }
+
+
+def test_a_record_is_json_and_csv_whatever_the_files_are_called(tmp_path):
+    names = ['a,"b".png@0,0', "写真.png@0,0"]
+    table = {"row": [0, 1], "psnr": [30.0, 31.5]}
+    runs.record(tmp_path, runs.results(table, []), names, table)
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"] == {"psnr": 30.75}
+    with (tmp_path / "per_image.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["file", "psnr"], [names[0], "30.0"], [names[1], "31.5"]]
