@@ -34,7 +34,7 @@ class Residual(nn.Module):
 
     stride = 1
 
-    def __init__(self, channels: int = 32, blocks: int = 6, scale: int = 2) -> None:
+    def __init__(self, channels: int = 24, blocks: int = 6, scale: int = 2) -> None:
         super().__init__()
         check_range("net.channels", channels, 1)
         check_range("net.blocks", blocks, 0)

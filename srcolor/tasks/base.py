@@ -112,10 +112,14 @@ class Task(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
-        """Updates the average; ends training when a budget is spent, which makes Lightning validate."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Updates the weights, then their average."""
+        super().optimizer_step(*args, **kwargs)
         if self.average is not None:
             self.average.update_parameters(self.net)
+
+    def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
+        """Ends training when a budget is spent, which makes Lightning validate."""
         if self.progress >= 1:
             self.trainer.should_stop = True
 
