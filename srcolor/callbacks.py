@@ -165,8 +165,9 @@ def grid(columns: dict[str, Tensor], gap: int = 4) -> Image.Image:
 class Speed(Callback):
     """Measures training: `figures` is the `train` part of `metrics.json` once training has ended.
 
-    `data_wait` is the time from the end of a step to the start of the next forward, as a share of
-    training time; validation and checkpoints are not counted. `peak_memory_mb` is tensor memory (MiB) of
+    `data_wait` is the time from the end of a step to the moment the next batch is handed over, as a share of
+    training time. Transfer, augmentation and pairs, which are the device's work, count as training;
+    validation and checkpoints do not count. `peak_memory_mb` is tensor memory (MiB) of
     one training step: weights, optimizer state, gradients, activations. CUDA counts it; on a CPU it is what
     PyTorch's profiler records for one step more, on a copy, after training.
     """
@@ -189,9 +190,9 @@ class Speed(Callback):
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Pair, batch_idx: int) -> None:
-        """Notes when the forward begins."""
-        self._began_step = time.monotonic()
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Task, batch: Pair, batch_idx: int) -> None:
+        """Notes how long the batch was waited for."""
+        self._began_step = pl_module.handed_over
         if self._ended_step is not None:
             self._waiting += self._began_step - self._ended_step
 

@@ -33,7 +33,8 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
 
     The accelerator: CUDA if there is one, else the CPU; MPS only when asked for, as it lacks antialiased
     bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere on,
-    CPUs with AVX512-BF16 or AMX), else float32: emulated bfloat16 is slower than float32.
+    CPUs with AVX512-BF16 or AMX), else float32: emulated bfloat16 is slower than float32. Channels last on both:
+    a step of `residual` took 1.5 times as long without, in either precision, on a CPU with AVX512-BF16.
 
     Args:
         accelerator: `auto`, or as Lightning names it.
@@ -50,7 +51,7 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
         accelerator = "cuda"
     if precision == "auto":
         precision = "bf16-mixed" if _multiplies_bfloat16(accelerator) else "32-true"
-    return Hardware(accelerator, str(precision), accelerator in ("cuda", "cpu") and precision == "bf16-mixed")
+    return Hardware(accelerator, str(precision), accelerator in ("cuda", "cpu"))
 
 
 def _multiplies_bfloat16(accelerator: str) -> bool:

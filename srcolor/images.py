@@ -26,6 +26,22 @@ class Pair(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # in place of tuple.index
 
 
+def luma(rgb: Tensor) -> Tensor:
+    """Gray of colour: luma of the sRGB values, ITU-R BT.601, full range.
+
+    Args:
+        rgb: (N, 3, H, W).
+
+    Returns:
+        (N, 1, H, W).
+
+    >>> luma(torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)).item()
+    0.29899999499320984
+    """
+    red, green, blue = rgb.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
 def block_mean(images: Tensor, scale: int) -> Tensor:
     """Shrinks images by taking the mean of every `scale` x `scale` block of pixels.
 

@@ -1,6 +1,7 @@
 """Losses between a prediction and its target, both (N, C, H, W) in [0, 1]; each answers a scalar."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcolor.errors import check_range
@@ -15,7 +16,7 @@ class L1(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See the class."""
-        return (prediction - target).abs().mean()
+        return F.l1_loss(prediction, target)
 
 
 class MSE(nn.Module):
@@ -36,7 +37,7 @@ class MSE(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See the class."""
-        return ((prediction - target) * self.value_range).square().mean()
+        return F.mse_loss(prediction, target) * self.value_range**2
 
 
 class Charbonnier(nn.Module):

@@ -1,13 +1,11 @@
 """Augmentation of a whole batch on the device that trains, from the samples' own draws."""
 
-import math
-
 import torch
-from kornia import enhance
 from torch import Tensor
 
 from srcolor.data import draws as columns
 from srcolor.errors import UserError
+from srcolor.images import luma
 
 FLIPS = ("none", "horizontal", "dihedral")
 
@@ -39,8 +37,9 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
 def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Changes brightness, contrast, saturation and hue of each image, in an order of its own.
 
-    The same functions of the factors as torchvision's `ColorJitter(strength, strength, strength,
-    strength)`.
+    The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`,
+    which cannot have factors for each image of a batch. (Kornia's functions can; its hue took 83 ms for a batch of
+    100 images of 128x128 on two cores, the one here 15.)
 
     Args:
         images: (N, 3, H, W) in [0, 1].
@@ -51,14 +50,15 @@ def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     if strength == 0:
         return images
     shifts = (draws[:, columns.JITTER] * 2 - 1) * strength
-    order = draws[:, columns.ORDER].argsort(dim=1)
-    for step in range(4):
-        for adjustment in range(4):
-            chosen = order[:, step] == adjustment
-            if chosen.any():
-                images = images.clone()
-                images[chosen] = adjust(images[chosen], adjustment, shifts[chosen, adjustment])
-    return images
+    orders, group = draws[:, columns.ORDER].argsort(dim=1).unique(dim=0, return_inverse=True)
+    out = torch.empty_like(images)
+    for number, order in enumerate(orders.tolist()):
+        chosen = (group == number).nonzero().flatten()
+        part, shift = images[chosen].contiguous(), shifts[chosen]  # planes of one colour: faster here
+        for adjustment in order:
+            part = adjust(part, adjustment, shift[:, adjustment])
+        out[chosen] = part
+    return out
 
 
 def adjust(images: Tensor, adjustment: int, shift: Tensor) -> Tensor:
@@ -68,11 +68,31 @@ def adjust(images: Tensor, adjustment: int, shift: Tensor) -> Tensor:
         images: (N, 3, H, W) in [0, 1].
         adjustment: 0 brightness, 1 contrast, 2 saturation, 3 hue.
         shift: (N,) factor minus one; for hue in turns.
+
+    Returns:
+        Images in [0, 1].
     """
+    shift = shift[:, None, None, None]
+    if adjustment == 3:
+        return _turn_hue(images, shift[:, 0])
     if adjustment == 0:
-        return enhance.adjust_brightness_accumulative(images, 1 + shift)
-    if adjustment == 1:
-        return enhance.adjust_contrast_with_mean_subtraction(images, 1 + shift)
-    if adjustment == 2:
-        return enhance.adjust_saturation_with_gray_subtraction(images, 1 + shift)
-    return enhance.adjust_hue(images, shift * 2 * math.pi)
+        return (images * (1 + shift)).clamp_(0, 1)
+    other = luma(images) if adjustment == 2 else luma(images).mean((2, 3), keepdim=True)
+    return torch.lerp(other, images, 1 + shift).clamp_(0, 1)
+
+
+def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Adds (N, 1, 1) turns to the hue of HSV; value and saturation stay."""
+    red, green, blue = images.unbind(1)
+    value, least = images.amax(1), images.amin(1)
+    chroma = value - least
+    scale = torch.where(chroma == 0, 1, chroma).reciprocal_()
+    # In sixths of a turn, counted from red, from green, or from blue, whichever is the largest; then in [0, 6).
+    hue = torch.where(value == green, (blue - red).mul_(scale).add_(2), (red - green).mul_(scale).add_(4))
+    hue = torch.where(value == red, (green - blue).mul_(scale), hue).add_(6 * shift)
+    hue = hue.sub_(hue.div(6).floor_().mul_(6))
+    out = torch.empty_like(images)
+    torch.addcmul(least, chroma, hue.sub(3).abs_().sub_(1).clamp_(0, 1), out=out[:, 0])
+    torch.addcmul(least, chroma, hue.sub(2).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 1])
+    torch.addcmul(least, chroma, hue.sub(4).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 2])
+    return out

@@ -248,8 +248,11 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
         """Makes pairs on the device: to float, augmented in training, input from target."""
-        images = batch.images.permute(0, 3, 1, 2).float() / 255
-        if self.trainer is not None and self.trainer.training:
-            images = augment.flip(images, batch.draws, self.flips)
+        training = self.trainer is not None and self.trainer.training
+        pixels = batch.images.permute(0, 3, 1, 2)
+        if training:
+            pixels = augment.flip(pixels, batch.draws, self.flips)  # as bytes: a quarter of the memory to move
+        images = pixels.float().div_(255)
+        if training:
             images = augment.jitter(images, batch.draws, self.jitter)
         return self.pair(images, batch.index)

@@ -1,5 +1,6 @@
 """What every task shares: one step, the averaged weights, progress and schedule, metrics a split."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -35,6 +36,7 @@ class Task(LightningModule):
     """
 
     metrics: ClassVar[dict[str, type[PerImage]]]
+    handed_over: float
     net_config: dict[str, Any]
 
     def __init__(
@@ -87,6 +89,11 @@ class Task(LightningModule):
             if (duration := getattr(timer, "_duration", None)) is not None:
                 shares.append(timer.time_elapsed() / duration)
         return max(shares)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Notes when the data loader handed a batch over (see `callbacks.Speed`)."""
+        self.handed_over = time.monotonic()
+        return batch
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """Sets the learning rate."""
