@@ -136,7 +136,7 @@ ROWS = {
     "tiny size": (lambda s, m: debug(s.root, "size=8"), "size=8: expected at least 11", 1),
     "scale of another net": (
         lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=size_decoder", "scale=4", "trainer=debug"],
-        "SizeDecoder answered (16, 3, 16, 16), the target is (16, 3, 32, 32): `scale` must be",
+        "SizeDecoder answered (8, 3, 16, 16), the target is (8, 3, 32, 32): `scale` must be",
         1,
     ),
     "override": (lambda s, m: debug(s.root, "net.chanels=24"), "Did you mean net.channels?", 1),
