@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     from srcolor import callbacks, config, hardware, runs
-    from srcolor.errors import UserError
+    from srcolor.errors import UserError, check_range
     from srcolor.tasks.base import Task
 
     log = logging.getLogger("train")
@@ -30,29 +30,22 @@ def main(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Lightning calls what PyTorch 2.15 renamed: github.com/Lightning-AI/pytorch-lightning, `_pytree.py`.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+    # A resumed run writes where it wrote before.
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     config.check(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    check_range("seed", cfg.seed, 0, 2**32 - 1)
+    if cfg.resume is None:
+        runs.claim(folder)
+    if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
+        raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
+    if str(cfg.trainer.devices) != "1":
+        raise UserError(f"trainer.devices={cfg.trainer.devices}: training on one device only; give trainer.devices=1.")
     lightning.seed_everything(cfg.seed, workers=True)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: training has bfloat16 for speed
 
     # -- compose ----------------------------------------------------------------------------------
-    data = instantiate(cfg.data)
-    data.setup()
-    data.write_splits(folder / "split.csv")
-    if "root" in cfg.data:
-        runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision)
-    log.info("%s", machine)
-    if cfg.fit and cfg.trainer.max_time is not None:
-        log.info("A budget in time: the same command ends with other weights. Steps or epochs repeat exactly on a CPU.")
-
-    def make_task(net: torch.nn.Module) -> Task:
-        if machine.channels_last:
-            net = net.to(memory_format=torch.channels_last)
-        if cfg.compile:
-            net.compile()
-        return instantiate(cfg.task, net=net)
-
     speed = callbacks.Speed()
     trainer = instantiate(
         cfg.trainer,
@@ -61,13 +54,30 @@ def main(cfg: DictConfig) -> None:
         logger=TensorBoardLogger(folder, name="", version=""),
         callbacks=[*(instantiate(node) for node in cfg.callbacks.values() if node is not None), speed],
     )
+    begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
+    data = instantiate(cfg.data)
+    data.setup()
+    data.write_splits(folder / "split.csv")
+    if "root" in cfg.data:
+        runs.pin(folder, "data.root", launch.quote(str(data.folder)))
+    log.info("%s", machine)
+
+    def make_task(net: torch.nn.Module) -> Task:
+        if machine.channels_last:
+            net = net.to(memory_format=torch.channels_last)
+        if cfg.compile:
+            net.compile()
+        return instantiate(cfg.task, net=net)
 
     # -- fit --------------------------------------------------------------------------------------
     if cfg.fit:
+        if cfg.trainer.max_time is not None:
+            log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         net = instantiate(cfg.net)
         if cfg.init_from is not None:
-            start = runs.load_net(cfg.init_from)
-            runs.load_weights(net, start.state_dict(), cfg.init_from)
+            log.info("Starting from %s", begin["init_from"])
+            start = runs.load_net(str(begin["init_from"]))
+            runs.load_weights(net, start.state_dict(), str(begin["init_from"]))
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
         if last is not None and (key := runs.spent_budget(runs.read(last), cfg.trainer)):
             raise UserError(
@@ -79,10 +89,14 @@ def main(cfg: DictConfig) -> None:
         if cfg.monitor not in figures:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
         task.net_config = OmegaConf.to_container(cfg.net, resolve=True)
+        if last is not None:
+            runs.load_weights(task, runs.read(last)["state_dict"], str(last))
         trainer.fit(task, data, ckpt_path=last, weights_only=True)
-        trained = folder
+        trained = runs.checkpoint_file(str(folder))
+        log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])
     else:
-        trained = cfg.ckpt
+        trained = begin["ckpt"]
+        log.info("Testing %s", trained)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
     net = runs.load_net(str(trained))

@@ -180,19 +180,30 @@ class Speed(Callback):
             "peak_memory_mb": None,
             "precision": None,
         }
+        self._seconds_before = 0.0
+        self._images, self._stepping, self._waiting = 0, 0.0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run counts on from."""
+        seconds = self._seconds_before + time.monotonic() - self._began
+        return {"seconds": seconds, "images": self._images, "stepping": self._stepping, "waiting": self._waiting}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self._seconds_before, self._images = state_dict["seconds"], state_dict["images"]
+        self._stepping, self._waiting = state_dict["stepping"], state_dict["waiting"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clocks."""
         self.figures["precision"] = str(trainer.precision)
         self._began = time.monotonic()
         self._ended_step: float | None = None
-        self._images, self._stepping, self._waiting = 0, 0.0, 0.0
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Task, batch: Pair, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Pair, batch_idx: int) -> None:
         """Notes how long the batch was waited for."""
-        self._began_step = pl_module.handed_over
+        self._began_step = trainer.datamodule.handed_over  # type: ignore[attr-defined]
         if self._ended_step is not None:
             self._waiting += self._began_step - self._ended_step
 
@@ -216,7 +227,7 @@ class Speed(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Task) -> None:
         """Works out the figures."""
-        self.figures["seconds"] = time.monotonic() - self._began
+        self.figures["seconds"] = self._seconds_before + time.monotonic() - self._began
         if not self._images:
             return
         busy = self._stepping + self._waiting

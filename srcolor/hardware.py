@@ -6,6 +6,9 @@ import torch
 
 from srcolor.errors import UserError
 
+# Weights stay float32, so that evaluation can be.
+PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
+
 
 class Hardware(NamedTuple):
     """What a run trains on.
@@ -41,7 +44,7 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
         precision: `auto`, or as Lightning names it.
 
     Raises:
-        UserError: CUDA is asked for and there is none.
+        UserError: CUDA is asked for and there is none; or a precision whose weights are not float32.
     """
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,6 +52,8 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
         raise UserError(f"trainer.accelerator={accelerator}: PyTorch sees no CUDA device. Use auto or cpu.")
     if accelerator == "gpu":
         accelerator = "cuda"
+    if str(precision) not in PRECISIONS:
+        raise UserError(f"trainer.precision={precision}: expected one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
         precision = "bf16-mixed" if _multiplies_bfloat16(accelerator) else "32-true"
     return Hardware(accelerator, str(precision), accelerator in ("cuda", "cpu"))

@@ -115,5 +115,5 @@ def _check_divisible(images: Tensor, scale: int) -> None:
     if height % scale or width % scale:
         raise UserError(
             f"cannot shrink {width}x{height} images by {scale}: expected sides that {scale} divides. "
-            f"Crop them to {width - width % scale}x{height - height % scale}."
+            f"Crop them to {width - width % scale}x{height - height % scale}; in training, by size=."
         )

@@ -3,6 +3,7 @@
 Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -35,6 +36,10 @@ class Stopped(BaseException):
         self.folder: Path | None = None  # of the run that was stopped
 
 
+class Told(SystemExit):
+    """The end, after an error that was printed."""
+
+
 def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     """Runs a script's main function under Hydra.
 
@@ -54,6 +59,8 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     except Stopped as stop:
         print(_how_to_go_on(stop.folder), file=sys.stderr)
         sys.exit(128 + stop.number)
+    except Told:
+        raise
     except SystemExit as end:
         if isinstance(end.__context__, HydraException | OmegaConfBaseException):
             print(_hint(str(end.__context__), config_name), file=sys.stderr)
@@ -62,13 +69,14 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
 
 def _listen() -> None:
     main_process = os.getpid()
+    stopping: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
         if os.getpid() != main_process:  # a data loader's worker, which ends by itself
             raise KeyboardInterrupt
-        for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        if not stopping:  # a second Ctrl-C does not disturb the first
+            stopping.append(number)
+            raise Stopped(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
@@ -80,7 +88,10 @@ def _how_to_go_on(folder: Path | None) -> str:
         return "stopped before anything was saved"
     from srcolor import runs  # imports torch, which has been at work by now
 
-    checkpoint = runs.read(last)
+    try:
+        checkpoint = runs.read(last)
+    except UserError as error:
+        return f"stopped; {error}"
     trainer = OmegaConf.load(folder / ".hydra" / "config.yaml").trainer
     what = "fit=false ckpt" if runs.spent_budget(checkpoint, trainer) else "resume"
     return f"stopped after epoch {checkpoint['epoch'] + 1}; go on with: python train.py {what}={_shown(folder)}"
@@ -99,7 +110,7 @@ def _shown(folder: Path) -> str:
 def fail(error: UserError) -> NoReturn:
     """Prints an error that the user can mend, and ends with exit code 1."""
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+    raise Told(1)
 
 
 def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -114,6 +125,13 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, UserError):
                 cause = cause.__cause__
+            if (
+                cause is None
+                and isinstance(error, OSError)
+                and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+            ):
+                where = HydraConfig.get().runtime.output_dir
+                cause = UserError(f"{error.strerror}: {where}. Make room, or name another place: hydra.run.dir=...")
             if cause is None and isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
                 # A constructor that is not ours refused its arguments.
                 key = re.search(r"full_key: (\S+)", str(error))
@@ -164,7 +182,7 @@ def command_line(words: Sequence[str]) -> list[str]:
     folder = given.get("hydra.run.dir")
     if folder is not None and "resume" not in switches and (Path(str(folder)) / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another, or go on with resume={folder}")
-    if not switches or switches == ["init_from"]:
+    if not switches:
         return list(words)
     return _replay(words, overrides, switches[0], str(given[switches[0]]))
 
@@ -172,18 +190,26 @@ def command_line(words: Sequence[str]) -> list[str]:
 def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:
     from srcolor import runs  # imports torch
 
-    path = runs.find(name)
+    path = runs.find(name).absolute()
+    # `latest` is looked up once: another run may end before this one begins.
+    named = f"{switch}={quote(str(path))}"
+    words = [*(word for word in words if word not in overrides or overrides[word].key_or_group != switch), named]
+    overrides = {word: parse(word) for word in words if word in overrides or word == named}
+    if switch == "init_from":
+        return words
     if switch == "resume":
         if path.is_file():
             raise UserError(f"resume={name}: expected a run folder, got a file. init_from= takes checkpoint files.")
-        runs.checkpoint_file(name, "last")
+        runs.checkpoint_file(str(path), "last")
     if path.is_file():
         # A checkpoint in its run's folder stands for the run; elsewhere it stands alone.
         if not (path.parent.parent / ".hydra").exists():
-            return list(words)
+            return words
         path = path.parent.parent
-    typed = {override.key_or_group for override in overrides.values()}
-    recorded = [word for word in runs.overrides(path) if not _replaced(parse(word).key_or_group, typed)]
+    before = runs.overrides(path)
+    # Naming the run's own experiment again changes nothing.
+    typed = {override.key_or_group for word, override in overrides.items() if word not in before}
+    recorded = [word for word in before if not _replaced(parse(word).key_or_group, typed)]
     flags = [word for word in words if word not in overrides]
     if switch == "resume":
         recorded.append(f"hydra.run.dir={quote(str(path))}")

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 class PerImage(Metric):
     """Mean over images of a value that a subclass works out for each.
 
-    Images whose value is not finite are left out of the mean (an image reproduced exactly has an infinite
+    Images whose value is infinite are left out of the mean (an image reproduced exactly has an infinite
     PSNR). `values` gives the value of every image so far, (N,).
     """
 
@@ -38,9 +38,9 @@ class PerImage(Metric):
         return torch.cat(self.seen) if isinstance(self.seen, list) else self.seen
 
     def compute(self) -> Tensor:
-        """Mean of the finite values."""
+        """Mean of the values that are not infinite."""
         values = self.values.double()
-        return values[values.isfinite()].mean()
+        return values[~values.isinf()].mean()
 
 
 class PSNR(PerImage):

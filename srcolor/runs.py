@@ -50,7 +50,9 @@ def find(name: str) -> Path:
             experiment = name.removeprefix("best:")
             score = {run: _psnr(run) for run in runs if _experiment(run) == experiment}
         if not score:
-            raise UserError(f"{name}: no trained run under {ROOT.absolute()}. Train one: python train.py")
+            known = sorted({_experiment(run) for run in runs})
+            there = f"There are runs of {', '.join(known)}." if known else "Train one: python train.py"
+            raise UserError(f"{name}: no such trained run under {ROOT.absolute()}. {there}")
         return max(score, key=lambda run: score[run])
     path = Path(name).expanduser()
     if not path.exists():
@@ -63,7 +65,7 @@ def _psnr(run: Path) -> float:
     return (json.loads(file.read_text())["test"].get("psnr") or -math.inf) if file.exists() else -math.inf
 
 
-def _experiment(run: Path) -> str | None:
+def _experiment(run: Path) -> str:
     chosen = [word.split("=", 1)[1] for word in overrides(run) if word.startswith("experiment=")]
     return chosen[-1] if chosen else "sr64to128"
 
@@ -76,6 +78,18 @@ def overrides(run: Path) -> list[str]:
     return list(OmegaConf.load(file))
 
 
+def claim(run: Path) -> None:
+    """Makes a folder this run's own.
+
+    Raises:
+        UserError: Another run has it already.
+    """
+    try:
+        (run / ".hydra" / "claimed").touch(exist_ok=False)
+    except FileExistsError:
+        raise UserError(f"{run} is already used by a run. Name another with hydra.run.dir=...") from None
+
+
 def pin(run: Path, key: str, value: str) -> None:
     """Adds to a run's recorded overrides what did not come from the command line (the data's root, say).
 
@@ -85,7 +99,7 @@ def pin(run: Path, key: str, value: str) -> None:
         value: Its value, quoted as Hydra's grammar wants it.
     """
     words = [word for word in overrides(run) if not word.startswith(f"{key}=")]
-    OmegaConf.save(OmegaConf.create([*words, f"{key}={value}"]), run / ".hydra" / "overrides.yaml")
+    _write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
 
 
 def checkpoint_file(name: str, which: str = "best") -> Path:
@@ -117,7 +131,9 @@ def read(file: Path) -> dict[str, Any]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"{file}: cannot be read as a checkpoint ({type(error).__name__}). Is it complete?") from error
-    if not isinstance(checkpoint, dict) or "net_config" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in ("net_config", "state_dict")
+    ):
         raise UserError(f"{file}: no checkpoint of srcolor: it does not say which network it holds.")
     return checkpoint
 
@@ -137,7 +153,7 @@ def spent_budget(checkpoint: Mapping[str, Any], trainer: Mapping[str, Any]) -> s
     if 0 < (trainer["max_epochs"] or -1) <= checkpoint["epoch"] + 1:
         return "max_epochs"
     if trainer["max_time"] is not None:
-        days, hours, minutes, seconds = map(int, trainer["max_time"].split(":"))
+        days, hours, minutes, seconds = map(int, str(trainer["max_time"]).split(":"))
         budget = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
         elapsed = checkpoint["callbacks"].get("Timer", {"time_elapsed": {"train": 0.0}})["time_elapsed"]["train"]
         if elapsed >= budget:
@@ -236,6 +252,9 @@ def results(per_image: Mapping[str, Sequence[float]], baselines: Sequence[str]) 
         `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite.
     """
     columns = [name for name in per_image if name != "row"]
+    for name in columns:
+        if any(math.isnan(value) for value in per_image[name]):
+            raise UserError(f"{name} is not a number on some test images: the network's answer is not finite.")
     own = [name for name in columns if not any(name.startswith(f"{baseline}_") for baseline in baselines)]
     return {
         "test": {name: _mean(per_image[name]) for name in own},
@@ -247,7 +266,7 @@ def results(per_image: Mapping[str, Sequence[float]], baselines: Sequence[str]) 
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if value != math.inf]
     return math.fsum(finite) / len(finite) if finite else None
 
 
@@ -274,7 +293,7 @@ def record(
 
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
 
 

@@ -166,11 +166,12 @@ def test_two_processes_that_build_one_cache_at_once(pictures, tmp_path):
     assert not list(tmp_path.rglob("unfinished-*"))
 
 
+@pytest.mark.parametrize("left", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["pixels.bin", "cells.npy", "index.json"])
-def test_a_truncated_cache_is_built_anew(name, pictures, tmp_path, caplog):
+def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog):
     expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     (file,) = tmp_path.rglob(name)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
     found = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     assert "is damaged" in caplog.text
     for one, two in zip(expected, found, strict=True):
@@ -199,6 +200,16 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypa
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, target)
     assert torch.load(target) == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_elsewhere_is_one_line(pictures, tmp_path, call, monkeypatch, capfd):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs, "record", full)
+    words = [*TINY, "trainer=debug", "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert call(*words) == 1
+    assert capfd.readouterr().err.startswith(f"error: No space left on device: {tmp_path / 'run'}. Make room")
 
 
 def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):

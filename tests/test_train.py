@@ -11,6 +11,7 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srcolor import config, images, runs
+from srcolor.data import draws
 from srcolor.data.folder import Folder
 
 
@@ -223,3 +224,23 @@ def test_compile_keeps_the_keys_of_the_checkpoint(tiny_run, pictures, call, tmp_
     assert call(*words, f"hydra.run.dir={run}") == 0
     assert compiled
     assert set(state(run, "last")["state_dict"]) == set(state(tiny_run, "last")["state_dict"])
+
+
+def test_each_epoch_of_a_fit_draws_anew(pictures, call, tmp_path, monkeypatch):
+    seen, original = [], draws.epoch
+
+    def epoch(seed, number, rows, length):
+        seen.append(number)
+        return original(seed, number, rows, length)
+
+    monkeypatch.setattr(draws, "epoch", epoch)
+    words = [*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert call(*words) == 0
+    assert seen == [0, 1]
+
+
+def test_a_sweep_over_experiments_gives_each_job_a_folder(pictures, call, tmp_path):
+    names = "sr64to128,sr64to128_article"
+    words = ["trainer=debug", "size=32", "data=folder", f"data.root={pictures}", "data.batch_size=4"]
+    assert call("-m", f"experiment={names}", *words, f"hydra.sweep.dir={tmp_path}") == 0
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2

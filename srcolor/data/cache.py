@@ -17,13 +17,14 @@ import os
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ FORMAT = 1
 ABANDONED = 3600  # seconds without a byte written, after which an unfinished cache is nobody's
 
 Pixels = NDArray[np.uint8]
+R = TypeVar("R")
 
 
 class Item(NamedTuple):
@@ -257,8 +259,8 @@ def scan(
         full = [c for c in found if not is_flat(pixels[c[0] : c[0] + source.size, c[1] : c[1] + source.size])]
         return pixels, digest, full, len(found) - len(full)
 
-    with _reading(os.cpu_count()) as pool:
-        results = pool.map(read, items)
+    with _reading(os.cpu_count() or 1) as results_of:
+        results = results_of(read, items)
         for item, result in track(
             zip(items, results, strict=True), f"Reading {len(items)} pictures", len(items), transient=True
         ):
@@ -277,8 +279,7 @@ def scan(
             given.append(item.split)
             keep(pixels)
     if not index.names:
-        reasons = "".join(f"\n  {name}: {reason}" for name, reason in index.skipped[:10])
-        raise UserError(f"none of {len(items)} pictures is usable:{reasons}")
+        raise UserError(f"none of {len(items)} pictures is usable:\n{by_reason(index.skipped)}")
     table = np.array(cells, dtype=np.int32)
     if (table[:, SPLIT] < 0).any():
         index.splits = assign_splits(index.hashes, given)
@@ -287,12 +288,40 @@ def scan(
     return index, table
 
 
+def by_reason(skipped: Sequence[tuple[str, str]], most: int = 10) -> str:
+    """Lists skipped files, a line a reason, at most so many names each.
+
+    >>> print(by_reason([("a.jpg", "empty"), ("b.jpg", "empty"), ("c.jpg", "empty")], most=2))
+      empty: a.jpg, b.jpg and 1 more
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        names.setdefault(reason, []).append(name)
+    lines = []
+    for reason, files in names.items():
+        more = f" and {len(files) - most} more" if len(files) > most else ""
+        lines.append(f"  {reason}: {', '.join(files[:most])}{more}")
+    if len(lines) > most:
+        lines[most:] = [f"  and {len(lines) - most} more reasons"]
+    return "\n".join(lines)
+
+
 @contextmanager
-def _reading(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that give up what they have not begun when the reader is stopped."""
+def _reading(threads: int) -> Iterator[Callable[[Callable[[Item], R], Sequence[Item]], Iterator[R]]]:
+    """A `map` on threads that is never far ahead of its reader, and gives up when the reader is stopped."""
     pool = ThreadPoolExecutor(threads)
+
+    def results(read: Callable[[Item], R], items: Sequence[Item]) -> Iterator[R]:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > 4 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
     try:
-        yield pool
+        yield results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -318,8 +347,10 @@ def open_cache(
     stamps = {"format": FORMAT, "settings": source.settings(), "items": items}
     key = hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / key
-    opened = _open(folder)
-    if opened is None:
+    for _ in range(3):  # a run with other settings may replace what was just built
+        opened = _open(folder)
+        if opened is not None:
+            return opened
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             _make_room(source, folder, items, limit_gb)
@@ -329,9 +360,7 @@ def open_cache(
                 f"cannot write the cache {folder}: {error}. Name another place with data.cache_dir=..., or "
                 "decode on the fly with data.cache=false data.workers=2."
             ) from error
-        opened = _open(folder)
-        assert opened is not None
-    return opened
+    raise UserError(f"the cache {folder} is replaced by other runs. Give each run a data.cache_dir=... of its own.")
 
 
 def _open(folder: Path) -> tuple[Index, NDArray[np.int32], Mapped] | None:
@@ -340,15 +369,14 @@ def _open(folder: Path) -> tuple[Index, NDArray[np.int32], Mapped] | None:
         index = Index(**json.loads((folder / "index.json").read_text(encoding="utf-8")))
         cells = np.load(folder / "cells.npy")
         size = (folder / "pixels.bin").stat().st_size
+        if size != sum(3 * height * width for height, width in index.shapes):
+            raise ValueError(f"pixels.bin has {size} bytes")
+        return index, cells, Mapped(folder, index.shapes)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file can make a reader raise anything
         log.warning("The cache %s is damaged (%s) and built anew.", folder, error)
         return None
-    if size != sum(3 * height * width for height, width in index.shapes):
-        log.warning("The cache %s is damaged (pixels.bin has %d bytes) and built anew.", folder, size)
-        return None
-    return index, cells, Mapped(folder, index.shapes)
 
 
 def _make_room(source: Source, folder: Path, items: Sequence[Item], limit_gb: float) -> None:
@@ -358,10 +386,10 @@ def _make_room(source: Source, folder: Path, items: Sequence[Item], limit_gb: fl
             shutil.rmtree(left, ignore_errors=True)
     needed = 3 * sum(height * width for height, width in map(source.measure, items))
     free = shutil.disk_usage(folder.parent).free
-    for room, what in ((limit_gb * 1e9, f"data.cache_limit_gb={limit_gb:g}"), (free, f"the {free / 1e9:.1f} GB free")):
+    for room, what in ((limit_gb * 1e9, f"data.cache_limit_gb={limit_gb:g}"), (free, f"the {free / 1e9:.3g} GB free")):
         if needed > room:
             raise UserError(
-                f"the cache of {len(items)} pictures takes {needed / 1e9:.1f} GB, more than {what} in {folder.parent}. "
+                f"the cache of {len(items)} pictures takes {needed / 1e9:.3g} GB, more than {what} in {folder.parent}. "
                 "Shrink large pictures with data.max_side=..., name another place with data.cache_dir=..., or decode "
                 "on the fly with data.cache=false data.workers=2."
             )

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +78,11 @@ class Crops(Dataset[Batch]):
 class Epoch(Sampler[Rows]):
     """Batches of rows: in training in the epoch's own random order, else one after the other."""
 
-    def __init__(self, rows: int, batch_size: int, *, seed: int | None = None, least: int = 0) -> None:
+    def __init__(self, rows: int, batch_size: int, *, seed: int | None = None, length: int | None = None) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
-        self.length = rows * max(1, -(-least // rows))
+        self.length = length or rows
         self.number = 0
 
     def set_epoch(self, number: int) -> None:
@@ -115,8 +116,8 @@ class ImageDataModule(LightningDataModule):
         seed: Decides order, windows, flips and jitter, with the epoch and the position in it.
         pair: Makes a `Pair` of images (N, 3, size, size) and rows (N,).
         batch_size: Samples a batch, in training and evaluation.
-        epoch_samples: An epoch goes through the training set as many whole times as bring it to at least
-            this many samples: a small set does not pay for a validation every second.
+        epoch_samples: How many samples an epoch has: validation and checkpoints come at its end. The training
+            set is gone through again and again, in a new order each time, across epochs. None: once an epoch.
         flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
         jitter: Strength of the colour jitter, see `augment.jitter`; 0 for none.
         workers: Processes that gather batches. With the cache none is needed.
@@ -129,7 +130,7 @@ class ImageDataModule(LightningDataModule):
     seed: int
     pair: Callable[[Tensor, Tensor], Pair]
     batch_size: int
-    epoch_samples: int
+    epoch_samples: int | None
     flips: str
     jitter: float
     workers: int
@@ -146,11 +147,16 @@ class ImageDataModule(LightningDataModule):
             raise UserError(f"unknown data.flips={self.flips}: expected one of {', '.join(augment.FLIPS)}.")
         check_range("size", self.size, 11)  # SSIM's window
         check_range("data.batch_size", self.batch_size, 1)
-        check_range("data.epoch_samples", self.epoch_samples, 1)
+        if self.epoch_samples is not None:
+            check_range("data.epoch_samples", self.epoch_samples, 1)
         check_range("data.jitter", self.jitter, 0, 0.5)
         check_range("data.workers", self.workers, 0)
         check_range("data.cache_limit_gb", self.cache_limit_gb, 0)
         self._splits: dict[str, Crops] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process needs to decode: not the trainer, and not what was set up."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("trainer", "_splits", "index")}
 
     def items(self) -> list[Item]:
         """See `cache.Source`."""
@@ -195,6 +201,8 @@ class ImageDataModule(LightningDataModule):
         for number, split in enumerate(c.SPLITS):
             move = self.random_crop and split == "train"
             self._splits[split] = Crops(pictures, cells[split_of == number], self.size, move)
+            if not len(self._splits[split]):
+                raise UserError(f"no crop of {self.size}x{self.size} for {split}. Lower size=..., or add pictures.")
         self._report()
 
     def _report(self) -> None:
@@ -203,9 +211,7 @@ class ImageDataModule(LightningDataModule):
         flat = f"; {index.flat} crops without content left out" if index.flat else ""
         log.info("%d pictures, crops of %dx%d: %s%s", len(index.names), self.size, self.size, crops, flat)
         if index.skipped:
-            listed = "".join(f"\n  {name}: {reason}" for name, reason in index.skipped[:20])
-            more = f"\n  and {len(index.skipped) - 20} more: see split.csv" if len(index.skipped) > 20 else ""
-            log.warning("%d file(s) skipped:%s%s", len(index.skipped), listed, more)
+            log.warning("%d file(s) skipped, listed in split.csv:\n%s", len(index.skipped), c.by_reason(index.skipped))
 
     def name(self, split: str, row: int) -> str:
         """Names a sample: its picture, and where in it the crop lies (`name@top,left`)."""
@@ -219,12 +225,12 @@ class ImageDataModule(LightningDataModule):
             images, counts = np.unique(crops.cells[:, c.IMAGE], return_counts=True)
             rows += [(self.index.names[i], split, int(n), "") for i, n in zip(images, counts, strict=True)]
         rows += [(name, "skipped", 0, reason) for name, reason in self.index.skipped]
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows([("file", "split", "crops", "reason"), *rows])
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         crops = self._splits[split]
-        training = {"seed": self.seed, "least": self.epoch_samples} if split == "train" else {}
+        training = {"seed": self.seed, "length": self.epoch_samples} if split == "train" else {}
         return DataLoader(
             crops,
             sampler=Epoch(len(crops), self.batch_size, **training),
@@ -245,6 +251,11 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test split, in order."""
         return self._loader("test")
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Notes when the loader handed the batch over: up to here the device waited for data."""
+        self.handed_over = time.monotonic()
+        return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
         """Makes pairs on the device: to float, augmented in training, input from target."""

@@ -38,7 +38,7 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
         unfinished.mkdir(parents=True)
         download(unfinished)
         os.replace(unfinished / folder.name, folder)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision's checksum errors are RuntimeErrors
+    except Exception as error:  # torchvision, gdown and the network each raise their own
         raise UserError(
             f"cannot download {folder.name}: {error}. It needs the network, once; or put the unpacked data set at "
             f"{folder}."

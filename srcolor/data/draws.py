@@ -1,7 +1,7 @@
 """The random numbers of training: one table an epoch, one row a position in the epoch.
 
 A sample's draws depend on (seed, epoch, position) alone. So a picture gets the same window, flip and
-jitter whatever the number of workers, the number of processes, the batch size and the device, and
+jitter whatever the number of workers, the batch size and the device, and
 whether or not the run was interrupted.
 """
 
@@ -24,14 +24,18 @@ def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tenso
         seed: The run's seed.
         number: Which epoch, from 0.
         rows: How many different samples there are.
-        length: How many positions the epoch has; the rows are gone through in a new order as often as
-            that takes.
+        length: How many positions an epoch has. The samples are gone through in a new order again and again; an
+            epoch goes on where the one before ended.
 
     Returns:
         The row at each position, (length,) int64, and the table of draws, (length, COLUMNS) float32.
     """
-    state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-    passes = -(-length // rows)
-    order = torch.cat([torch.randperm(rows, generator=generator) for _ in range(passes)])[:length]
-    return order, torch.rand(length, COLUMNS, generator=generator)
+    first, skip = divmod(number * length, rows)
+    passes = range(first, first - (-(skip + length) // rows))
+    order = torch.cat([torch.randperm(rows, generator=_generator(seed, 0, n)) for n in passes])
+    return order[skip : skip + length], torch.rand(length, COLUMNS, generator=_generator(seed, 1, number))
+
+
+def _generator(*key: int) -> torch.Generator:
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from srcolor.data.cache import Item, Pixels
 from srcolor.data.datamodule import ImageDataModule
@@ -98,9 +98,15 @@ class Files(ImageDataModule):
         """
         content = (self.folder / item.name).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        with Image.open(io.BytesIO(content)) as file:
+        if not content:
+            raise UserError("empty file")
+        try:
+            opened = Image.open(io.BytesIO(content))
+        except UnidentifiedImageError:
+            raise UserError("no picture, whatever its name says") from None
+        with opened as file:
             if min(file.size) < self.least:
-                raise UserError(f"{file.width}x{file.height}: expected sides of at least {self.least} (data.min_side)")
+                raise UserError(f"a side shorter than data.min_side={self.least}")
             if self.crop == "center":
                 file.draft("RGB", (2 * self.size, 2 * self.size))  # lets JPEG decode large files at half size
             picture = to_rgb(file)
@@ -112,7 +118,7 @@ class Files(ImageDataModule):
         elif picture.size != self._reduced(picture.size):
             picture = picture.resize(self._reduced(picture.size), Image.Resampling.BICUBIC)
             if min(picture.size) < self.size:
-                raise UserError(f"{picture.width}x{picture.height} after data.max_side={self.max_side}: too small")
+                raise UserError(f"a side shorter than size={self.size} after data.max_side={self.max_side}")
         return np.asarray(picture), digest
 
     def settings(self) -> dict[str, Any]:

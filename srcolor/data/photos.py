@@ -72,9 +72,10 @@ class Photos(ImageDataModule):
         strip, gap = max(self.size, length // 6), self.size // 8
         ends = {"test": length, "val": length - strip - gap, "train": length - 2 * (strip + gap)}
         starts = {"test": length - strip, "val": length - 2 * strip - gap, "train": 0}
+        usable = [split for split in ends if starts[split] >= 0 and ends[split] - starts[split] >= self.size]
         if width >= height:
-            return [Region(0, height, starts[split], ends[split], split) for split in ends]
-        return [Region(starts[split], ends[split], 0, width, split) for split in ends]
+            return [Region(0, height, starts[split], ends[split], split) for split in usable]
+        return [Region(starts[split], ends[split], 0, width, split) for split in usable]
 
     def settings(self) -> dict[str, Any]:
         """What the crops depend on."""

@@ -1,6 +1,6 @@
 """What every task shares: one step, the averaged weights, progress and schedule, metrics a split."""
 
-import time
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ class Task(LightningModule):
         loss: Maps (prediction, target) to a scalar.
         optimizer: Makes the optimizer of the parameters.
         schedule: Maps the progress of the run, 0 to 1, to a factor on the learning rate.
-        ema: Decay of the exponential moving average of the weights, in (0, 1), reached after a warm-up
+        ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
             (1 + n) / (10 + n); None for no average.
         baselines: Networks without parameters, measured on the same images.
 
@@ -36,7 +36,6 @@ class Task(LightningModule):
     """
 
     metrics: ClassVar[dict[str, type[PerImage]]]
-    handed_over: float
     net_config: dict[str, Any]
 
     def __init__(
@@ -83,17 +82,12 @@ class Task(LightningModule):
             shares.append(trainer.global_step / trainer.max_steps)
         if trainer.max_epochs and trainer.max_epochs > 0:
             # Counted in optimizer steps: the same number in a run that was interrupted.
-            batches = trainer.num_training_batches * trainer.max_epochs
-            shares.append(trainer.global_step * trainer.accumulate_grad_batches / batches)
+            steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+            shares.append(trainer.global_step / (steps * trainer.max_epochs))
         for timer in trainer.callbacks:  # type: ignore[attr-defined]  # a property that mypy does not see
             if (duration := getattr(timer, "_duration", None)) is not None:
                 shares.append(timer.time_elapsed() / duration)
         return max(shares)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Notes when the data loader handed a batch over (see `callbacks.Speed`)."""
-        self.handed_over = time.monotonic()
-        return batch
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """Sets the learning rate."""
@@ -158,6 +152,7 @@ class Task(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics and keeps their values image by image."""
         self.per_image = {"row": torch.cat(self._rows).tolist()}
+        self._rows.clear()
         for name in ("net", *self.baselines):
             for metric, result in self._results["test", name].items():
                 self.per_image[metric if name == "net" else f"{name}_{metric}"] = result.values.tolist()
