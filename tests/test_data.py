@@ -10,7 +10,7 @@ from conftest import COMMON, FILES
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from srcolor.data import augment, cache, draws, photos
+from srcolor.data import augment, cache, draws, pairs, photos
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
