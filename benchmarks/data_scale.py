@@ -50,8 +50,8 @@ def measure(folder: Path, cache: Path) -> dict[str, float]:
     before = anonymous_mb()
     data = Folder(
         root=str(folder), crop="center", min_side=None, max_side=None, size=128, seed=0, pair=pairs.block_mean,
-        batch_size=16, epoch_samples=16 * (BATCHES + 1), flips="none", jitter=0.0, workers=0, cache=True, cache_dir=str(cache),
-        cache_limit_gb=20,
+        batch_size=16, epoch_samples=16 * (BATCHES + 1), flips="none", jitter=0.0, workers=0, cache=True,
+        cache_dir=str(cache), cache_limit_gb=20,
     )  # fmt: skip
     began = time.perf_counter()
     data.setup()
