@@ -32,7 +32,7 @@ from srcolor.nets.size_decoder import SizeDecoder
 LEFT_OUT, BATCH, SIZE = 20, 100, 128
 
 
-def make_pictures(folder: Path, count: int = 600) -> None:
+def make_pictures(folder: Path, count: int = 2500) -> None:
     """Writes JPEG files of 192x192, cut out of a photograph, into one class folder."""
     (folder / "all").mkdir()
     photo = Image.fromarray(photographs.retina())

@@ -10,7 +10,7 @@ from conftest import COMMON, FILES
 from PIL import Image
 from torchvision.transforms import functional as tv
 
-from srcolor.data import augment, cache, draws, pairs, photos
+from srcolor.data import augment, cache, cells, draws, pairs, photos
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
@@ -42,7 +42,7 @@ def names(data, split):
 
 def test_splits_are_disjoint_and_complete(pictures):
     data = folder(pictures)
-    parts = [names(data, split) for split in cache.SPLITS]
+    parts = [names(data, split) for split in cells.SPLITS]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 24
 
 
@@ -64,7 +64,7 @@ def test_splits_are_stable_when_files_come_and_go_and_copies_stay_together(pictu
         shutil.copy(root / name, root / name.replace(".png", "_copy.png"))
     Image.effect_noise((40, 40), 50).convert("RGB").save(root / "new.png")
     after = folder(root)
-    for split in cache.SPLITS:
+    for split in cells.SPLITS:
         assert names(before, split) - {gone} <= names(after, split)
     for split in ("val", "test"):
         assert {n.replace(".png", "_copy.png") for n in names(before, split)} <= names(after, split)
@@ -77,7 +77,7 @@ def test_three_pictures_are_enough_and_two_are_not(pictures, tmp_path):
         folder(tmp_path)
     shutil.copy(sorted(pictures.rglob("*.png"))[2], tmp_path / "2.png")
     data = folder(tmp_path)
-    assert [len(names(data, split)) for split in cache.SPLITS] == [1, 1, 1]
+    assert [len(names(data, split)) for split in cells.SPLITS] == [1, 1, 1]
 
 
 def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
@@ -162,7 +162,7 @@ def test_a_cache_is_built_once_and_leaves_no_unfinished_folder(pictures, tmp_pat
 
 def test_a_cache_that_is_cut_short_while_it_is_built_is_not_used(pictures, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(cache.np, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(cache.np, "savez", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             folder(pictures, cache_dir=str(tmp_path))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -255,13 +255,13 @@ def test_no_usable_picture_is_an_error_with_reasons(tmp_path):
 @pytest.mark.parametrize(("spread", "flat"), [(0.0, True), (0.9, True), (1.2, False), (40.0, False)])
 def test_is_flat_means_a_standard_deviation_below_one_level(spread, flat):
     values = np.random.default_rng(0).normal(128, spread, (128, 128, 3)).round().clip(0, 255).astype(np.uint8)
-    assert cache.is_flat(values) == flat
+    assert cells.is_flat(values) == flat
 
 
 def test_a_single_bright_pixel_between_the_samples_is_content():
     values = np.zeros((128, 128, 3), np.uint8)
     values[33:49, 33:49] = 255
-    assert not cache.is_flat(values)
+    assert not cells.is_flat(values)
 
 
 def test_no_split_of_the_photographs_has_a_flat_crop():
@@ -299,18 +299,18 @@ def test_holdout_by_region_keeps_a_gap_between_the_splits_of_every_photograph():
     assert names(data, "train") == names(data, "val") == names(data, "test") == set(photos.SPLIT)
     for image in range(9):
         spans = []
-        for split in cache.SPLITS:
-            cells = data._splits[split].cells
-            cells = cells[cells[:, cache.IMAGE] == image]
+        for split in cells.SPLITS:
+            table = data._splits[split].cells
+            table = table[table[:, cells.IMAGE] == image]
             axis = (
-                (cache.FIRST_TOP, cache.LAST_TOP)
+                (cells.FIRST_TOP, cells.LAST_TOP)
                 if data.index.shapes[image][0] > data.index.shapes[image][1]
                 else (
-                    cache.FIRST_LEFT,
-                    cache.LAST_LEFT,
+                    cells.FIRST_LEFT,
+                    cells.LAST_LEFT,
                 )
             )
-            spans.append((cells[:, axis[0]].min(), cells[:, axis[1]].max() + 128))
+            spans.append((table[:, axis[0]].min(), table[:, axis[1]].max() + 128))
         (_, train_end), (val_start, val_end), (test_start, _) = spans
         assert train_end + 16 <= val_start
         assert val_end + 16 <= test_start
@@ -374,4 +374,4 @@ def test_a_datamodule_goes_to_a_worker_process_without_its_trainer(pictures):
     data = folder(pictures, cache=False, pair=pairs.block_mean)
     data.trainer = lambda: None  # cannot be pickled
     crops = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
-    assert np.array_equal(crops.pictures[0], data._splits["train"].pictures[0])
+    assert np.array_equal(crops.pictures.crop(0, 0, 0, 32), data._splits["train"].pictures.crop(0, 0, 0, 32))

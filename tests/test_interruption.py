@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and kill -9 at chosen moments: what is said, what is left, and how it goes on."""
 
-import json
 import os
 import signal
 import subprocess
@@ -167,7 +166,7 @@ def test_two_processes_that_build_one_cache_at_once(pictures, tmp_path):
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5])
-@pytest.mark.parametrize("name", ["pixels.bin", "cells.npy", "index.json"])
+@pytest.mark.parametrize("name", ["pixels.bin", "index.npz", "index.json"])
 def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog):
     expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     (file,) = tmp_path.rglob(name)
@@ -184,7 +183,7 @@ def test_a_cache_replaces_older_ones_of_the_same_folder(pictures, tmp_path):
     data.setup()
     (file,) = tmp_path.rglob("pixels.bin")
     assert file.stat().st_size == 24 * 24 * 24 * 3
-    assert json.loads((file.parent / "index.json").read_text())["shapes"][0] == [24, 24]
+    assert cache.Index.load(file.parent).shapes[0].tolist() == [24, 24]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
@@ -213,10 +212,10 @@ def test_a_full_disk_elsewhere_is_one_line(pictures, tmp_path, call, monkeypatch
 
 
 def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):
-    def full(*args):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.np, "save", full)
+    monkeypatch.setattr(cache.np, "savez", full)
     with pytest.raises(UserError, match=r"cannot write the cache .*No space left.*data\.cache_dir"):
         folder(pictures, tmp_path)
     assert not list(tmp_path.rglob("*.bin"))

@@ -1,13 +1,10 @@
 """Decode once: pictures as bytes in one memory-mapped file, and the index of the crops in them.
 
 A cache is a folder `<cache_dir>/<source>/<key>/` with `pixels.bin` (all pictures, one after the other,
-height x width x 3 uint8), `cells.npy` and `index.json`. It is built under a temporary name and renamed when
-complete, so what lies under the final name is always whole. The key is a hash of every file's path,
-size and time and of the settings that the pixels depend on.
-
-The crops are *cells*: every region of a picture is divided into as many size x size squares as fit, spread
-evenly. Evaluation takes the cells; training with random crops moves each by up to half its size,
-inside its region. Cells without content (`is_flat`) are left out of every split, and counted.
+height x width x 3 uint8), `index.json` (names) and `index.npz` (everything else that is known of them, and the
+crops: see `cells`). It is built under a temporary name and renamed when complete, so what lies under the
+final name is always whole. The key is a hash of every file's path, size and time and of the settings that the
+pixels depend on. Crops without content (`is_flat`) are left out of every split, and counted.
 """
 
 import hashlib
@@ -21,25 +18,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from srcolor.data.cells import SPLIT, SPLITS, Pixels, Region, cells_of, is_flat, is_gray, sample
 from srcolor.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
-FORMAT = 1
+FORMAT = 2
 ABANDONED = 3600  # seconds without a byte written, after which an unfinished cache is nobody's
 
-Pixels = NDArray[np.uint8]
 R = TypeVar("R")
 
 
@@ -54,19 +50,6 @@ class Item(NamedTuple):
 
     name: str
     stamp: str
-    split: str | None = None
-
-
-class Region(NamedTuple):
-    """A part of a picture that crops are taken from: rows top to bottom, columns left to right.
-
-    `split` is set where a source gives the parts of one picture to different splits.
-    """
-
-    top: int
-    bottom: int
-    left: int
-    right: int
     split: str | None = None
 
 
@@ -91,53 +74,75 @@ class Source(Protocol):
         """Everything beside the files themselves that pixels and cells depend on."""
 
 
-# Columns of a row of `cells`: the picture, the cell's corner, the first and the last position that a random
-# window may take, and the split's number (-1: the picture's own).
-IMAGE, TOP, LEFT, FIRST_TOP, LAST_TOP, FIRST_LEFT, LAST_LEFT, SPLIT = range(8)
-
-
 @dataclass
 class Index:
     """What is known of a source once every picture has been read.
 
     Attributes:
-        names: The pictures, in order.
-        shapes: Their heights and widths.
-        hashes: SHA-256 of each file.
-        splits: The split of each picture.
+        names: The n pictures, in order.
+        shapes: Their heights and widths, (n, 2) int32.
+        hashes: SHA-256 of each file, (n, 32).
+        splits: Number of each picture's split, (n,); -1 where its regions go to different splits.
+        cells: The crops, a row each; see `cells`.
         skipped: Names of unusable files, each with the reason.
         flat: How many cells were left out because they have no content.
     """
 
-    names: list[str] = field(default_factory=list)
-    shapes: list[tuple[int, int]] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    flat: int = 0
+    names: list[str]
+    shapes: NDArray[np.int32]
+    hashes: NDArray[np.uint8]
+    splits: NDArray[np.int8]
+    cells: NDArray[np.int32]
+    skipped: list[tuple[str, str]]
+    flat: int
+
+    def save(self, folder: Path) -> None:
+        """Writes `index.json` and `index.npz`."""
+        arrays = {key: value for key, value in self.__dict__.items() if isinstance(value, np.ndarray)}
+        np.savez(folder / "index.npz", allow_pickle=False, **arrays)
+        rest = {key: value for key, value in self.__dict__.items() if key not in arrays}
+        (folder / "index.json").write_text(json.dumps(rest), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Reads what `save` wrote; raises whatever a damaged file makes the readers raise."""
+        rest = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        with np.load(folder / "index.npz") as arrays:
+            return cls(**rest, **arrays)
 
 
 class Mapped:
     """Pictures of a cache, by number; the operating system keeps in memory what is used."""
 
-    def __init__(self, folder: Path, shapes: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, folder: Path, shapes: NDArray[np.int32]) -> None:
         self._path = folder / "pixels.bin"
         self._shapes = shapes
-        self._offsets = np.concatenate([[0], np.cumsum([3 * h * w for h, w in shapes], dtype=np.int64)])
-        _ = self._bytes  # open while it is there: a newer cache may replace this one
+        self._offsets = np.concatenate([[0], np.cumsum(3 * shapes.prod(1, dtype=np.int64))])
+        if self._path.stat().st_size != self._offsets[-1]:
+            raise ValueError(f"pixels.bin has {self._path.stat().st_size} bytes")
+        _ = self._file, self._bytes  # open while they are there: a newer cache may replace this one
+
+    @cached_property
+    def _file(self) -> BinaryIO:
+        return open(self._path, "rb", buffering=0)
 
     @cached_property
     def _bytes(self) -> Pixels:
         return np.memmap(self._path, dtype=np.uint8, mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the map itself out: each worker process opens its own."""
-        return {key: value for key, value in self.__dict__.items() if key != "_bytes"}
+        """Leaves the open file out: each worker process opens its own."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_file", "_bytes")}
 
-    def __getitem__(self, image: int) -> Pixels:
-        """Answers height x width x 3."""
-        data = self._bytes[self._offsets[image] : self._offsets[image + 1]]
-        return data.reshape(*self._shapes[image], 3)
+    def crop(self, image: int, top: int, left: int, size: int) -> Pixels:
+        """Answers size x size x 3."""
+        width = self._shapes[image, 1]
+        start = self._offsets[image] + 3 * top * width
+        if width == size:  # one read; through the map, each first touch of a page costs more than the copy
+            self._file.seek(start)
+            return np.frombuffer(self._file.read(3 * size * size), np.uint8).reshape(size, size, 3)
+        rows = self._bytes[start : start + 3 * size * width].reshape(size, width, 3)
+        return rows[:, left : left + size]
 
 
 class Decoded:
@@ -147,46 +152,9 @@ class Decoded:
         self._source = source
         self._items = items
 
-    def __getitem__(self, image: int) -> Pixels:
-        """Answers height x width x 3."""
-        return self._source.decode(self._items[image])[0]
-
-
-def is_flat(crop: Pixels) -> bool:
-    """Says whether a crop has no content: in every channel a standard deviation below 1/255.
-
-    >>> is_flat(np.full((128, 128, 3), 7, np.uint8))
-    True
-    """
-    # The spread of a sample of the pixels is never more than the spread of all: mostly it settles it.
-    sample = crop[::8, ::8].reshape(-1, 3).astype(np.float64)
-    if (sample.var(0) * len(sample) >= crop.shape[0] * crop.shape[1]).any():
-        return False
-    return bool((crop.reshape(-1, 3).std(0, dtype=np.float64) < 1.0).all())
-
-
-def cells_of(regions: Sequence[Region], size: int) -> Iterator[tuple[int, ...]]:
-    """Divides regions into cells; yields the columns of `cells` after the picture's number."""
-    for region in regions:
-        number = -1 if region.split is None else SPLITS.index(region.split)
-        for top in _spread(region.top, region.bottom, size):
-            for left in _spread(region.left, region.right, size):
-                yield (
-                    top,
-                    left,
-                    max(region.top, top - size // 2),
-                    min(region.bottom - size, top + size // 2),
-                    max(region.left, left - size // 2),
-                    min(region.right - size, left + size // 2),
-                    number,
-                )
-
-
-def _spread(first: int, last: int, size: int) -> list[int]:
-    count = (last - first) // size
-    if count < 2:
-        return [first + (last - first - size) // 2] * count
-    return [first + round(i * (last - first - size) / (count - 1)) for i in range(count)]
+    def crop(self, image: int, top: int, left: int, size: int) -> Pixels:
+        """Answers size x size x 3."""
+        return self._source.decode(self._items[image])[0][top : top + size, left : left + size]
 
 
 def assign_splits(hashes: Sequence[str], given: Sequence[str | None]) -> list[str]:
@@ -230,9 +198,7 @@ def assign_splits(hashes: Sequence[str], given: Sequence[str | None]) -> list[st
     return [splits[name] for name in hashes]
 
 
-def scan(
-    source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = lambda pixels: None
-) -> tuple[Index, NDArray[np.int32]]:
+def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = lambda pixels: None) -> Index:
     """Reads every picture once, in parallel, and says what is in it.
 
     Args:
@@ -240,15 +206,23 @@ def scan(
         items: Its pictures.
         keep: Called with the pixels of each usable picture, in order.
 
-    Returns:
-        The index, and the cells, (n, 8) int32.
-
     Raises:
         UserError: No picture is usable, or fewer than there are splits.
     """
-    index = Index()
-    cells: list[tuple[int, ...]] = []
+    names: list[str] = []
+    shapes: list[tuple[int, ...]] = []
+    hashes: list[str] = []
     given: list[str | None] = []
+    cells: list[tuple[int, ...]] = []
+    samples: list[Pixels] = []
+    gray: list[NDArray[np.bool_]] = []
+    skipped: list[tuple[str, str]] = []
+    flat = 0
+
+    def judge(most: int) -> None:
+        if len(samples) > most:
+            gray.append(is_gray(np.stack(samples)))
+            samples.clear()
 
     def read(item: Item) -> tuple[Pixels, str, list[tuple[int, ...]], int] | str:
         try:
@@ -256,7 +230,7 @@ def scan(
         except Exception as error:  # a foreign file can make a decoder raise anything
             return str(error) or type(error).__name__
         found = list(cells_of(source.regions(*pixels.shape[:2]), source.size))
-        full = [c for c in found if not is_flat(pixels[c[0] : c[0] + source.size, c[1] : c[1] + source.size])]
+        full = [cell for cell in found if not is_flat(_cut(pixels, cell, source.size))]
         return pixels, digest, full, len(found) - len(full)
 
     with _reading(os.cpu_count() or 1) as results_of:
@@ -265,27 +239,34 @@ def scan(
             zip(items, results, strict=True), f"Reading {len(items)} pictures", len(items), transient=True
         ):
             if isinstance(result, str):
-                index.skipped.append((item.name, result))
+                skipped.append((item.name, result))
                 continue
-            pixels, digest, full, flat = result
-            index.flat += flat
+            pixels, digest, full, empty = result
+            flat += empty
             if not full:
-                index.skipped.append((item.name, "no crop has content"))
+                skipped.append((item.name, "no crop has content"))
                 continue
-            cells.extend((len(index.names), *cell) for cell in full)
-            index.names.append(item.name)
-            index.shapes.append((pixels.shape[0], pixels.shape[1]))
-            index.hashes.append(digest)
+            cells.extend((len(names), *cell) for cell in full)
+            samples.extend(sample(_cut(pixels, cell, source.size)).copy() for cell in full)
+            judge(1000)  # many at a time: a call costs more than a crop
+            names.append(item.name)
+            shapes.append(pixels.shape[:2])
+            hashes.append(digest)
             given.append(item.split)
             keep(pixels)
-    if not index.names:
-        raise UserError(f"none of {len(items)} pictures is usable:\n{by_reason(index.skipped)}")
-    table = np.array(cells, dtype=np.int32)
+    if not names:
+        raise UserError(f"none of {len(items)} pictures is usable:\n{by_reason(skipped)}")
+    judge(0)
+    table = np.column_stack([np.array(cells, np.int32), np.concatenate(gray)])
+    splits = [-1] * len(names)
     if (table[:, SPLIT] < 0).any():
-        index.splits = assign_splits(index.hashes, given)
-    else:
-        index.splits = ["parts"] * len(index.names)
-    return index, table
+        splits = [SPLITS.index(split) for split in assign_splits(hashes, given)]
+    digests = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, 32)
+    return Index(names, np.array(shapes, np.int32), digests, np.array(splits, np.int8), table, skipped, flat)
+
+
+def _cut(pixels: Pixels, cell: Sequence[int], size: int) -> Pixels:
+    return pixels[cell[0] : cell[0] + size, cell[1] : cell[1] + size]
 
 
 def by_reason(skipped: Sequence[tuple[str, str]], most: int = 10) -> str:
@@ -328,7 +309,7 @@ def _reading(threads: int) -> Iterator[Callable[[Callable[[Item], R], Sequence[I
 
 def open_cache(
     source: Source, root: str, cache_dir: Path, items: Sequence[Item], limit_gb: float
-) -> tuple[Index, NDArray[np.int32], Mapped]:
+) -> tuple[Index, Mapped]:
     """Opens a source's cache, and builds it first if it is not there or damaged; older ones make room.
 
     Args:
@@ -339,14 +320,15 @@ def open_cache(
         limit_gb: How large a cache may become, in 10^9 bytes.
 
     Returns:
-        The index, the cells, (n, 8) int32, and the pictures.
+        The index and the pictures.
 
     Raises:
         UserError: As `scan`; or the cache would be too large, or its folder cannot be written.
     """
-    stamps = {"format": FORMAT, "settings": source.settings(), "items": items}
-    key = hashlib.sha256(json.dumps(stamps, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / key
+    stamps = hashlib.sha256(json.dumps([FORMAT, source.settings()], sort_keys=True).encode())
+    for item in items:
+        stamps.update(repr(tuple(item)).encode())
+    folder = cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / stamps.hexdigest()[:16]
     for _ in range(3):  # a run with other settings may replace what was just built
         opened = _open(folder)
         if opened is not None:
@@ -363,15 +345,11 @@ def open_cache(
     raise UserError(f"the cache {folder} is replaced by other runs. Give each run a data.cache_dir=... of its own.")
 
 
-def _open(folder: Path) -> tuple[Index, NDArray[np.int32], Mapped] | None:
+def _open(folder: Path) -> tuple[Index, Mapped] | None:
     """Opens a cache; None if it is missing or damaged."""
     try:
-        index = Index(**json.loads((folder / "index.json").read_text(encoding="utf-8")))
-        cells = np.load(folder / "cells.npy")
-        size = (folder / "pixels.bin").stat().st_size
-        if size != sum(3 * height * width for height, width in index.shapes):
-            raise ValueError(f"pixels.bin has {size} bytes")
-        return index, cells, Mapped(folder, index.shapes)
+        index = Index.load(folder)
+        return index, Mapped(folder, index.shapes)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file can make a reader raise anything
@@ -399,9 +377,8 @@ def _build(source: Source, folder: Path, items: Sequence[Item]) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
         with open(unfinished / "pixels.bin", "wb") as file:
-            index, cells = scan(source, items, lambda pixels: file.write(np.ascontiguousarray(pixels).data))
-        np.save(unfinished / "cells.npy", cells)
-        (unfinished / "index.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
+            index = scan(source, items, lambda pixels: file.write(np.ascontiguousarray(pixels).data))
+        index.save(unfinished)
         try:
             unfinished.rename(folder)
         except OSError:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from srcolor.data import augment, draws
-from srcolor.data import cache as c
-from srcolor.data.cache import Index, Item, Pixels, Region
+from srcolor.data import augment, cache, draws
+from srcolor.data import cells as c
+from srcolor.data.cache import Item
+from srcolor.data.cells import Pixels, Region
 from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 
@@ -45,7 +46,7 @@ Rows = tuple[Tensor, Tensor]
 class Crops(Dataset[Batch]):
     """The crops of one split; an element is a whole batch, asked for by its rows and draws."""
 
-    def __init__(self, pictures: c.Mapped | c.Decoded, cells: NDArray[np.int32], size: int, move: bool) -> None:
+    def __init__(self, pictures: cache.Mapped | cache.Decoded, cells: NDArray[np.int32], size: int, move: bool) -> None:
         self.pictures = pictures
         self.cells = cells
         self.size = size
@@ -64,15 +65,13 @@ class Crops(Dataset[Batch]):
         return Batch(torch.from_numpy(images), table, index)
 
     def _crop(self, cell: list[int], down: float, right: float) -> Pixels:
-        picture = self.pictures[cell[c.IMAGE]]
         if self.move:
             top = cell[c.FIRST_TOP] + int(down * (cell[c.LAST_TOP] - cell[c.FIRST_TOP] + 1))
             left = cell[c.FIRST_LEFT] + int(right * (cell[c.LAST_LEFT] - cell[c.FIRST_LEFT] + 1))
-            window = picture[top : top + self.size, left : left + self.size]
+            window = self.pictures.crop(cell[c.IMAGE], top, left, self.size)
             if (top, left) == (cell[c.TOP], cell[c.LEFT]) or not c.is_flat(window):
                 return window
-        top, left = cell[c.TOP], cell[c.LEFT]
-        return picture[top : top + self.size, left : left + self.size]
+        return self.pictures.crop(cell[c.IMAGE], cell[c.TOP], cell[c.LEFT], self.size)
 
 
 class Epoch(Sampler[Rows]):
@@ -188,16 +187,16 @@ class ImageDataModule(LightningDataModule):
         if self._splits:
             return
         items = self.items()
-        pictures: c.Mapped | c.Decoded
+        pictures: cache.Mapped | cache.Decoded
         if self.cache:
             folder = Path(self.cache_dir or platformdirs.user_cache_dir("srcolor", appauthor=False)).expanduser()
-            self.index, cells, pictures = c.open_cache(self, self.identity(), folder, items, self.cache_limit_gb)
+            self.index, pictures = cache.open_cache(self, self.identity(), folder, items, self.cache_limit_gb)
         else:
-            self.index, cells = c.scan(self, items)
+            self.index = cache.scan(self, items)
             usable = {item.name: item for item in items}
-            pictures = c.Decoded(self, [usable[name] for name in self.index.names])
-        numbers = np.array([c.SPLITS.index(s) if s in c.SPLITS else -1 for s in self.index.splits])
-        split_of = np.where(cells[:, c.SPLIT] < 0, numbers[cells[:, c.IMAGE]], cells[:, c.SPLIT])
+            pictures = cache.Decoded(self, [usable[name] for name in self.index.names])
+        cells = self.index.cells
+        split_of = np.where(cells[:, c.SPLIT] < 0, self.index.splits[cells[:, c.IMAGE]], cells[:, c.SPLIT])
         for number, split in enumerate(c.SPLITS):
             move = self.random_crop and split == "train"
             self._splits[split] = Crops(pictures, cells[split_of == number], self.size, move)
@@ -206,12 +205,14 @@ class ImageDataModule(LightningDataModule):
         self._report()
 
     def _report(self) -> None:
-        index: Index = self.index
+        index = self.index
         crops = ", ".join(f"{len(crops)} {split}" for split, crops in self._splits.items())
         flat = f"; {index.flat} crops without content left out" if index.flat else ""
         log.info("%d pictures, crops of %dx%d: %s%s", len(index.names), self.size, self.size, crops, flat)
         if index.skipped:
-            log.warning("%d file(s) skipped, listed in split.csv:\n%s", len(index.skipped), c.by_reason(index.skipped))
+            log.warning(
+                "%d file(s) skipped, listed in split.csv:\n%s", len(index.skipped), cache.by_reason(index.skipped)
+            )
 
     def name(self, split: str, row: int) -> str:
         """Names a sample: its picture, and where in it the crop lies (`name@top,left`)."""

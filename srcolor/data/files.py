@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from srcolor.data.cache import Item, Pixels
+from srcolor.data.cache import Item
+from srcolor.data.cells import Pixels
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError, check_range
 
@@ -36,7 +38,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def stamp(path: Path) -> str:
+def stamp(path: Path | os.DirEntry[str]) -> str:
     """What changes when a file changes: its size and time. A link to nowhere is found out when it is read."""
     try:
         status = path.stat()

@@ -1,8 +1,8 @@
 """A person's own pictures: any tree of image files."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from srcolor.data.cache import Item
 from srcolor.data.files import Files, stamp
@@ -46,21 +46,29 @@ class Folder(Files):
                 f"data.root={self.folder} {what}: expected a folder with pictures. If it was moved, give its new "
                 "place with data.root=..."
             )
-        found: list[tuple[str, str]] = []
-        for parent, folders, files in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                    path = Path(parent, name)
-                    found.append((path.relative_to(self.folder).as_posix(), stamp(path)))
+        found = sorted(_pictures(str(self.folder), ""))
         if not found:
             raise UserError(
                 f"data.root={self.folder} holds no picture: expected files ending in {', '.join(SUFFIXES)}, "
                 "directly in it or in folders below."
             )
-        found.sort()
         splits = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None for name, _ in found]
         official = None not in splits and len(set(splits)) > 1
         return [
             Item(name, when, split if official else None) for (name, when), split in zip(found, splits, strict=True)
         ]
+
+
+def _pictures(folder: str, below: str) -> Iterator[tuple[str, str]]:
+    """Yields the path from the root and the stamp of every image file, in no order; strings, as there may be many."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}). Make it readable, or move it away.") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _pictures(entry.path, f"{below}{entry.name}/")
+        elif entry.name.lower().endswith(SUFFIXES):
+            yield f"{below}{entry.name}", stamp(entry)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from skimage import data
 
-from srcolor.data.cache import Item, Pixels, Region
+from srcolor.data.cache import Item
+from srcolor.data.cells import Pixels, Region
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError
 
