@@ -73,33 +73,36 @@ def main(cfg: DictConfig) -> None:
     if cfg.fit:
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
-        net = instantiate(cfg.net)
+        last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
+        # The runs that a network was made of may be gone by the time that it is resumed.
+        net = instantiate(cfg.net) if last is None else runs.build_net(runs.read(last)["net_config"])
         if cfg.init_from is not None:
             log.info("Starting from %s", begin["init_from"])
             start = runs.load_net(str(begin["init_from"]))
             runs.load_weights(net, start.state_dict(), str(begin["init_from"]))
-        last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
         if last is not None and (key := runs.spent_budget(runs.read(last), cfg.trainer)):
             raise UserError(
                 f"resume={cfg.resume}: its budget trainer.{key}={cfg.trainer[key]} is spent. Give a larger "
                 f"trainer.{key}=..., or test the run with fit=false ckpt={cfg.resume}."
             )
         task = make_task(net)
-        figures = [f"val/{name}" for name in task.metrics]
+        figures = [f"val/{name}" for name in task.validated]
         if cfg.monitor not in figures:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
-        task.net_config = OmegaConf.to_container(cfg.net, resolve=True)
-        if last is not None:
+        if last is None:
+            task.net_config = runs.resolve(OmegaConf.to_container(cfg.net, resolve=True))
+        else:
+            task.net_config = runs.read(last)["net_config"]
             runs.load_weights(task, runs.read(last)["state_dict"], str(last))
         trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
         log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])
     else:
-        trained = begin["ckpt"]
-        log.info("Testing %s", trained)
+        trained = begin.get("ckpt")
+        log.info("Testing %s", trained or cfg.net)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
-    net = runs.load_net(str(trained))
+    net = instantiate(cfg.net) if trained is None else runs.load_net(str(trained))
     task = make_task(net)
     trainer.test(task, data, verbose=False)
 
@@ -113,4 +116,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "train")
+    launch.run(main, "train", launch.train_line)

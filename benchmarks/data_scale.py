@@ -50,7 +50,7 @@ def measure(folder: Path, cache: Path) -> dict[str, float]:
     data = Folder(
         root=str(folder), crop="center", min_side=None, max_side=None, size=128, seed=0, pair=pairs.block_mean,
         batch_size=16, epoch_samples=16 * (BATCHES + 1), flips="none", jitter=0.0, workers=0, cache=True,
-        cache_dir=str(cache), cache_limit_gb=20,
+        cache_dir=str(cache), cache_limit_gb=20, drop_gray=False,
     )  # fmt: skip
     began = time.perf_counter()
     data.setup()

@@ -1,11 +1,7 @@
 """What a run shows and measures beside its metrics: a progress bar, picture grids, speed and memory."""
 
 import copy
-import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.profiler import ProfilerActivity, profile
 
 from srcolor.errors import check_range
-from srcolor.images import Pair, to_uint8
+from srcolor.hardware import cpu_memory_mb
+from srcolor.images import Pair, lab_to_rgb, rgb_to_lab, to_uint8
+from srcolor.metrics import ciede2000
+from srcolor.runs import write_picture
 from srcolor.tasks.base import Task
 
 
@@ -29,18 +26,20 @@ class ProgressBar(Callback):
 
     Args:
         monitor: The validation figure to show.
+        title: What stands before it.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, title: str = "") -> None:
         self.monitor = monitor
+        self.title = title
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar."""
-        text = "epoch {task.fields[epoch]}  {task.percentage:3.0f} %"
+        text = "{task.description} epoch {task.fields[epoch]}  {task.percentage:3.0f} %"
         figures = "loss {task.fields[loss]}  {task.fields[figure]}  {task.fields[left]} left"
         self._bar = Progress(TextColumn(text), BarColumn(), TextColumn(figures))
-        self._bar.add_task("", total=1.0, epoch=trainer.current_epoch, loss="-", figure="", left="?")
+        self._bar.add_task(self.title, total=1.0, epoch=trainer.current_epoch, loss="-", figure="", left="?")
         self._began = time.monotonic()
         self._first: float | None = None
         self._bar.start()
@@ -81,8 +80,7 @@ class ProgressBar(Callback):
 class Pictures(Callback):
     """Grids of the same few images, to `samples/*.png` and TensorBoard.
 
-    A row an image; columns: the input, each baseline, the prediction, the target, and the prediction's
-    error, its mean over channels times ten. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
+    A row an image; columns as `columns` says. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
 
     Args:
         folder: Where the files go.
@@ -111,22 +109,29 @@ class Pictures(Callback):
         if batch_idx == 0:
             self._draw(trainer, pl_module, batch, "test", "test")
 
+    def columns(self, batch: Pair, answers: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Input, each baseline, prediction, target, and the prediction's error, its mean over channels times ten.
+
+        Args:
+            batch: A few examples.
+            answers: What the network (`net`) and each baseline make of them.
+
+        Returns:
+            Heading and images of each column.
+        """
+        prediction = answers.pop("net")
+        error = (prediction - batch.target).abs().mean(1, keepdim=True) * 10
+        named = {"prediction": prediction, "target": batch.target, "error x10": error}
+        return {f"input {batch.input.shape[-1]}x{batch.input.shape[-2]}": batch.input, **answers, **named}
+
     def _draw(self, trainer: Trainer, task: Task, batch: Pair, split: str, name: str) -> None:
         if not trainer.is_global_zero:
             return
         few = Pair(*(part[: self.images] for part in batch))
         with torch.autocast(task.device.type, enabled=False):
-            answers = task.answers(few)
-        prediction = answers.pop("net")
-        size = f"{few.input.shape[-1]}x{few.input.shape[-2]}"
-        columns = {f"input {size}": few.input, **answers, "prediction": prediction, "target": few.target}
-        columns["error x10"] = (prediction - few.target).abs().mean(1, keepdim=True) * 10
-        picture = grid(columns)
+            picture = grid(self.columns(few, task.answers(few)))
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{name}.png"
-        unfinished = path.with_suffix(".unfinished")
-        picture.save(unfinished, format="PNG")
-        os.replace(unfinished, path)
+        write_picture(self.folder / f"{name}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
@@ -134,6 +139,22 @@ class Pictures(Callback):
                 logger.experiment.add_image(
                     f"samples/{split}", pixels.reshape(shape), trainer.global_step, dataformats="HWC"
                 )
+
+
+class ColourPictures(Pictures):
+    """Grids for colour; see `Pictures` for the arguments."""
+
+    def columns(self, batch: Pair, answers: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Gray, prediction, truth, the prediction's chroma at a lightness of 65, and CIEDE2000, white from 25 on."""
+        prediction, truth = rgb_to_lab(answers["net"]), rgb_to_lab(batch.target)
+        chroma = torch.cat([torch.full_like(prediction[:, :1], 65), prediction[:, 1:]], 1)
+        return {
+            "gray": batch.input,
+            "prediction": answers["net"],
+            "truth": batch.target,
+            "its chroma": lab_to_rgb(chroma),
+            "CIEDE2000": ciede2000(prediction, truth) / 25,
+        }
 
 
 def grid(columns: dict[str, Tensor], gap: int = 4) -> Image.Image:
@@ -236,35 +257,11 @@ class Speed(Callback):
         if trainer.strategy.root_device.type == "cuda":
             self.figures["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
         elif trainer.strategy.root_device.type == "cpu":
+            net, batch = copy.deepcopy(pl_module.net), self._batch
+            net.zero_grad(set_to_none=True)
             with trainer.precision_plugin.train_step_context():
-                self.figures["peak_memory_mb"] = _step_memory_mb(pl_module, self._batch, trainer.optimizers[0])
-
-
-def _step_memory_mb(task: Task, batch: Pair, optimizer: Optimizer) -> float:
-    """Tensor memory of one training step on a CPU, in MiB."""
-    net = copy.deepcopy(task.net)
-    net.zero_grad(set_to_none=True)
-    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        task.loss(net(batch.input).float(), batch.target).backward()
-    taken = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            taken += event.nbytes()
-            peak = max(peak, taken)
-    state = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
-    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state))
-    return (held + peak) / 2**20
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Drops what the profiler's C++ library writes to standard error on every start."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+                taken = cpu_memory_mb(lambda: pl_module.loss(net(batch.input).float(), batch.target).backward())
+            states = trainer.optimizers[0].state.values()
+            state = [value for values in states for value in values.values() if torch.is_tensor(value)]
+            held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state))
+            self.figures["peak_memory_mb"] = taken + held / 2**20

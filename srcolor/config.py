@@ -49,11 +49,30 @@ class TrainConfig:
     callbacks: Any = _key("checkpoints, progress, pictures")
 
 
+@dataclass
+class CompareConfig:
+    """The keys of `compare.py`'s configuration."""
+
+    colorize: str = _key("the colourizer trained at the small size: a run")
+    sr: str = _key("the super-resolution network: a run")
+    colorize128: str | None = _key("a colourizer trained at the large size: a run", None)
+    chain: str | None = _key("a chain trained end to end: a run", None)
+    size: int = _key("side of the large images, in pixels", 128)
+    seed: int = _key("decides the bootstrap's draws", 0)
+    bootstrap: int = _key("how often the bootstrap draws the test images anew", 2000)
+    pictures: int = _key("how many test images comparison.png shows", 8)
+    accelerator: str = _key("cpu, cuda, or auto", "auto")
+    data: Any = _key("where the pictures come from: the colourizer's own test split, unless you name another")
+    pair: Any = _key("how small images are made of large ones")
+    scale: int = _key("how many pixels a side of a large image are one of a small", 2)
+
+
 def register() -> None:
     """Makes the schema and the help texts known to Hydra."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
-    OmegaConf.register_new_resolver("keys", lambda: "\n".join(_describe_keys()), replace=True)
+    OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
 
 
 def options(group: str) -> list[str]:
@@ -68,8 +87,8 @@ def _describe(group: str) -> Iterator[str]:
         yield f"  {name:20} {text[2:]}"
 
 
-def _describe_keys() -> Iterator[str]:
-    for item in fields(TrainConfig):
+def _describe_keys(schema: str) -> Iterator[str]:
+    for item in fields({"train": TrainConfig, "compare": CompareConfig}[schema]):
         choices = options(item.name) if (CONF / item.name).is_dir() else []
         listed = f" ({', '.join(choices)})" if choices else ""
         yield f"  {item.name:20} {item.metadata['help']}{listed}"

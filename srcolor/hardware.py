@@ -1,8 +1,13 @@
 """What the machine can do well: device, precision of training, memory layout."""
 
-from typing import NamedTuple
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from srcolor.errors import UserError
 
@@ -65,3 +70,32 @@ def _multiplies_bfloat16(accelerator: str) -> bool:
     # Public PyTorch does not tell of AVX512-BF16; absent functions count as no.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return accelerator == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def cpu_memory_mb(work: Callable[[], Any]) -> float:
+    """The most memory, in MiB, that tensors take on the CPU while something is worked out, by PyTorch's profiler.
+
+    Only what is taken from then on: not what was there before, nor what PyTorch itself or the caches hold.
+    """
+    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        work()
+    taken = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            taken += event.nbytes()
+            peak = max(peak, taken)
+    return peak / 2**20
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drops what the profiler's C++ library writes to standard error on every start."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -5,6 +5,7 @@ Images are RGB, float, in [0, 1], shaped (N, C, H, W), unless a function says ot
 
 from typing import NamedTuple
 
+import kornia
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,6 +41,66 @@ def luma(rgb: Tensor) -> Tensor:
     """
     red, green, blue = rgb.split(1, dim=1)
     return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """CIELAB of sRGB colours, white point D65, 2 degree observer.
+
+    Args:
+        rgb: (N, 3, H, W) in [0, 1].
+
+    Returns:
+        (N, 3, H, W): L* in [0, 100], a* and b* within [-108, 99] for colours that sRGB has; grays have
+        |a*| and |b*| below 0.005, not 0.
+    """
+    return kornia.color.rgb_to_lab(rgb)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """The sRGB colours of CIELAB; outside [0, 1] where sRGB has no such colour.
+
+    Args:
+        lab: (N, 3, H, W) as of `rgb_to_lab`.
+    """
+    return kornia.color.lab_to_rgb(lab, clip=False)
+
+
+def with_luma(rgb: Tensor, gray: Tensor) -> Tensor:
+    """Gives an image another luma, and keeps its chroma as far as [0, 1] allows.
+
+    Chroma is what an image differs from its luma by. It is scaled, pixel by pixel, by the largest factor up to 1
+    that keeps every channel in [0, 1], and added to the gray. So the luma of the result is the gray: to 1e-6,
+    and to 1/255 after rounding to bytes.
+
+    Args:
+        rgb: (N, 3, H, W), of any range.
+        gray: (N, 1, H, W) in [0, 1].
+
+    Returns:
+        (N, 3, H, W) in [0, 1], up to float rounding.
+
+    >>> red, dark = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.1)
+    >>> with_luma(red, dark).flatten()
+    tensor([0.3344, 0.0000, 0.0000])
+    """
+    chroma = rgb - luma(rgb)
+    room = torch.where(chroma > 0, 1 - gray, gray)
+    factor = (room / chroma.abs().clamp(min=1e-6)).amin(1, keepdim=True).clamp(max=1)
+    return gray + factor * chroma
+
+
+def from_ab(gray: Tensor, ab: Tensor) -> Tensor:
+    """The colour image that has given a* and b*, at the lightness of a gray image, and the gray as its luma.
+
+    Args:
+        gray: (N, 1, H, W) in [0, 1].
+        ab: (N, 2, H, W), a* and b* of CIELAB.
+
+    Returns:
+        (N, 3, H, W) in [0, 1]; where sRGB has no such colour, one of less chroma.
+    """
+    lightness = rgb_to_lab(gray.expand(-1, 3, -1, -1))[:, :1]
+    return with_luma(lab_to_rgb(torch.cat([lightness, ab], 1)), gray)
 
 
 def block_mean(images: Tensor, scale: int) -> Tensor:

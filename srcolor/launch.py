@@ -40,7 +40,7 @@ class Told(SystemExit):
     """The end, after an error that was printed."""
 
 
-def run(main: Callable[[DictConfig], None], config_name: str) -> None:
+def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable[[Sequence[str]], list[str]]) -> None:
     """Runs a script's main function under Hydra.
 
     Ctrl-C and SIGTERM end it at any moment with one line, which says how to go on, and exit code 130 or 143.
@@ -48,11 +48,12 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     Args:
         main: Takes the composed configuration.
         config_name: Name of the main file in `conf/`.
+        complete: Completes the words of the command line.
     """
     _listen()
     config.register()
     try:
-        sys.argv[1:] = command_line(sys.argv[1:])
+        sys.argv[1:] = complete(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config.CONF), config_name=config_name)(_for_people(main))()
     except UserError as error:
         fail(error)
@@ -144,7 +145,7 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     return wrapped
 
 
-def command_line(words: Sequence[str]) -> list[str]:
+def train_line(words: Sequence[str]) -> list[str]:
     """Completes the words of a command line: `ckpt=` and `resume=` begin with the run's own settings.
 
     Args:
@@ -177,14 +178,41 @@ def command_line(words: Sequence[str]) -> list[str]:
             "ckpt= tests a saved network: add fit=false. To train on, resume=<run> goes on with a run and "
             "init_from=<run> starts a new one from its weights."
         )
-    if not fit and switches != ["ckpt"]:
-        raise UserError("fit=false only tests: name the network with ckpt=<run>.")
+    built_of_runs = any(re.fullmatch(r"net(\.\w+)*\.run", key) for key in given)
+    if not fit and switches != ["ckpt"] and not (built_of_runs and not switches):
+        raise UserError(
+            "fit=false only tests: name the network with ckpt=<run>, or what it is made of with net.first.run=<run> "
+            "net.second.run=<run>."
+        )
     folder = given.get("hydra.run.dir")
     if folder is not None and "resume" not in switches and (Path(str(folder)) / ".hydra").exists():
         raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another, or go on with resume={folder}")
     if not switches:
         return list(words)
     return _replay(words, overrides, switches[0], str(given[switches[0]]))
+
+
+def compare_line(words: Sequence[str]) -> list[str]:
+    """Completes the words of a command line of compare.py: begins with the data settings of the colourizer's run.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Returns:
+        The words for Hydra.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; a run that is missing.
+    """
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
+    if given.get("colorize") is None:
+        return list(words)
+    from srcolor import runs  # imports torch
+
+    typed = {override.key_or_group for override in overrides.values()}
+    recorded = runs.data_settings(str(given["colorize"]))
+    return [*(f"{key}={value}" for key, value in recorded.items() if not _replaced(key, typed)), *words]
 
 
 def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:

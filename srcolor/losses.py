@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcolor.errors import check_range
+from srcolor.images import rgb_to_lab
 
 
 class L1(nn.Module):
@@ -55,3 +56,32 @@ class Charbonnier(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See the class."""
         return torch.sqrt((prediction - target).square() + self.eps**2).mean()
+
+
+class HuberAB(nn.Module):
+    """Huber loss on a* and b* of CIELAB: squared for small errors, linear for large ones.
+
+    Args:
+        delta: Where it turns linear, in units of a* and b*.
+        lightness: Weight of the error of L*, where a network does not keep it.
+
+    >>> gray, red = torch.full((1, 3, 1, 1), 0.5), torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    >>> HuberAB(delta=10)(gray, red)  # a* = 80.1, b* = 67.2
+    tensor(68.6554)
+    """
+
+    def __init__(self, delta: float = 10.0, lightness: float = 0.0) -> None:
+        super().__init__()
+        check_range("loss.delta", delta, 1e-6)
+        check_range("loss.lightness", lightness, 0)
+        self.delta = delta
+        self.lightness = lightness
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """See the class; RGB in [0, 1]."""
+        error = rgb_to_lab(prediction) - rgb_to_lab(target)
+        loss = self._huber(error[:, 1:])
+        return loss if self.lightness == 0 else loss + self.lightness * self._huber(error[:, :1])
+
+    def _huber(self, error: Tensor) -> Tensor:
+        return F.huber_loss(error, torch.zeros_like(error), delta=self.delta) / self.delta

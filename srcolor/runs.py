@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -37,7 +38,7 @@ def find(name: str) -> Path:
 
     Args:
         name: A run's folder; a `.ckpt` file; `latest`, the newest run that has a checkpoint under `runs/`;
-            or `best:<experiment>`, the run of an experiment whose test PSNR is highest.
+            or `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by.
 
     Raises:
         UserError: There is no such run or file.
@@ -48,7 +49,7 @@ def find(name: str) -> Path:
             score = {run: (run / "checkpoints/best.ckpt").stat().st_mtime for run in runs}
         else:
             experiment = name.removeprefix("best:")
-            score = {run: _psnr(run) for run in runs if _experiment(run) == experiment}
+            score = {run: _score(run) for run in runs if _experiment(run) == experiment}
         if not score:
             known = sorted({_experiment(run) for run in runs})
             there = f"There are runs of {', '.join(known)}." if known else "Train one: python train.py"
@@ -60,14 +61,24 @@ def find(name: str) -> Path:
     return path
 
 
-def _psnr(run: Path) -> float:
+def _score(run: Path) -> float:
     file = run / "metrics.json"
-    return (json.loads(file.read_text())["test"].get("psnr") or -math.inf) if file.exists() else -math.inf
+    if not file.exists():
+        return -math.inf
+    config = configuration(run)
+    value = json.loads(file.read_text())["test"].get(config.monitor.removeprefix("val/"))
+    return -math.inf if value is None else value if config.mode == "max" else -value
 
 
 def _experiment(run: Path) -> str:
-    chosen = [word.split("=", 1)[1] for word in overrides(run) if word.startswith("experiment=")]
-    return chosen[-1] if chosen else "sr64to128"
+    return str(_choices(run).experiment)
+
+
+def _choices(run: Path) -> DictConfig:
+    file = run / ".hydra" / "hydra.yaml"
+    if not file.exists():
+        raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
+    return OmegaConf.load(file).hydra.runtime.choices
 
 
 def overrides(run: Path) -> list[str]:
@@ -99,7 +110,7 @@ def pin(run: Path, key: str, value: str) -> None:
         value: Its value, quoted as Hydra's grammar wants it.
     """
     words = [word for word in overrides(run) if not word.startswith(f"{key}=")]
-    _write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
+    write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
 
 
 def checkpoint_file(name: str, which: str = "best") -> Path:
@@ -138,6 +149,62 @@ def read(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def _folder(name: str) -> Path | None:
+    """The folder of the run that a network belongs to; None for a file that lies elsewhere."""
+    path = find(name)
+    folder = path.parent.parent if path.is_file() else path
+    return folder if (folder / ".hydra").exists() else None
+
+
+def target_side(name: str) -> int | None:
+    """Side of the images, in pixels, that a network was trained to answer; None where no run tells it."""
+    folder = _folder(name)
+    if folder is None:
+        return None
+    config = configuration(folder)
+    return int(config.size) // int(config.pair.get("shrink", 1))
+
+
+def configuration(run: Path) -> DictConfig:
+    """What a run was asked for, composed."""
+    return cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
+
+
+def data_settings(name: str) -> dict[str, str]:
+    """What a run's data was, as overrides: `size`, `data`, and every key of the data that has a value of its own."""
+    folder = _folder(name)
+    if folder is None:
+        return {}
+    config = configuration(folder)
+    settings = {"size": str(config.size), "data": str(_choices(folder).data)}
+    for key, value in config.data.items_ex(resolve=False):
+        if key != "_target_" and not OmegaConf.is_interpolation(config.data, key):
+            settings[f"data.{key}"] = json.dumps(value)
+    pinned = (word.split("=", 1) for word in overrides(folder))
+    return settings | {key: value for key, value in pinned if key == "data.root"}
+
+
+def trained_on(name: str) -> set[str]:
+    """SHA-256 of the files that a network was trained on; none where no run tells them.
+
+    A file with parts in both the training and the test split counts by its parts, so it is not named.
+    """
+    folder = _folder(name)
+    digests: dict[str, set[str]] = {"train": set(), "test": set()}
+    if folder is not None and (folder / "split.csv").exists():
+        with open(folder / "split.csv", newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                digests.setdefault(row["split"], set()).add(row["sha256"])
+    return digests["train"] - digests["test"]
+
+
+def train_figures(name: str) -> dict[str, Any]:
+    """What a network's `metrics.json` says of its training; empty where there is none."""
+    folder = _folder(name)
+    file = None if folder is None else folder / "metrics.json"
+    return json.loads(file.read_text())["train"] if file is not None and file.exists() else {}
+
+
 def spent_budget(checkpoint: Mapping[str, Any], trainer: Mapping[str, Any]) -> str | None:
     """Says which budget a run had spent when it wrote a checkpoint.
 
@@ -161,13 +228,13 @@ def spent_budget(checkpoint: Mapping[str, Any], trainer: Mapping[str, Any]) -> s
     return None
 
 
-def load_net(name: str) -> nn.Module:
+def load_net(run: str) -> nn.Module:
     """Builds a trained network from a run's best checkpoint, or from a checkpoint file.
 
     Nothing but networks is built from the configuration in the file.
 
     Args:
-        name: As for `find`.
+        run: As for `find`.
 
     Returns:
         The network in evaluation mode, with its averaged weights if it has any.
@@ -175,7 +242,7 @@ def load_net(name: str) -> nn.Module:
     Raises:
         UserError: There is no such file, it is none of srcolor's, or it is damaged.
     """
-    file = checkpoint_file(name)
+    file = checkpoint_file(run)
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
     load_weights(net, weights(checkpoint["state_dict"]), str(file))
@@ -212,6 +279,17 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
     net.load_state_dict(state)
 
 
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts in a network's configuration, for every network that is loaded from a run, that network's own.
+
+    >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
+    {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
+    """
+    if config.get("_target_") == "srcolor.runs.load_net":
+        return read(checkpoint_file(config["run"]))["net_config"]
+    return {key: resolve(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
 def build_net(config: Mapping[str, Any]) -> nn.Module:
     """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
 
@@ -234,7 +312,10 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
     try:
         return found(**arguments)
     except TypeError as error:
-        raise UserError(f"{name}: the checkpoint's configuration does not fit the network: {error}") from error
+        raise UserError(
+            f"{name}: the checkpoint's configuration does not fit the network of srcolor {__version__}: {error}. "
+            "It may be of another version; train it anew."
+        ) from error
 
 
 # -- recording ------------------------------------------------------------------------------------------
@@ -281,24 +362,32 @@ def record(
         names: The test images', in order.
         columns: Their values.
     """
-    whole = {**metrics, "version": __version__, "git": _git_revision()}
-    _write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    whole = {**metrics, "version": __version__, "git": git_revision()}
+    write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
     keys = [key for key in columns if key != "row"]
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(
         [("file", *keys), *zip(names, *(columns[key] for key in keys), strict=True)]
     )
-    _write(folder / "per_image.csv", table.getvalue())
+    write(folder / "per_image.csv", table.getvalue())
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Writes a file, complete or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
 
 
-def _git_revision() -> str | None:
-    """The checked-out revision of the code, `-dirty` if it was changed; None outside a checkout."""
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Writes a PNG file, complete or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    picture.save(unfinished, format="PNG")
+    os.replace(unfinished, path)
+
+
+def git_revision() -> str | None:
+    """Tells the checked-out revision of the code, `-dirty` if it was changed; None outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

@@ -14,6 +14,7 @@ from srcolor.data import pairs
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for train.py
 
+import compare  # noqa: E402
 import train  # noqa: E402
 
 # A network and a budget that train in seconds, in float32, whose results are the same every time.
@@ -23,6 +24,19 @@ TINY = [
     "net.blocks=1",
     "data.batch_size=8",
     "data.epoch_samples=32",
+    "trainer.max_time=null",
+    "trainer.max_epochs=2",
+    "trainer.precision=32",
+    "trainer.accelerator=cpu",
+]
+
+# The same for colour: the default network at its smallest, on 32x32 images of 64x64 ones.
+COLOUR = [
+    "size=64",
+    "net.channels=8",
+    "data.batch_size=8",
+    "data.epoch_samples=32",
+    "data.min_side=48",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
     "trainer.precision=32",
@@ -42,6 +56,7 @@ COMMON = {
     "cache": True,
     "cache_dir": None,
     "cache_limit_gb": 20,
+    "drop_gray": False,
 }
 FILES = {"crop": "center", "min_side": None, "max_side": None}
 
@@ -72,18 +87,24 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def call():
     """Calls train.py with the words of a command line; answers its exit code."""
+    return lambda *words: call_script(train, "train", launch.train_line, words)
 
-    def call_train(*words: str) -> int:
-        GlobalHydra.instance().clear()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["train.py", *words])
-            try:
-                launch.run(train.main, "train")
-            except SystemExit as end:
-                return end.code
-        return 0
 
-    return call_train
+@pytest.fixture(scope="session")
+def call_compare():
+    """Calls compare.py with the words of a command line; answers its exit code."""
+    return lambda *words: call_script(compare, "compare", launch.compare_line, words)
+
+
+def call_script(script, name, complete, words) -> int:
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{name}.py", *words])
+        try:
+            launch.run(script.main, name, complete)
+        except SystemExit as end:
+            return end.code
+    return 0
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +113,22 @@ def tiny_run(tmp_path_factory, pictures, call) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert call(*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={folder}") == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
+    """A tiny run of every network that a comparison takes; tests must not change them."""
+    folder = tmp_path_factory.mktemp("study")
+    made = {}
+    for name, own in {
+        "colorize64": COLOUR,
+        "sr64to128": [*COLOUR, "net.blocks=1"],
+        "colorize128": COLOUR,
+        "chain64to128": [word for word in COLOUR if not word.startswith("net.")],
+    }.items():
+        made[name] = folder / name
+        words = [f"experiment={name}", *own, "data=folder", f"data.root={pictures}", f"hydra.run.dir={made[name]}"]
+        if name == "chain64to128":
+            words += [f"net.first.run={made['colorize64']}", f"net.second.run={made['sr64to128']}"]
+        assert call(*words) == 0
+    return made

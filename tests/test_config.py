@@ -67,7 +67,7 @@ def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, c
 @pytest.mark.parametrize("value", ["~/faces", "/a [b]/c", "/a,b", "/写真", "/it's", '/a "b" c', "/a:b={c}"])
 def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(value):
     with pytest.raises(UserError) as error:
-        launch.command_line(["data=folder", f"data.root={value}"])
+        launch.train_line(["data=folder", f"data.root={value}"])
     (word,) = shlex.split(str(error.value).splitlines()[-1])
     assert launch.parse(word).value() == value
 
@@ -87,7 +87,7 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
 )
 def test_switches_that_exclude_each_other(words, message):
     with pytest.raises(UserError, match=message):
-        launch.command_line(words)
+        launch.train_line(words)
 
 
 def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):

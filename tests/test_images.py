@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from skimage.color import rgb2lab
 
 from srcolor import images
 from srcolor.data import pairs
@@ -45,3 +46,60 @@ def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
     assert torch.equal(full, before)
     assert torch.equal(pair.input, shrink(before, 2))
     assert pair.index.tolist() == [5, 6]
+
+
+def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():
+    torch.manual_seed(0)
+    gray = torch.rand(1, 1, 64, 64)
+    gray[..., :8], gray[..., 8:16] = 0, 1
+    colours = torch.randn(1, 3, 64, 64) * 20
+    out = images.with_luma(colours, gray)
+    assert out.min() > -1e-6
+    assert out.max() < 1 + 1e-6
+    torch.testing.assert_close(images.luma(out), gray, rtol=0, atol=1e-6)
+    rounded = images.to_uint8(out).float() / 255
+    assert (images.luma(rounded) - gray).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
+def test_a_colour_goes_through_recombination_with_its_own_luma_unchanged(colour):
+    patch = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+    torch.testing.assert_close(images.with_luma(patch, images.luma(patch)), patch, rtol=0, atol=1e-6)
+    again = images.from_ab(images.luma(patch), images.rgb_to_lab(patch)[:, 1:])
+    torch.testing.assert_close(images.luma(again), images.luma(patch), rtol=0, atol=1e-6)
+    chroma, before = ((image - images.luma(patch))[0, :, 0, 0] for image in (again, patch))
+    if before.norm() > 1e-3:  # still red, and not blue
+        assert torch.cosine_similarity(chroma, before, dim=0) > 0.8
+
+
+def test_recombination_keeps_the_direction_of_chroma_and_gives_way_only_as_far_as_it_must():
+    red, gray = torch.tensor([0.9, 0.2, 0.1]).reshape(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.05)
+    out = images.with_luma(red, gray)
+    assert out.min() == pytest.approx(0, abs=1e-7)  # one channel at its end
+    chroma = red - images.luma(red)
+    torch.testing.assert_close((out - gray) / (out - gray).norm(), chroma / chroma.norm())
+
+
+def test_recombination_has_a_finite_gradient_everywhere():
+    gray = torch.tensor([0.0, 1e-7, 0.5, 1.0]).reshape(1, 1, 1, 4).requires_grad_()
+    ab = torch.zeros(1, 2, 1, 4, requires_grad=True)
+    images.from_ab(gray, ab).sum().backward()
+    assert ab.grad.isfinite().all()
+    assert gray.grad.isfinite().all()
+
+
+def test_lab_is_scikit_images():
+    photo = data.astronaut()[:64, :64]
+    ours = images.rgb_to_lab(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].double() / 255)
+    np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), rgb2lab(photo), atol=0.01)
+    torch.testing.assert_close(images.rgb_to_lab(images.lab_to_rgb(ours)), ours, rtol=0, atol=1e-4)
+
+
+def test_gray_pairs_are_the_luma_of_the_shrunk_image():
+    full, index = torch.rand(2, 3, 8, 8), torch.tensor([5, 6])
+    pair = pairs.gray(full, index, shrink=2)
+    assert torch.equal(pair.target, images.block_mean(full, 2))
+    assert torch.equal(pair.input, images.luma(pair.target))
+    pair = pairs.gray_block_mean(full, index, scale=2)
+    assert torch.equal(pair.target, full)
+    torch.testing.assert_close(pair.input, images.block_mean(images.luma(full), 2))

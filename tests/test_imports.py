@@ -25,7 +25,8 @@ ALLOWED = {
     "data": LEAVES,
     "nets": LEAVES,
     "tasks": LEAVES | {"metrics"},
-    "callbacks": LEAVES | {"tasks"},
+    "callbacks": LEAVES | {"hardware", "metrics", "runs", "tasks"},
+    "routes": LEAVES | {"hardware", "losses", "metrics", "nets", "runs", "tasks"},
 }
 
 

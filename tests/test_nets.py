@@ -3,10 +3,18 @@ import torch
 from torch import nn
 
 from srcolor import images
+from srcolor.errors import UserError
 from srcolor.metrics import PSNR
+from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.chain import Chain
+from srcolor.nets.chroma_table import ChromaTable
+from srcolor.nets.keep_luma import KeepLuma
+from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.size_decoder import SizeDecoder
+from srcolor.nets.unet import UNet
+from srcolor.nets.unet_rgb import UNetRGB
 
 
 def parameters(net: nn.Module) -> int:
@@ -28,7 +36,19 @@ NETS = [
     pytest.param(wake(Residual(channels=8, blocks=2)), id="residual"),
     pytest.param(wake(Residual(channels=8, blocks=2, scale=3)), id="residual x3"),
     pytest.param(wake(SizeDecoder()), id="size_decoder"),
+    pytest.param(wake(UNetRGB()), id="unet_rgb"),
+    pytest.param(wake(UNet(channels=8)), id="unet"),
+    pytest.param(ChromaTable(256), id="chroma_table"),
+    pytest.param(ChromaTable(1, scale=2), id="chroma_table x2"),
+    pytest.param(wake(Chain(UNetRGB(), Residual(channels=8, blocks=1))), id="chain"),
+    pytest.param(wake(KeepLuma(UNetRGB())), id="keep_luma"),
+    pytest.param(wake(LumaSR(Residual(channels=8, blocks=2))), id="luma_sr"),
 ]
+LOCAL = [net for net in NETS if net.values[0].receptive_field is not None]
+
+
+def input_of(net: Net, *size: int) -> torch.Tensor:
+    return torch.rand(size[0], net.inputs or 3, *size[1:])
 
 
 def test_size_decoder_is_the_articles_layer_by_layer():
@@ -82,28 +102,155 @@ def test_residual_starts_at_bicubics_psnr():
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 5), (1, 33)])
 def test_any_size_comes_out_scale_times_as_large(net, height, width):
     with torch.no_grad():
-        out = net(torch.rand(2, 3, height, width))
+        out = net(input_of(net, 2, height, width))
     assert out.shape == (2, 3, net.scale * height, net.scale * width)
     assert out.isfinite().all()
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", LOCAL)
 def test_no_output_pixel_sees_beyond_the_receptive_field(net):
     """By the gradient of output pixels with respect to the input."""
     side = -(-(2 * net.receptive_field) // net.stride) * net.stride + 2 * net.stride
     widest = 0
     for offset in range(0, net.scale * net.stride, max(1, net.stride // 2)):
-        x = torch.rand(1, 3, side, side, requires_grad=True)
+        x = input_of(net, 1, side, side).requires_grad_()
         place = net.scale * (side // 2) + offset
         net(x)[0, :, place, place].sum().backward()
         columns = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
-        widest = max(widest, int(columns.max() - columns.min()) + 1)
+        if len(columns):  # a saturated tanh has no gradient
+            widest = max(widest, int(columns.max() - columns.min()) + 1)
     assert widest <= net.receptive_field
     assert widest > 0.6 * net.receptive_field
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(net):
-    batch = torch.rand(3, 3, 16, 16)
+    batch = input_of(net, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(net(batch)[1:2], net(batch[1:2]), rtol=0, atol=1e-5)
+
+
+# -- colour --------------------------------------------------------------------------------------------------------
+
+
+COLOUR = [net for net in NETS if net.values[0].inputs == 1 and net.values[0].scale == 1]
+KEEPING = [net for net in COLOUR if net.id != "unet_rgb"]
+
+
+@pytest.mark.parametrize("net", KEEPING)
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 5), (1, 33)])
+def test_a_colour_net_keeps_the_luma_that_it_was_given(net, height, width):
+    gray = torch.rand(2, 1, height, width)
+    with torch.no_grad():
+        out = net(gray)
+    rounded = images.to_uint8(out).float() / 255
+    assert (images.luma(rounded) - gray).abs().max() <= 1 / 255
+
+
+def test_unet_starts_with_gray_and_can_reach_every_colour_but_no_further():
+    gray = torch.full((1, 1, 32, 32), 0.5)
+    net = UNet(channels=8)
+    with torch.no_grad():
+        assert (net(gray) - gray).abs().max() < 1e-3
+        net.head.bias.fill_(1e6)
+        ab = images.rgb_to_lab(net(gray))[:, 1:]
+    assert ab.min() > 0
+    assert ab.max() <= 110
+
+
+def test_unet_rgb_is_the_articles_kind():
+    net = UNetRGB()
+    seen = []
+    for layer in [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]:
+        layer.register_forward_hook(lambda layer, _, out: seen.append(tuple(out.shape[1:])))
+    net(torch.rand(1, 1, 64, 64))
+    down, up = [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)], [(256, 8, 8), (128, 16, 16), (64, 32, 32)]
+    assert seen == [*down, *up, (3, 64, 64)]
+
+
+def constant(colour):
+    """A colour "network" whose chroma is the same everywhere, and a picture of gray to put it on."""
+
+    class Constant(Net):
+        inputs, outputs, scale, stride, receptive_field = 1, 3, 1, 1, 1
+
+        def forward(self, gray):
+            return images.with_luma(
+                torch.tensor(colour).reshape(1, 3, 1, 1).expand(len(gray), 3, *gray.shape[2:]), gray
+            )
+
+    return Constant(), 0.4 + 0.2 * torch.rand(1, 1, 32, 32)
+
+
+@pytest.mark.parametrize("route", ["keep_luma", "luma_sr", "bicubic"])
+def test_constant_chroma_survives_the_routes(route):
+    net, gray = constant([0.55, 0.5, 0.45])
+    whole = {
+        "keep_luma": KeepLuma(net),
+        "luma_sr": Chain(net, LumaSR(wake(Residual(channels=8, blocks=1)))),
+        "bicubic": Chain(net, Bicubic(2)),
+    }[route]
+    with torch.no_grad():
+        out = whole(gray)
+        # Where a wild network leaves [0, 1] chroma gives way; the middle tones show what is meant.
+        middle = (images.luma(out) > 0.3) & (images.luma(out) < 0.7)
+        chroma = (out - images.luma(out))[:, :, middle[0, 0]]
+    expected = torch.tensor([0.55, 0.5, 0.45]) - images.luma(torch.tensor([0.55, 0.5, 0.45]).reshape(1, 3, 1, 1)).item()
+    torch.testing.assert_close(chroma[0], expected[:, None].expand(3, chroma.shape[2]), rtol=0, atol=1e-4)
+
+
+def test_keep_luma_keeps_it_where_the_net_does_not():
+    gray = torch.rand(1, 1, 33, 50)
+    with torch.no_grad():
+        out = KeepLuma(wake(UNetRGB()))(gray)
+    assert out.shape == (1, 3, 33, 50)
+    torch.testing.assert_close(images.luma(out), gray, rtol=0, atol=1e-6)
+
+
+class Toy(nn.Module):
+    """Two channels in, five out, or five in and one out; enlarges by its scale."""
+
+    stride, receptive_field = 2, 3
+
+    def __init__(self, inputs, outputs, scale):
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x):
+        return torch.sigmoid(self.conv(x)).repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+def test_chain_is_its_two_networks_and_knows_nothing_of_colour():
+    first, second = Toy(2, 5, 3), Toy(5, 1, 2)
+    chain = Chain(first, second)
+    x = torch.rand(2, 2, 8, 8)
+    assert torch.equal(chain(x), second(first(x)))
+    assert chain.scale == 6
+    assert chain.stride == 2
+    assert chain.receptive_field == 3 + 2  # two pixels of the first's answer more, at most one input pixel: its stride
+
+
+def test_networks_in_the_wrong_order_are_an_error_that_names_them():
+    with pytest.raises(UserError, match=r"Residual gives 3 channel.*UNetRGB takes 1.*A colour network comes first"):
+        Chain(Residual(), UNetRGB())
+
+
+def test_a_chroma_table_is_the_mean_ab_at_each_gray_level():
+    """Two colours of different luma, and a third of the luma of the second."""
+    colours = torch.tensor([[0.2, 0.1, 0.1], [0.8, 0.6, 0.4], [0.8, 0.6, 0.4]])
+    colours[2] = images.with_luma(
+        torch.tensor([0.1, 0.9, 0.3]).reshape(1, 3, 1, 1), images.luma(colours[1].reshape(1, 3, 1, 1))
+    ).flatten()
+    target = colours.reshape(3, 3, 1, 1)
+    pair = images.Pair(images.luma(target), target, torch.arange(3))
+    ab = images.rgb_to_lab(target)[:, 1:, 0, 0]
+    table, mean, none = ChromaTable(256), ChromaTable(1), ChromaTable(0)
+    for net in (table, mean, none):
+        net.fit([pair])
+    level = (pair.input.flatten() * 255).round().long()
+    torch.testing.assert_close(table.ab[level[0]], ab[0])
+    torch.testing.assert_close(table.ab[level[1]], (ab[1] + ab[2]) / 2)
+    torch.testing.assert_close(table.ab[0], ab.mean(0))  # a level that was not seen
+    torch.testing.assert_close(mean.ab[0], ab.mean(0))
+    assert (none(pair.input) - pair.input).abs().max() < 1e-3

@@ -123,6 +123,7 @@ class ImageDataModule(LightningDataModule):
         cache: Whether to decode once into the cache, or each time a picture is used.
         cache_dir: Where caches lie; None for the user's cache folder.
         cache_limit_gb: How large a cache may become, in 10^9 bytes.
+        drop_gray: Whether crops without colours (`cells.is_gray`) are left out of every split.
     """
 
     size: int
@@ -136,6 +137,7 @@ class ImageDataModule(LightningDataModule):
     cache: bool
     cache_dir: str | None
     cache_limit_gb: float
+    drop_gray: bool
 
     random_crop = False
 
@@ -196,11 +198,20 @@ class ImageDataModule(LightningDataModule):
             usable = {item.name: item for item in items}
             pictures = cache.Decoded(self, [usable[name] for name in self.index.names])
         cells = self.index.cells
+        gray = int(cells[:, c.GRAY].sum())
+        if self.drop_gray:
+            log.info("data.drop_gray: %d of %d crops, nearly gray or toned, are left out", gray, len(cells))
+            cells = cells[cells[:, c.GRAY] == 0]
         split_of = np.where(cells[:, c.SPLIT] < 0, self.index.splits[cells[:, c.IMAGE]], cells[:, c.SPLIT])
         for number, split in enumerate(c.SPLITS):
             move = self.random_crop and split == "train"
             self._splits[split] = Crops(pictures, cells[split_of == number], self.size, move)
             if not len(self._splits[split]):
+                if self.drop_gray and gray:
+                    raise UserError(
+                        f"no crop with colours for {split}: {gray} of {len(self.index.cells)} crops are nearly gray or "
+                        "toned. Add colour pictures, or take gray ones too with data.drop_gray=false."
+                    )
                 raise UserError(f"no crop of {self.size}x{self.size} for {split}. Lower size=..., or add pictures.")
         self._report()
 
@@ -219,15 +230,36 @@ class ImageDataModule(LightningDataModule):
         cell = self._splits[split].cells[row]
         return f"{self.index.names[cell[c.IMAGE]]}@{cell[c.TOP]},{cell[c.LEFT]}"
 
+    def digests(self, split: str) -> dict[str, str]:
+        """Names of the pictures of a split, by the SHA-256 of their files."""
+        pictures = np.unique(self._splits[split].cells[:, c.IMAGE])
+        return {self.index.hashes[i].tobytes().hex(): self.index.names[i] for i in pictures}
+
+    def pairs(self, split: str, most: int | None = None) -> Iterator[Pair]:
+        """Goes through a split in order, without augmentation, on the CPU.
+
+        Args:
+            split: `train`, `val` or `test`.
+            most: Not more than so many samples, spread evenly over the split; None for all.
+        """
+        crops = self._splits[split]
+        count = len(crops) if most is None else min(most, len(crops))
+        rows = torch.arange(count) * len(crops) // count
+        still = Crops(crops.pictures, crops.cells, self.size, move=False)
+        for index in rows.split(self.batch_size):
+            batch = still[index, torch.zeros(len(index), draws.COLUMNS)]
+            yield self.pair(batch.images.permute(0, 3, 1, 2).float().div_(255), index)
+
     def write_splits(self, path: Path) -> None:
         """Writes which picture went where: a row a picture and split, then the skipped files."""
-        rows: list[tuple[str, str, int, str]] = []
+        rows: list[tuple[str, str, int, str, str]] = []
+        digests = [digest.tobytes().hex() for digest in self.index.hashes]
         for split, crops in self._splits.items():
             images, counts = np.unique(crops.cells[:, c.IMAGE], return_counts=True)
-            rows += [(self.index.names[i], split, int(n), "") for i, n in zip(images, counts, strict=True)]
-        rows += [(name, "skipped", 0, reason) for name, reason in self.index.skipped]
+            rows += [(self.index.names[i], split, int(n), digests[i], "") for i, n in zip(images, counts, strict=True)]
+        rows += [(name, "skipped", 0, "", reason) for name, reason in self.index.skipped]
         with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows([("file", "split", "crops", "reason"), *rows])
+            csv.writer(file).writerows([("file", "split", "crops", "sha256", "reason"), *rows])
 
     def _loader(self, split: str) -> DataLoader[Batch]:
         crops = self._splits[split]

@@ -17,3 +17,14 @@ def block_mean(images: Tensor, index: Tensor, scale: int) -> Pair:
 def bicubic(images: Tensor, index: Tensor, scale: int) -> Pair:
     """Input: antialiased bicubic in 8 bits, as the literature's; target: the image itself."""
     return Pair(im.bicubic_down(images, scale), images, index)
+
+
+def gray(images: Tensor, index: Tensor, shrink: int) -> Pair:
+    """Target: the image, shrunk by block means; input: its luma, (N, 1, H / shrink, W / shrink)."""
+    small = im.block_mean(images, shrink)
+    return Pair(im.luma(small), small, index)
+
+
+def gray_block_mean(images: Tensor, index: Tensor, scale: int) -> Pair:
+    """Input: the luma of the mean of every `scale` x `scale` block, (N, 1, h, w); target: the image itself."""
+    return Pair(im.luma(im.block_mean(images, scale)), images, index)

@@ -1,9 +1,22 @@
-"""Networks, one a file, in plain PyTorch.
+"""Networks, one a file, in plain PyTorch."""
 
-Each takes images in [0, 1] and answers images in [0, 1], (N, C, H, W), and states
+from torch import nn
 
-- `scale`: how many output pixels a side come from one input pixel,
-- `stride`: input sides are handled in multiples of this,
-- `receptive_field`: how many input pixels a side one output pixel depends on; None where it depends on
-  all of them.
-"""
+
+class Net(nn.Module):
+    """What every network says of itself; it takes images in [0, 1] and answers images in [0, 1], (N, C, H, W).
+
+    Attributes:
+        inputs: How many channels it takes (1: gray, 3: RGB); None for any number.
+        outputs: How many channels it gives; None for as many as it takes.
+        scale: How many output pixels a side come from one input pixel.
+        stride: Input sides are handled in multiples of this.
+        receptive_field: How many input pixels a side one output pixel depends on; None where it depends on
+            all of them.
+    """
+
+    inputs: int | None
+    outputs: int | None
+    scale: int
+    stride: int
+    receptive_field: int | None

@@ -1,18 +1,21 @@
 """Bicubic interpolation as a network: the baseline that every other one must beat."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from srcolor import images
 from srcolor.errors import check_range
+from srcolor.nets import Net
 
 
-class Bicubic(nn.Module):
+class Bicubic(Net):
     """Enlarges by bicubic interpolation (a = -0.5); has no parameters.
 
     Args:
         scale: Whole factor.
     """
 
+    inputs = None
+    outputs = None
     stride = 1
     receptive_field = 5
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from srcolor import images
 from srcolor.errors import check_range
+from srcolor.nets import Net
 
 
 class Block(nn.Module):
@@ -20,7 +21,7 @@ class Block(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
-class Residual(nn.Module):
+class Residual(Net):
     """Residual blocks at low resolution, PixelShuffle at the end, and a global bicubic skip.
 
     After EDSR (Lim et al. 2017, arXiv 1707.02921): no BatchNorm, and all convolutions at the low
@@ -32,6 +33,8 @@ class Residual(nn.Module):
         scale: Whole factor.
     """
 
+    inputs = 3
+    outputs = 3
     stride = 1
 
     def __init__(self, channels: int = 24, blocks: int = 6, scale: int = 2) -> None:

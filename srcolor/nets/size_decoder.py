@@ -1,7 +1,16 @@
-"""The super-resolution network of the 2020 article: a U-Net that ends one step higher than it began."""
+"""The networks of the 2020 article's kind: U-Nets that add encoder features on the way up.
+
+`SizeDecoder` is the article's own and ends one step higher than it began; `UNetRGB`, in its own file, ends where it
+began.
+"""
+
+from itertools import pairwise
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from srcolor.nets import Net
 
 
 def _down(inputs: int, outputs: int) -> nn.Sequential:
@@ -14,14 +23,16 @@ def _up(inputs: int, outputs: int, activation: nn.Module) -> nn.Sequential:
     )
 
 
-class SizeDecoder(nn.Module):
-    """SizeDecoder: four steps down, five up, encoder features added on the way; 64x64 to 128x128.
+class ArticleUNet(Net):
+    """Four steps down, then up; a subclass says how many channels come in, and the widths of the last steps up.
 
     It works on [-1, 1] inside, as the article does. Sides that 16 does not divide are padded by
     repeating the edge, and the result is cropped.
     """
 
-    scale = 2
+    inputs: int
+    outputs = 3
+    head_widths: ClassVar[tuple[int, ...]]
     stride = 16
     # Down to 31 input pixels for one of the deepest features, which are 16 apart; up, every output pixel
     # depends on at most three of them side by side.
@@ -29,18 +40,27 @@ class SizeDecoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList([_down(3, 64), _down(64, 128), _down(128, 256), _down(256, 512)])
+        self.encoder = nn.ModuleList([_down(self.inputs, 64), _down(64, 128), _down(128, 256), _down(256, 512)])
         self.decoder = nn.ModuleList([_up(512, 256, nn.ReLU()), _up(256, 128, nn.ReLU()), _up(128, 64, nn.ReLU())])
-        self.head = nn.Sequential(_up(64, 32, nn.Tanh()), _up(32, 3, nn.Tanh()))
+        widths = (64, *self.head_widths)
+        self.head = nn.Sequential(*(_up(i, o, nn.Tanh()) for i, o in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, 3, H, W) to (N, 3, 2 H, 2 W), both in [0, 1]."""
-        height, width = x.shape[-2:]
-        x = F.pad(x * 2 - 1, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        """Maps (N, inputs, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
+        height, width = (side * self.scale for side in x.shape[-2:])
+        x = F.pad(x * 2 - 1, (0, -x.shape[-1] % self.stride, 0, -x.shape[-2] % self.stride), mode="replicate")
         features = []
         for encode in self.encoder:
             x = encode(x)
             features.append(x)
         for decode, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
             x = decode(x) + skip
-        return (self.head(x)[..., : 2 * height, : 2 * width] + 1) / 2
+        return (self.head(x)[..., :height, :width] + 1) / 2
+
+
+class SizeDecoder(ArticleUNet):
+    """The article's super-resolution network, 64x64 to 128x128: RGB to RGB of twice the size."""
+
+    inputs = 3
+    head_widths = (32, 3)
+    scale = 2

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
-from srcolor.metrics import PerImage
+from srcolor.metrics import PerImage, update_all
 
 
 class Task(LightningModule):
@@ -36,6 +36,7 @@ class Task(LightningModule):
     """
 
     metrics: ClassVar[dict[str, type[PerImage]]]
+    validated: ClassVar[tuple[str, ...]]  # the names of those that are cheap enough for every validation
     net_config: dict[str, Any]
 
     def __init__(
@@ -57,8 +58,8 @@ class Task(LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._results = {
-            (split, name): {metric: make() for metric, make in self.metrics.items()}
-            for split in ("val", "test")
+            (split, name): {metric: self.metrics[metric]() for metric in measured}
+            for split, measured in (("val", self.validated), ("test", tuple(self.metrics)))
             for name in ("net", *baselines)
         }
         self._rows: list[Tensor] = []
@@ -173,8 +174,7 @@ class Task(LightningModule):
         # Evaluation is float32 whatever training is, the metrics' own convolutions too.
         with torch.autocast(self.device.type, enabled=False):
             for name, answer in self.answers(batch).items():
-                for metric in self._results[split, name].values():
-                    metric.update(answer, batch.target)
+                update_all(self._results[split, name].values(), answer, batch.target)
 
     def _log(self, split: str) -> None:
         for name in ("net", *self.baselines):

@@ -13,3 +13,4 @@ class SuperResolutionTask(Task):
     """
 
     metrics: ClassVar = {"psnr": PSNR, "ssim": SSIM}
+    validated = ("psnr", "ssim")

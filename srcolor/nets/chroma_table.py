@@ -1,0 +1,62 @@
+"""Colour without a network: what every colourizer must beat."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from srcolor import images
+from srcolor.errors import check_range
+from srcolor.images import Pair
+from srcolor.nets import Net
+
+
+class ChromaTable(Net):
+    """Gives every pixel the mean a* and b* that the training images have at its gray level; no parameters.
+
+    Args:
+        levels: How many gray levels are told apart. 256: the mean a* and b* given the luma; 1: the mean colour;
+            0: no colour.
+        scale: Whole factor by which the coloured image is enlarged, by bicubic interpolation.
+    """
+
+    inputs = 1
+    outputs = 3
+    stride = 1
+
+    def __init__(self, levels: int, scale: int = 1) -> None:
+        super().__init__()
+        check_range("levels", levels, 0, 256)
+        check_range("scale", scale, 1)
+        self.ab: Tensor
+        self.levels = levels
+        self.scale = scale
+        self.receptive_field = 1 if scale == 1 else 5
+        self.register_buffer("ab", torch.zeros(max(levels, 1), 2))
+
+    def fit(self, pairs: Iterable[Pair]) -> None:
+        """Fills the table.
+
+        Args:
+            pairs: Of training images: gray, and colour of the same size or a multiple, whose block means count.
+        """
+        if not self.levels:
+            return
+        sums, counts = torch.zeros(self.levels, 2, dtype=torch.float64), torch.zeros(self.levels, dtype=torch.float64)
+        for pair in pairs:
+            colour = images.block_mean(pair.target, pair.target.shape[-1] // pair.input.shape[-1])
+            ab = images.rgb_to_lab(colour)[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2).double()
+            level = self._level(pair.input).flatten()
+            sums.index_add_(0, level, ab)
+            counts += torch.bincount(level, minlength=self.levels)
+        means = sums / counts.clamp(min=1)[:, None]
+        means[counts == 0] = sums.sum(0) / counts.sum()
+        self.ab.copy_(means)
+
+    def forward(self, gray: Tensor) -> Tensor:
+        """Maps (N, 1, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
+        colour = images.from_ab(gray, self.ab[self._level(gray)[:, 0]].permute(0, 3, 1, 2))
+        return colour if self.scale == 1 else images.bicubic_up(colour, self.scale).clamp(0, 1)
+
+    def _level(self, gray: Tensor) -> Tensor:
+        return (gray.clamp(0, 1) * max(self.levels - 1, 0)).round().long()

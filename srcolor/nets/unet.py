@@ -1,0 +1,97 @@
+"""The default colourization network: a U-Net that adds chroma to the gray that it is given."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcolor import images
+from srcolor.errors import check_range
+from srcolor.nets import Net
+
+BLOCK = 4  # pixels a side that the U-Net sees as one
+GAIN = 10.0  # the head is divided by it before tanh: a step of the optimizer moves a* and b* by little
+MOST = 110.0  # sRGB's a* and b* are all smaller
+
+
+class Residual(nn.Module):
+    """ReLU and a 3x3 convolution, twice, added to their input; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = _zero(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, channels, H, W) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class UNet(Net):
+    """Predicts a* and b* of CIELAB and keeps the luma; after Ronneberger et al. 2015, without normalization.
+
+    It works on blocks of 4x4 pixels at `channels`, and at a half and a quarter of that resolution at twice the
+    width. For each block the head answers a* and b* not as two numbers but as two functions of the luma: their
+    values at some levels, between which each pixel's own luma interpolates. So colours follow the edges of the
+    gray image at no cost (the bilateral grid of Chen et al. 2007, as HDRNet, Gharbi et al. 2017, predicts it).
+    tanh bounds them to 110. The last layer starts at zero, so that an untrained network answers gray.
+
+    Args:
+        channels: Width of the finest level; the others have twice as many.
+        blocks: Residual blocks at each level, on the way down and on the way up.
+        levels: Levels of luma.
+    """
+
+    inputs = 1
+    outputs = 3
+    scale = 1
+    stride = 4 * BLOCK
+
+    def __init__(self, channels: int = 64, blocks: int = 1, levels: int = 8) -> None:
+        super().__init__()
+        check_range("net.channels", channels, 1)
+        check_range("net.blocks", blocks, 0)
+        check_range("net.levels", levels, 2)
+        self.levels = levels
+        widths = (channels, 2 * channels, 2 * channels)
+        self.stem = nn.Conv2d(BLOCK**2, channels, 3, padding=1)
+        self.downs = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(widths))
+        self.encoder = nn.ModuleList(_stage(width, blocks) for width in widths)
+        self.ups = nn.ModuleList(nn.Conv2d(o, i, 1) for i, o in pairwise(widths))
+        self.decoder = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
+        self.head = _zero(nn.Conv2d(channels, 2 * levels, 3, padding=1))
+        # In blocks: stem and head one more on each side; every residual block two, times what its level's cells
+        # measure, twice but at the coarsest; steps down one, steps up one, and the last enlargement one.
+        reach = 2 + 2 * blocks * (1 + 1 + 2 + 2 + 4) + (1 + 2) + (2 + 4) + 1
+        self.receptive_field = BLOCK * (1 + 2 * reach)
+
+    def forward(self, gray: Tensor) -> Tensor:
+        """Maps (N, 1, H, W) to (N, 3, H, W), both in [0, 1]; H and W are padded to multiples of 16 inside."""
+        height, width = gray.shape[-2:]
+        padded = F.pad(gray, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        x = self.encoder[0](self.stem(F.pixel_unshuffle(padded, BLOCK)))
+        skips = []
+        for down, stage in zip(self.downs, list(self.encoder)[1:], strict=True):
+            skips.append(x)
+            x = stage(down(x))
+        for up, stage, skip in zip(reversed(self.ups), reversed(self.decoder), reversed(skips), strict=True):
+            x = stage(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear"))
+        curves = F.interpolate(self.head(F.relu(x)), scale_factor=BLOCK, mode="bilinear")[..., :height, :width]
+        with torch.autocast(gray.device.type, enabled=False):
+            gray = gray.float()
+            level = torch.arange(self.levels, device=gray.device).reshape(-1, 1, 1)
+            weight = (1 - (gray * (self.levels - 1) - level).abs()).clamp(min=0)
+            ab = (curves.float().unflatten(1, (2, self.levels)) * weight[:, None]).sum(2)
+            return images.from_ab(gray, MOST * torch.tanh(ab / GAIN))
+
+
+def _stage(channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(channels) for _ in range(blocks)))
+
+
+def _zero(conv: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(conv.weight)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv

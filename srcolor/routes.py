@@ -1,0 +1,400 @@
+"""Routes from gray to large colour images: what they are made of, how they are measured, and the tables.
+
+Some are given a small gray image, some the large one: those know more, so the two groups are never ranked together.
+"""
+
+import copy
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.table import Table
+from torch import Tensor
+
+from srcolor import images, losses, metrics, runs
+from srcolor.hardware import cpu_memory_mb
+from srcolor.images import Pair
+from srcolor.nets import Net
+from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.chain import Chain
+from srcolor.nets.chroma_table import ChromaTable
+from srcolor.nets.keep_luma import KeepLuma
+from srcolor.nets.luma_sr import LumaSR
+from srcolor.tasks.colorization import ColorizationTask
+
+# Name, heading and digits of each column of the tables.
+COLUMNS = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 4),
+    "psnr_luma": ("PSNR luma", 2),
+    "ab_rmse": ("ab-RMSE", 3),
+    "ciede2000": ("CIEDE2000", 3),
+    "colourfulness_ratio": ("colour-fulness", 3),
+    "hue_error": ("hue error", 2),
+    "tint": ("tint", 3),
+    "patches": ("patches", 3),
+    "detail": ("detail", 3),
+}
+METRICS: dict[str, type[metrics.PerImage]] = {name: ColorizationTask.metrics[name] for name in COLUMNS}
+COSTS = {
+    "ms_per_image": ("ms/image", 1),
+    "peak_memory_mb": ("memory MiB", 1),
+    "train_seconds": ("trained s", 0),
+    "train_images_per_second": ("images/s", 0),
+    "train_peak_memory_mb": ("step MiB", 0),
+}
+# The networks whose training stands behind a route.
+BEHIND = {
+    "bicubic_colour": ("colorize",),
+    "chain": ("colorize", "sr"),
+    "chain_luma": ("colorize", "sr"),
+    "chain_tuned": ("colorize", "sr", "chain"),
+    "direct": ("colorize",),
+    "keep_luma": ("colorize",),
+    "trained_at_128": ("colorize128",),
+}
+REFERENCE = {"small": "chain", "large": "direct"}  # what the routes of a group are compared with
+
+
+@dataclass
+class Route:
+    """One way from gray to colour.
+
+    Attributes:
+        given: `small` or `large`: the gray image that it starts from.
+        net: From there to the large colour image.
+        values: Each metric of each image, once measured.
+        milliseconds: Time an image, once measured.
+    """
+
+    given: str
+    net: Net
+    values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    milliseconds: float = 0.0
+
+
+def build(colour: Net, sr: Net, at_large: Net | None = None, tuned: Net | None = None) -> dict[str, Route]:
+    """Makes the routes that some networks allow.
+
+    Args:
+        colour: The colourizer trained at the small size.
+        sr: The super-resolution network.
+        at_large: The colourizer trained at the large size, if any.
+        tuned: The chain that was trained end to end, if any.
+    """
+    scale = sr.scale
+    routes = {
+        "bicubic_colour": Route("small", Chain(colour, Bicubic(scale))),
+        "chain": Route("small", Chain(colour, sr)),
+        "chain_luma": Route("small", Chain(colour, LumaSR(sr))),
+        "chain_tuned": None if tuned is None else Route("small", tuned),
+        "direct": Route("large", colour),
+        "keep_luma": Route("large", KeepLuma(colour, scale)),
+        "trained_at_128": None if at_large is None else Route("large", at_large),
+    }
+    return {name: route for name, route in routes.items() if route is not None}
+
+
+def floors(pairs: Iterable[Pair], scale: int) -> dict[str, Route]:
+    """Makes the floors, colour without a network, for both groups.
+
+    Args:
+        pairs: Of training images: large gray and large colour.
+        scale: Between the small and the large size.
+    """
+    made = {}
+    listed = list(pairs)
+    for name, levels in (("gray", 0), ("mean_colour", 1), ("mean_ab_given_luma", 256)):
+        large, small = ChromaTable(levels), ChromaTable(levels, scale)
+        large.fit(listed)
+        small.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.index) for pair in listed)
+        made[name] = Route("large", large)
+        made[f"bicubic_{name}"] = Route("small", small)
+    return made
+
+
+@torch.inference_mode()
+def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) -> None:
+    """Measures routes on images, in place.
+
+    Args:
+        routes: By name.
+        targets: Batches of large colour images, (N, 3, H, W), on the device of the networks.
+        scale: Between the small and the large size.
+    """
+    results = {name: {metric: make() for metric, make in METRICS.items()} for name in routes}
+    count = 0
+    for target in targets:
+        given = {"large": images.luma(target), "small": images.luma(images.block_mean(target, scale))}
+        for name, route in routes.items():
+            if not count:
+                route.net(given[route.given][:1])  # the first call of a network takes longer
+            began = time.perf_counter()
+            answer = route.net(given[route.given]).clamp(0, 1)
+            if answer.device.type == "cuda":
+                torch.cuda.synchronize()
+            route.milliseconds += 1000 * (time.perf_counter() - began)
+            metrics.update_all(results[name].values(), answer, target)
+        count += len(target)
+    for name, route in routes.items():
+        route.milliseconds /= count
+        route.values = {metric: result.values.double().cpu().numpy() for metric, result in results[name].items()}
+
+
+def bootstrap(
+    differences: NDArray[np.float64], samples: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Means of differences between paired values, with 95 % intervals of a bootstrap over the images.
+
+    Args:
+        differences: (images, columns); what is not finite is left out.
+        samples: How often the images are drawn anew, with replacement.
+        seed: Of the draws.
+
+    Returns:
+        Mean, lower and upper end of each column; NaN where nothing is finite.
+    """
+    count = len(differences)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
+    finite = np.isfinite(differences)
+    known = np.where(finite, differences, 0.0)
+    with np.errstate(invalid="ignore"):
+        means = (drawn @ known) / (drawn @ finite)
+        mean = known.sum(0) / finite.sum(0)
+    low, high = np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
+    for column in np.flatnonzero(finite.any(0)):
+        low[column], high[column] = np.nanquantile(means[:, column], (0.025, 0.975))
+    return mean, low, high
+
+
+def report(
+    routes: Mapping[str, Route], sides: Mapping[str, int], reference: Mapping[str, Route], samples: int, seed: int
+) -> dict[str, Any]:
+    """Works out what `comparison.json` says of measured routes.
+
+    Args:
+        routes: By name.
+        sides: Of the `small` and the `large` images, in pixels.
+        reference: Where the route of each group that the others are compared with is found.
+        samples: See `bootstrap`.
+        seed: See `bootstrap`.
+    """
+    told: dict[str, Any] = {}
+    for name, route in routes.items():
+        values = np.stack([route.values[metric] for metric in METRICS], 1)
+        against = REFERENCE[route.given]
+        other = reference[against]
+        with np.errstate(invalid="ignore"):  # where both are infinite
+            differences = values - np.stack([other.values[metric] for metric in METRICS], 1)
+        spread = [_plain(part) for part in bootstrap(differences, samples, seed)]
+        mean = _plain(bootstrap(values, 1, seed)[0])
+        told[name] = {
+            "given": sides[route.given],
+            **dict(zip(METRICS, mean, strict=True)),
+            "ms_per_image": route.milliseconds,
+            "against": against,
+            "difference": {metric: list(ends) for metric, *ends in zip(METRICS, *spread, strict=True)},
+        }
+    return told
+
+
+def _plain(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def trained(parts: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Sums up the training behind a route: all seconds, the slowest network's images/s, the largest step's memory.
+
+    Args:
+        parts: The `train` part of each network's `metrics.json`.
+
+    Returns:
+        None for what is not known of every part.
+    """
+    told: dict[str, float | None] = {}
+    for key, fold in (("seconds", sum), ("images_per_second", min), ("peak_memory_mb", max)):
+        values = [part.get(key) for part in parts]
+        told[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
+    return told
+
+
+def route_memory_mb(net: Net, gray: Tensor) -> float:
+    """Tensor memory of one image's way through a network, its weights included, in MiB."""
+    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers())) / 2**20
+    with torch.inference_mode():
+        if gray.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            net(gray)
+            return held + (torch.cuda.max_memory_allocated() - before) / 2**20
+        return held + cpu_memory_mb(lambda: net(gray))
+
+
+def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
+    """Measures a training step of a colour network on a batch, in float32.
+
+    Args:
+        net: Left as it is.
+        target: (N, 3, H, W).
+        steps: How many are timed, after two that are not.
+
+    Returns:
+        `side`, `batch`, `images_per_second`, and `peak_memory_mb`: gradients, activations and weights.
+    """
+    net = copy.deepcopy(net).train()
+    loss, gray = losses.HuberAB(), images.luma(target)
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        loss(net(gray), target).backward()
+        if target.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(2):
+        step()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    rate = steps * len(target) / (time.perf_counter() - began)
+    net.zero_grad(set_to_none=True)
+    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers())) / 2**20
+    if target.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        taken = (torch.cuda.max_memory_allocated() - before) / 2**20
+    else:
+        taken = cpu_memory_mb(step)
+    side = target.shape[-1]
+    return {"side": side, "batch": len(target), "images_per_second": rate, "peak_memory_mb": held + taken}
+
+
+# -- tables -----------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, told: Mapping[str, Any]) -> None:
+    """Writes `comparison.json`, `.csv` and `.md`, each complete or not at all."""
+    runs.write(folder / "comparison.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
+    rows = {**told["routes"], **told["floors"]}
+    keys = [key for key in next(iter(rows.values())) if key != "difference"]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    ends = [f"{metric}_{end}" for metric in METRICS for end in ("difference", "low", "high")]
+    writer.writerow(["route", *keys, *ends])
+    for name, row in rows.items():
+        values = [value for metric in METRICS for value in row["difference"][metric]]
+        writer.writerow([name, *(row[key] for key in keys), *values])
+    runs.write(folder / "comparison.csv", table.getvalue())
+    runs.write(folder / "comparison.md", markdown(told))
+
+
+def markdown(told: Mapping[str, Any]) -> str:
+    """The tables as Markdown."""
+    parts = [f"# Routes to colour at {told['size']}x{told['size']}\n", f"{told['images']} test images.\n"]
+    parts += [f"{title}\n\n{_markdown_table(lines)}" for title, lines in _tables(told)]
+    return "\n".join(parts)
+
+
+def over_seeds(told: Mapping[int, Mapping[str, Any]]) -> str:
+    """Folds the comparisons of several seeds, as Markdown.
+
+    Mean and standard deviation over the seeds of every figure, with a `*` where the difference to the group's
+    reference has the same sign in every seed and an interval clear of zero in each.
+
+    Args:
+        told: Seed, and what its `comparison.json` says.
+    """
+    one = next(iter(told.values()))
+    seeds = ", ".join(map(str, told))
+    parts = [
+        f"Means over seeds {seeds} ± their standard deviation, {one['images']} test images. `*`: differs from the "
+        "reference with an interval clear of zero, the same way in every seed.\n"
+    ]
+    for given, side in (("small", one["size"] // one["scale"]), ("large", one["size"])):
+        lines = [["route", *(heading for heading, _ in COLUMNS.values()), "trained s"]]
+        for part in ("routes", "floors"):
+            for name in (name for name, row in one[part].items() if row["given"] == side):
+                rows = [comparison[part][name] for comparison in told.values()]
+                cells = [
+                    _over_seeds([row[metric] for row in rows], [row["difference"][metric] for row in rows], digits)
+                    for metric, (_, digits) in COLUMNS.items()
+                ]
+                seconds = [row["train_seconds"] for row in rows]
+                lines.append([name, *cells, "-" if None in seconds else f"{np.mean(seconds):.0f}"])
+        parts.append(f"Given gray {side}x{side}; reference {REFERENCE[given]}\n\n{_markdown_table(lines)}")
+    return "\n".join(parts)
+
+
+def _over_seeds(values: Sequence[float | None], differences: Sequence[Sequence[float | None]], digits: int) -> str:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    clear = {
+        np.sign(low) if low is not None and high is not None and low * high > 0 else 0 for _, low, high in differences
+    }
+    real = "*" if len(clear) == 1 and 0 not in clear else ""
+    return f"{np.mean(known):.{digits}f} ± {np.std(known, ddof=1):.{digits}f}{real}"
+
+
+def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rest))
+
+
+def tables(told: Mapping[str, Any]) -> Iterator[Table]:
+    """The tables for a terminal."""
+    for title, (head, *rest) in _tables(told):
+        table = Table(title=title, title_justify="left")
+        for number, heading in enumerate(head):
+            table.add_column(heading, justify="right" if number else "left")
+        for line in rest:
+            table.add_row(*line)
+        yield table
+
+
+def _tables(told: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """Title and lines of each table: for both groups means and then differences; and what training takes."""
+    headings = [heading for heading, _ in COLUMNS.values()]
+    for given, side in (("small", told["size"] // told["scale"]), ("large", told["size"])):
+        both = {**told["routes"], **told["floors"]}
+        rows = {name: row for name, row in both.items() if row["given"] == side}
+        lines = [["route", *headings]]
+        for name, row in rows.items():
+            lines.append([name, *(_number(row[metric], digits) for metric, (_, digits) in COLUMNS.items())])
+        yield f"Given gray {side}x{side}", lines
+        lines = [["route", *headings]]
+        for name, row in rows.items():
+            if name != REFERENCE[given]:
+                pairs = [(row["difference"][metric], digits) for metric, (_, digits) in COLUMNS.items()]
+                lines.append([name, *(_interval(ends, digits) for ends, digits in pairs)])
+        yield f"Difference to {REFERENCE[given]}, with the 95 % interval of a paired bootstrap over the images", lines
+    lines = [["route", "given", *(heading for heading, _ in COSTS.values())]]
+    for name, row in told["routes"].items():
+        costs = [_number(row[key], digits) for key, (_, digits) in COSTS.items()]
+        lines.append([name, f"{row['given']}x{row['given']}", *costs])
+    yield "What the routes take, and the training behind them", lines
+    lines = [["size", "batch", "images/s", "memory MiB"]]
+    for step in told["steps"]:
+        side = f"{step['side']}x{step['side']}"
+        lines.append([side, str(step["batch"]), f"{step['images_per_second']:.0f}", f"{step['peak_memory_mb']:.0f}"])
+    yield "A training step of the colour network, in float32", lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(ends: Sequence[float | None], digits: int) -> str:
+    mean, low, high = ends
+    if mean is None or low is None or high is None:
+        return "-"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

@@ -1,0 +1,120 @@
+"""The chain study, from nothing to its tables: `python study.py [--data photos|lfw|/full/path] [--seeds 0,1,2]`.
+
+Trains what is missing, one train.py after the other, and compares the routes. Stopped or killed, the same command goes
+on where it was; a second call trains nothing again.
+"""
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from srcolor import config, launch
+
+HERE = Path(__file__).parent
+MINUTES = 3
+
+
+def stages(folder: Path) -> dict[str, list[str]]:
+    """The runs of one seed, each with its words for train.py; one that starts from others comes after them."""
+    return {
+        "colorize64": [f"trainer.max_time=00:00:{MINUTES:02}:00"],
+        "sr64to128": [f"trainer.max_time=00:00:{MINUTES:02}:00"],
+        # As much time as both networks of the chain had.
+        "colorize128": [f"trainer.max_time=00:00:{2 * MINUTES:02}:00"],
+        "chain64to128": [
+            f"trainer.max_time=00:00:{MINUTES:02}:00",
+            f"net.first.run={launch.quote(str(folder / 'colorize64'))}",
+            f"net.second.run={launch.quote(str(folder / 'sr64to128'))}",
+        ],
+    }
+
+
+def data_words(name: str) -> list[str]:
+    """What `--data` means for train.py: one of its data sets, or a folder of pictures."""
+    if name == "photos":
+        return ["data=photos", "data.holdout=region"]
+    if name in config.options("data"):
+        return [f"data={name}"]
+    return ["data=folder", f"data.root={launch.quote(str(Path(name).expanduser().absolute()))}"]
+
+
+def run(command: list[str]) -> None:
+    """Runs a script and ends with it, if it fails or is stopped."""
+    process = subprocess.Popen([sys.executable, *command], cwd=HERE)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    if code := process.wait():
+        if code in (130, 143):
+            print("The study goes on with the same command.", file=sys.stderr)
+        sys.exit(code)
+
+
+def aside(folder: Path) -> None:
+    """Makes room for a run where an earlier one ended before it had saved anything, or in its test."""
+    if folder.exists():
+        folder.rename(folder.with_name(f"{folder.name}.stopped-{time.time_ns()}"))
+
+
+def train(folder: Path, experiment: str, words: list[str], title: str) -> None:
+    """Trains a run, goes on with it, or leaves it as it is, if it has been tested."""
+    if (folder / "metrics.json").exists():
+        return
+    shown = f"callbacks.progress.title={launch.quote(title)}"
+    if (folder / "checkpoints" / "last.ckpt").exists():
+        from srcolor import runs  # imports torch
+
+        trainer = runs.configuration(folder).trainer
+        if not runs.spent_budget(runs.read(folder / "checkpoints" / "last.ckpt"), trainer):
+            run(["train.py", f"resume={launch.quote(str(folder))}", shown])
+            return
+    aside(folder)
+    run(["train.py", f"experiment={experiment}", *words, shown, f"hydra.run.dir={launch.quote(str(folder))}"])
+
+
+def compare(folder: Path, seed: int) -> dict[str, Any]:
+    """Compares the routes of a seed's runs, if that has not been done."""
+    result = folder / "comparison" / "comparison.json"
+    if not result.exists():
+        aside(result.parent)
+        named = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
+        words = [f"{key}={launch.quote(str(folder / run))}" for key, run in named.items()]
+        run(["compare.py", *words, f"seed={seed}", f"hydra.run.dir={launch.quote(str(result.parent))}"])
+    return json.loads(result.read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Goes through the stages."""
+    parser = argparse.ArgumentParser(description="Trains and compares the routes from gray 64x64 to colour 128x128.")
+    parser.add_argument("--data", default="photos", help="a data set of train.py, or a folder of pictures")
+    parser.add_argument("--seeds", default="0", help="every run is trained once with each: 0,1,2")
+    parser.add_argument("words", nargs="*", help="for every train.py: trainer.max_time=00:00:10:00, say")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    name = ",".join([re.sub(r"^.*/", "", arguments.data.rstrip("/")), *arguments.words])
+    study = HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)
+    told = {}
+    for place, seed in enumerate(seeds):
+        folder = study / f"seed{seed}"
+        all_stages = stages(folder)
+        for number, (experiment, own) in enumerate(all_stages.items(), place * len(all_stages) + 1):
+            title = f"study {number}/{len(seeds) * len(all_stages)} {experiment}, seed {seed}:"
+            words = [*data_words(arguments.data), f"seed={seed}", *own, *arguments.words]
+            train(folder / experiment, experiment, words, title)
+        told[seed] = compare(folder, seed)
+    if len(told) > 1:
+        from srcolor import routes
+
+        text = routes.over_seeds(told)
+        (study / "study.md").write_text(text, encoding="utf-8")
+        print(text)
+    print(f"study {study}")
+
+
+if __name__ == "__main__":
+    main()

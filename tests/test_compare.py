@@ -1,0 +1,255 @@
+"""The routes, their table, and what is refused; on tiny networks."""
+
+import csv
+import json
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import COMMON, FILES
+from PIL import Image
+
+from srcolor import images, launch, routes, runs
+from srcolor.data.folder import Folder
+from srcolor.images import Pair
+from srcolor.nets import Net
+from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.chain import Chain
+from srcolor.nets.chroma_table import ChromaTable
+
+
+def words(study_runs, folder, **others):
+    named = {"colorize": study_runs["colorize64"], "sr": study_runs["sr64to128"], **others}
+    return [*(f"{key}={value}" for key, value in named.items()), "bootstrap=200", f"hydra.run.dir={folder}"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, study_runs, call_compare):
+    """The folder of a comparison with every route."""
+    folder = tmp_path_factory.mktemp("compared") / "one"
+    more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
+    assert call_compare(*words(study_runs, folder, **more)) == 0
+    return folder
+
+
+def result(folder):
+    return json.loads((folder / "comparison.json").read_text())
+
+
+SMALL = ["bicubic_colour", "chain", "chain_luma", "chain_tuned"]
+LARGE = ["direct", "keep_luma", "trained_at_128"]
+FLOORS = ["gray", "mean_colour", "mean_ab_given_luma"]
+
+
+def test_every_route_is_in_the_table_with_what_it_was_given(compared):
+    told = result(compared)
+    assert {name: row["given"] for name, row in told["routes"].items()} == dict.fromkeys(SMALL, 32) | dict.fromkeys(
+        LARGE, 64
+    )
+    assert {name: row["given"] for name, row in told["floors"].items()} == dict.fromkeys(FLOORS, 64) | {
+        f"bicubic_{name}": 32 for name in FLOORS
+    }
+    for row in (*told["routes"].values(), *told["floors"].values()):
+        assert row["psnr"] > 5
+        assert row["ms_per_image"] > 0
+        assert row["peak_memory_mb"] > 0
+        assert row["ab_rmse"] ** 2 >= row["tint"] ** 2 * 0.99
+    assert told["routes"]["chain"]["train_seconds"] == pytest.approx(
+        sum(told["routes"][name]["train_seconds"] for name in ("direct",))
+        + json.loads((runs.find(told["runs"]["sr"]).parent.parent / "metrics.json").read_text())["train"]["seconds"]
+    )
+    assert [step["side"] for step in told["steps"]] == [32, 64]
+    assert told["steps"][1]["peak_memory_mb"] > 2 * told["steps"][0]["peak_memory_mb"]
+
+
+def test_a_routes_figures_are_those_of_its_networks_on_the_test_images(compared, study_runs, pictures):
+    told = result(compared)
+    colour, sr = (runs.load_net(str(study_runs[name])) for name in ("colorize64", "sr64to128"))
+    rows = json.loads((study_runs["sr64to128"] / "metrics.json").read_text())
+    assert told["images"] == rows["images"]
+    data = Folder(**(COMMON | FILES | {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True}))
+    data.setup()
+    target = torch.cat([pair.target for pair in data.pairs("test")])
+    with torch.no_grad():
+        answer = sr(colour(images.luma(images.block_mean(target, 2))).clamp(0, 1)).clamp(0, 1)
+    psnr = -10 * (answer - target).square().mean((1, 2, 3)).double().log10()
+    assert told["routes"]["chain"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
+    with torch.no_grad():
+        direct = colour(images.luma(target)).clamp(0, 1)
+    psnr = -10 * (direct - target).square().mean((1, 2, 3)).double().log10()
+    assert told["routes"]["direct"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
+
+
+def test_the_files_agree(compared):
+    told = result(compared)
+    rows = {row["route"]: row for row in csv.DictReader((compared / "comparison.csv").open())}
+    assert list(rows) == [*told["routes"], *told["floors"]]
+    assert float(rows["keep_luma"]["psnr"]) == told["routes"]["keep_luma"]["psnr"]
+    assert float(rows["keep_luma"]["psnr_low"]) == told["routes"]["keep_luma"]["difference"]["psnr"][1]
+    text = (compared / "comparison.md").read_text()
+    assert f"| keep_luma | {told['routes']['keep_luma']['psnr']:.2f} |" in text
+    small, large = text.index("Given gray 32x32"), text.index("Given gray 64x64")
+    assert small < text.index("| chain_tuned |") < large < text.index("| keep_luma |")  # never in one table
+    with Image.open(compared / "comparison.png") as picture:
+        assert picture.width == 9 * (64 + 4) - 4  # gray, seven routes, truth
+
+
+def test_a_second_comparison_is_the_same_times_aside(compared, study_runs, call_compare, tmp_path):
+    more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
+    assert call_compare(*words(study_runs, tmp_path / "two", **more)) == 0
+
+    def timeless(told):
+        for row in (*told["routes"].values(), *told["floors"].values(), *told["steps"]):
+            row.pop("ms_per_image", None), row.pop("images_per_second", None)
+        return told
+
+    assert timeless(result(tmp_path / "two")) == timeless(result(compared))
+    one, two = (folder / "comparison.png" for folder in (compared, tmp_path / "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_chain_loads_after_the_runs_that_it_was_made_of_are_gone(study_runs, tmp_path, call):
+    checkpoint = tmp_path / "chain.ckpt"
+    shutil.copy(study_runs["chain64to128"] / "checkpoints" / "best.ckpt", checkpoint)
+    config = runs.read(checkpoint)["net_config"]
+    assert config["first"]["_target_"] == "srcolor.nets.unet.UNet"
+    assert config["second"]["_target_"] == "srcolor.nets.residual.Residual"
+    assert "runs" not in json.dumps(config)
+    assert str(study_runs["colorize64"]) not in json.dumps(config)
+    net = runs.load_net(str(checkpoint))
+    assert net(torch.rand(1, 1, 16, 16)).shape == (1, 3, 32, 32)
+
+
+def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path, call, compared):
+    run = tmp_path / "run"
+    own = [
+        "experiment=chain64to128",
+        "size=64",
+        "data=folder",
+        "data.min_side=48",
+        f"data.root={pictures}",
+        "fit=false",
+    ]
+    parts = [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
+    assert call(*own, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
+    told = json.loads((run / "metrics.json").read_text())
+    assert told["test"]["psnr"] == pytest.approx(result(compared)["routes"]["chain"]["psnr"], rel=1e-6)
+    assert not (run / "checkpoints").exists()
+
+
+def test_the_bootstrap_on_a_known_case():
+    """The mean of n draws of a normal variable deviates by sigma / sqrt(n); the interval is 1.96 times that, each way."""
+    values = np.random.default_rng(1).normal(3, 2, (400, 1))
+    columns = np.hstack([values, np.full_like(values, 5), np.full_like(values, np.inf)])
+    mean, low, high = routes.bootstrap(columns, 4000, 0)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert mean[0] == pytest.approx(values.mean())
+    assert [low[0], high[0]] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.03)
+    assert (mean[1], low[1], high[1]) == (5, 5, 5)
+    assert np.isnan([mean[2], low[2], high[2]]).all()
+
+
+def test_the_bootstrap_leaves_out_what_is_infinite():
+    values = np.array([[1.0], [np.inf], [3.0], [-np.inf]])
+    mean, low, high = routes.bootstrap(values, 500, 0)
+    assert mean[0] == 2
+    assert 1 <= low[0] <= high[0] <= 3
+
+
+def test_floors_are_fitted_on_what_they_are_given_and_enlarge_for_the_small_group():
+    target = torch.rand(4, 3, 16, 16)
+    pairs = [Pair(images.luma(target), target, torch.arange(4))]
+    made = routes.floors(iter(pairs), 2)
+    table = ChromaTable(256)
+    table.fit(pairs)
+    gray = images.luma(torch.rand(1, 3, 16, 16))
+    assert torch.equal(made["mean_ab_given_luma"].net(gray), table(gray))
+    assert made["bicubic_mean_ab_given_luma"].net(images.block_mean(gray, 2)).shape == (1, 3, 16, 16)
+    assert {name: route.given for name, route in made.items()} == {name: "large" for name in FLOORS} | {
+        f"bicubic_{name}": "small" for name in FLOORS
+    }
+
+
+class Constant(Net):
+    """Gives every pixel the same chroma."""
+
+    inputs, outputs, scale, stride, receptive_field = 1, 3, 1, 1, 1
+    chroma = torch.tensor([0.05, 0.0, -0.0255]).reshape(1, 3, 1, 1)  # its luma is 0
+
+    def forward(self, gray):
+        return gray + self.chroma
+
+
+def test_constant_chroma_survives_every_route():
+    gray, colour = 0.4 + 0.2 * torch.rand(1, 1, 32, 32), Constant()
+    assert images.luma(colour.chroma - images.luma(colour.chroma)).abs().max() < 1e-7
+    expected = colour.chroma - images.luma(colour.chroma)
+    for name, route in routes.build(colour, Bicubic(2), colour, Chain(colour, Bicubic(2))).items():
+        out = route.net(images.block_mean(gray, 2) if route.given == "small" else gray)
+        chroma = out - images.luma(out)
+        torch.testing.assert_close(chroma, expected.expand_as(chroma), rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"sr": "colorize64"},
+            r"sr=\S+colorize64 holds UNet, which takes 1 channel.*expected a super-resolution network",
+        ),
+        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a colour network"),
+        ({"chain": "colorize64"}, r"chain=\S+ holds UNet.*expected a chain from gray that enlarges by 2"),
+        ({"colorize128": "colorize64"}, r"colorize128=\S+ was trained on images of 32x32: expected 64x64"),
+        ({"colorize": "colorize128"}, r"colorize=\S+ was trained on images of 64x64: expected 32x32"),
+    ],
+)
+def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, call_compare, tmp_path, capfd):
+    others = {key: study_runs[name] for key, name in wrong.items()}
+    assert call_compare(*words(study_runs, tmp_path / "out", **others)) == 1
+    error = capfd.readouterr().err
+    assert re.search(says, error), error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out" / "comparison.json").exists()
+
+
+def test_a_run_without_a_checkpoint_is_refused(study_runs, call_compare, tmp_path, capfd):
+    copy = tmp_path / "copy"
+    shutil.copytree(study_runs["sr64to128"], copy, ignore=shutil.ignore_patterns("checkpoints"))
+    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert f"{copy}: no checkpoints/best.ckpt" in capfd.readouterr().err
+
+
+def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path, capfd):
+    copy = tmp_path / "copy"
+    shutil.copytree(study_runs["sr64to128"], copy)
+    file = copy / "checkpoints" / "best.ckpt"
+    checkpoint = runs.read(file)
+    checkpoint["net_config"]["width"] = 3
+    torch.save(checkpoint, file)
+    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert "does not fit the network of srcolor" in capfd.readouterr().err
+
+
+def test_a_test_image_that_a_run_was_trained_on_is_refused_by_name(study_runs, call_compare, tmp_path, capfd):
+    copy = tmp_path / "copy"
+    shutil.copytree(study_runs["sr64to128"], copy)
+    file = copy / "split.csv"
+    lines = file.read_text().replace(",test,", ",train,").splitlines()
+    file.write_text("\n".join(lines) + "\n")
+    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    tested = [
+        row["file"] for row in csv.DictReader((study_runs["sr64to128"] / "split.csv").open()) if row["split"] == "test"
+    ]
+    error = capfd.readouterr().err
+    assert f"was trained on {len(tested)} of the {len(tested)} test images: {sorted(tested)[0]}" in error
+
+
+def test_words_for_compare_begin_with_the_colourizers_data(study_runs):
+    line = launch.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
+    assert line[:2] == ["size=64", "data=folder"]
+    assert any(word.startswith("data.root=") for word in line)
+    assert "data.drop_gray=true" in line
+    assert [word for word in line if word.startswith("data.batch_size")] == ["data.batch_size=3"]
