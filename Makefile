@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train test lint board clean
+.PHONY: help install train study test lint board clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -20,6 +20,9 @@ install: .venv/ready ## make .venv and install srcolor into it
 
 train: .venv/ready ## train, test and report the default network: about four minutes
 	$(BIN)/python train.py experiment=sr64to128
+
+study: .venv/ready ## the chain study, from nothing to its tables: DATA=~/faces (photos if not given) SEEDS=0,1,2
+	$(BIN)/python study.py --data "$(or $(DATA),photos)" --seeds $(or $(SEEDS),0)
 
 lint: .venv/ready-dev ## ruff and mypy
 	$(BIN)/ruff check .

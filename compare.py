@@ -1,6 +1,6 @@
 """Compares the routes from gray to large colour images: `python compare.py colorize=<run> sr=<run>`."""
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from srcolor import launch
 
@@ -15,13 +15,16 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from srcolor import __version__, config, hardware, images, routes, runs
+    from srcolor import __version__, comparison, config, hardware, images, routes, runs
     from srcolor.callbacks import grid
     from srcolor.errors import UserError, check_range
     from srcolor.images import Pair
 
     log = logging.getLogger("compare")
     config.check(cfg)
+    for key in ("colorize", "sr"):
+        if OmegaConf.is_missing(cfg, key):
+            raise UserError("two runs are needed: python compare.py colorize=<run> sr=<run>; see --help.")
     check_range("bootstrap", cfg.bootstrap, 100)
     check_range("pictures", cfg.pictures, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -80,6 +83,11 @@ def main(cfg: DictConfig) -> None:
     told = {
         "routes": routes.report(ways, sides, ways, cfg.bootstrap, cfg.seed),
         "floors": routes.report(bottom, sides, ways, cfg.bootstrap, cfg.seed),
+        "questions": {
+            f"{one} - {other}": routes.difference(ways[one], ways[other], cfg.bootstrap, cfg.seed)
+            for one, other in routes.QUESTIONS
+            if other in ways
+        },
         "images": len(next(iter(ways.values())).values["psnr"]),
         "size": cfg.size,
         "scale": scale,
@@ -97,16 +105,15 @@ def main(cfg: DictConfig) -> None:
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
     told["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
-    routes.write(folder, told)
+    comparison.write(folder, told)
     with torch.inference_mode():
         shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in ways.items()}
     runs.write_picture(folder / "comparison.png", grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()}))
     console = Console()
-    for table in routes.tables(told):
+    for table in comparison.tables(told):
         console.print(table)
-    console.print(
-        f"picture {folder / 'comparison.png'}\ntables  {folder / 'comparison.md'}", highlight=False, soft_wrap=True
-    )
+    picture, text = folder / "comparison.png", folder / "comparison.md"
+    console.print(f"picture {picture}\ntables  {text}, with intervals", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ on where it was; a second call trains nothing again.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import signal
@@ -35,13 +36,20 @@ def stages(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def data_words(name: str) -> list[str]:
-    """What `--data` means for train.py: one of its data sets, or a folder of pictures."""
-    if name == "photos":
-        return ["data=photos", "data.holdout=region"]
+def data_words(name: str) -> tuple[str, list[str]]:
+    """What `--data` means: a name for the study, and words for train.py; a data set, or a folder of pictures."""
+    if name == "photos":  # a photograph cannot be coloured by what eight others show
+        return name, ["data=photos", "data.holdout=region"]
     if name in config.options("data"):
-        return [f"data={name}"]
-    return ["data=folder", f"data.root={launch.quote(str(Path(name).expanduser().absolute()))}"]
+        return name, [f"data={name}"]
+    root = Path(name).expanduser().absolute()
+    other = hashlib.sha256(str(root).encode()).hexdigest()[:8]  # folders of one name are not one study
+    return f"{root.name}-{other}", ["data=folder", f"data.root={launch.quote(str(root))}"]
+
+
+def numbers(text: str) -> list[int]:
+    """Reads `0,1,2`."""
+    return [int(part) for part in text.split(",")]
 
 
 def run(command: list[str]) -> None:
@@ -92,26 +100,34 @@ def main() -> None:
     """Goes through the stages."""
     parser = argparse.ArgumentParser(description="Trains and compares the routes from gray 64x64 to colour 128x128.")
     parser.add_argument("--data", default="photos", help="a data set of train.py, or a folder of pictures")
-    parser.add_argument("--seeds", default="0", help="every run is trained once with each: 0,1,2")
+    parser.add_argument("--seeds", default="0", type=numbers, help="every run is trained once with each: 0,1,2")
+    parser.add_argument("--folder", type=Path, help="where the runs go; runs/study/<data> if not given")
     parser.add_argument("words", nargs="*", help="for every train.py: trainer.max_time=00:00:10:00, say")
     arguments = parser.parse_args()
-    seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    name = ",".join([re.sub(r"^.*/", "", arguments.data.rstrip("/")), *arguments.words])
-    study = HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)
+    seeds = arguments.seeds
+    data, words_of_data = data_words(arguments.data)
+    name = ",".join([data, *arguments.words])
+    study = (arguments.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)).absolute()
+    asked, mark = [*words_of_data, *arguments.words], study / "study.json"
+    if mark.exists() and (before := json.loads(mark.read_text(encoding="utf-8"))) != asked:
+        parser.error(f"{study} belongs to another study ({' '.join(before)}). Name another folder with --folder.")
+    if not mark.exists():
+        study.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps(asked), encoding="utf-8")
     told = {}
     for place, seed in enumerate(seeds):
         folder = study / f"seed{seed}"
         all_stages = stages(folder)
         for number, (experiment, own) in enumerate(all_stages.items(), place * len(all_stages) + 1):
             title = f"study {number}/{len(seeds) * len(all_stages)} {experiment}, seed {seed}:"
-            words = [*data_words(arguments.data), f"seed={seed}", *own, *arguments.words]
+            words = [*words_of_data, f"seed={seed}", *own, *arguments.words]
             train(folder / experiment, experiment, words, title)
         told[seed] = compare(folder, seed)
     if len(told) > 1:
-        from srcolor import routes
+        from srcolor import comparison, runs
 
-        text = routes.over_seeds(told)
-        (study / "study.md").write_text(text, encoding="utf-8")
+        text = comparison.over_seeds(told)
+        runs.write(study / "study.md", text)
         print(text)
     print(f"study {study}")
 

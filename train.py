@@ -74,8 +74,10 @@ def main(cfg: DictConfig) -> None:
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
+        known = None if last is None else runs.read(last)["net_config"]
+        net_config = runs.resolve(OmegaConf.to_container(cfg.net, resolve=True), known)
         # The runs that a network was made of may be gone by the time that it is resumed.
-        net = instantiate(cfg.net) if last is None else runs.build_net(runs.read(last)["net_config"])
+        net = instantiate(cfg.net if last is None else net_config)
         if cfg.init_from is not None:
             log.info("Starting from %s", begin["init_from"])
             start = runs.load_net(str(begin["init_from"]))
@@ -89,10 +91,8 @@ def main(cfg: DictConfig) -> None:
         figures = [f"val/{name}" for name in task.validated]
         if cfg.monitor not in figures:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
-        if last is None:
-            task.net_config = runs.resolve(OmegaConf.to_container(cfg.net, resolve=True))
-        else:
-            task.net_config = runs.read(last)["net_config"]
+        task.net_config = net_config
+        if last is not None:
             runs.load_weights(task, runs.read(last)["state_dict"], str(last))
         trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))

@@ -5,6 +5,7 @@ name; the run that was killed again and again must end with the weights of one t
 """
 
 import argparse
+import filecmp
 import random
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from srcolor.data import cache
 ROOT = Path(__file__).parent.parent
 WORDS = [
     "data=folder", "size=32", "net.channels=8", "net.blocks=1", "data.batch_size=8", "data.epoch_samples=400",
-    "trainer.max_time=null", "trainer.max_epochs=12", "trainer.precision=32", "trainer.accelerator=cpu",
+    "trainer.max_time=null", "trainer.max_epochs=30", "trainer.precision=32", "trainer.accelerator=cpu",
 ]  # fmt: skip
 
 
@@ -61,9 +62,10 @@ def main() -> None:
         pictures = Path(temporary, "pictures")
         pictures.mkdir()
         photo = photographs.retina()
-        for i in range(300):
-            top, left = 200 + 31 * (i % 25), 200 + 31 * (i // 25)
-            Image.fromarray(np.ascontiguousarray(photo[top : top + 48, left : left + 48])).save(pictures / f"{i}.png")
+        for i in range(300):  # large, so that the cache takes a while
+            top, left = 20 * (i % 20), 20 * (i // 20)
+            crop = np.ascontiguousarray(photo[top : top + 1000, left : left + 1000])
+            Image.fromarray(crop).save(pictures / f"{i}.png", compress_level=1)
 
         whole = Path(temporary, "whole")
         words = [*WORDS, f"data.root={pictures}"]
@@ -72,6 +74,7 @@ def main() -> None:
         assert process.wait() == 0, process.communicate()[1]
         length = time.monotonic() - began
         expected = weights(whole)
+        (pixels,) = Path(temporary, "whole-cache").rglob("pixels.bin")
         kills = 0
         for number in range(arguments.runs):
             run, caches = Path(temporary, f"run{number}"), Path(temporary, f"cache{number}")
@@ -86,7 +89,7 @@ def main() -> None:
                     again = [*words, f"hydra.run.dir={run}", f"data.cache_dir={caches}"]
                 process = start(again)
                 try:
-                    process.wait(chance.uniform(0.3, 1.0) * length)
+                    process.wait(chance.uniform(0.1, 0.8) * length)
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.wait()
@@ -104,6 +107,8 @@ def main() -> None:
             check(run, caches)
             for key, value in weights(run).items():
                 assert torch.equal(value, expected[key]), key
+            (built,) = [path for path in caches.rglob("pixels.bin") if not path.parent.name.startswith("unfinished-")]
+            assert filecmp.cmp(built, pixels, shallow=False)
             print(f"run {number}: same weights as the uninterrupted one; {kills} kills so far", flush=True)
 
 

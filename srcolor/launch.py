@@ -4,6 +4,7 @@ Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
 import errno
+import json
 import os
 import re
 import shlex
@@ -211,8 +212,15 @@ def compare_line(words: Sequence[str]) -> list[str]:
     from srcolor import runs  # imports torch
 
     typed = {override.key_or_group for override in overrides.values()}
-    recorded = runs.data_settings(str(given["colorize"]))
-    return [*(f"{key}={value}" for key, value in recorded.items() if not _replaced(key, typed)), *words]
+    run = runs.find(str(given["colorize"]))
+    recorded = {}
+    for key, value in runs.data_settings(str(run)).items():
+        typed_value = quote(value) if isinstance(value, str) else json.dumps(value)
+        recorded[key] = f"{key}={typed_value if '.' in key else value}"  # the name of a choice needs no quotes
+    for word in runs.overrides(run) if run.is_dir() else ():
+        if word.startswith("data.root="):  # what stood for the root is on record in words
+            recorded["data.root"] = word
+    return [*(word for key, word in recorded.items() if not _replaced(key, typed)), *words]
 
 
 def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:
@@ -288,14 +296,14 @@ def _hint(message: str, config_name: str) -> str:
     if choice:
         return config.nearest(choice[2], config.options(choice[1]))
     if not refused:
-        return "See python train.py --help, and --cfg job for every key."
+        return f"See python {config_name}.py --help, and --cfg job for every key."
     key = refused[1]
     groups = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_/@]+=\w+", word)]
     try:
         with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
             cfg = hydra.compose(config_name, [word for word in groups if not word.startswith(f"{key}=")])
     except HydraException:
-        return "See python train.py --cfg job for every key."
+        return f"See python {config_name}.py --cfg job for every key."
     parent, _, _ = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not isinstance(node, DictConfig):

@@ -39,8 +39,8 @@ class PerImage(Metric):
     def per_image(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Works out the values, (N,), of images (N, C, H, W) in [0, 1]."""
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Adds a batch of images, (N, C, H, W) in [0, 1]."""
+    def update(self, prediction: Tensor, target: Tensor, lab: tuple[Tensor, Tensor] | None = None) -> None:
+        """Adds a batch of images, (N, C, H, W) in [0, 1]; `lab`, if they were converted already, is both in CIELAB."""
         self.seen.append(self.per_image(prediction, target))
 
     @property
@@ -57,6 +57,13 @@ class PerImage(Metric):
 class LabMetric(PerImage):
     """A value that a subclass works out in CIELAB."""
 
+    def update(self, prediction: Tensor, target: Tensor, lab: tuple[Tensor, Tensor] | None = None) -> None:
+        """See `PerImage`."""
+        if lab is None:
+            super().update(prediction, target)
+        else:
+            self.seen.append(self.per_lab(*lab))
+
     def per_image(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `PerImage`."""
         return self.per_lab(rgb_to_lab(prediction), rgb_to_lab(target))
@@ -68,13 +75,11 @@ class LabMetric(PerImage):
 
 def update_all(metrics: Iterable[PerImage], prediction: Tensor, target: Tensor) -> None:
     """Updates several metrics with a batch of images, (N, 3, H, W) in [0, 1], converted to CIELAB once."""
-    lab: tuple[Tensor, Tensor] | None = None
-    for metric in metrics:
-        if isinstance(metric, LabMetric):
-            lab = lab or (rgb_to_lab(prediction), rgb_to_lab(target))
-            metric.seen.append(metric.per_lab(*lab))
-        else:
-            metric.update(prediction, target)
+    listed = list(metrics)
+    convert = any(isinstance(metric, LabMetric) for metric in listed)
+    lab = (rgb_to_lab(prediction), rgb_to_lab(target)) if convert else None
+    for metric in listed:
+        metric.update(prediction, target, lab)
 
 
 class PSNR(PerImage):

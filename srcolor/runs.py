@@ -170,18 +170,15 @@ def configuration(run: Path) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
 
 
-def data_settings(name: str) -> dict[str, str]:
-    """What a run's data was, as overrides: `size`, `data`, and every key of the data that has a value of its own."""
+def data_settings(name: str) -> dict[str, Any]:
+    """What a run's data was: `size`, `data`, and every key of the data that has a value of its own."""
     folder = _folder(name)
     if folder is None:
         return {}
     config = configuration(folder)
-    settings = {"size": str(config.size), "data": str(_choices(folder).data)}
-    for key, value in config.data.items_ex(resolve=False):
-        if key != "_target_" and not OmegaConf.is_interpolation(config.data, key):
-            settings[f"data.{key}"] = json.dumps(value)
-    pinned = (word.split("=", 1) for word in overrides(folder))
-    return settings | {key: value for key, value in pinned if key == "data.root"}
+    own = {key: value for key, value in config.data.items_ex(resolve=False) if key != "_target_"}
+    named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
+    return {"size": config.size, "data": str(_choices(folder).data), **named}
 
 
 def trained_on(name: str) -> set[str]:
@@ -194,6 +191,8 @@ def trained_on(name: str) -> set[str]:
     if folder is not None and (folder / "split.csv").exists():
         with open(folder / "split.csv", newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
+                if "sha256" not in row:
+                    raise UserError(f"{folder / 'split.csv'} has no sha256: a run of an older version. Train it anew.")
                 digests.setdefault(row["split"], set()).add(row["sha256"])
     return digests["train"] - digests["test"]
 
@@ -279,15 +278,22 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
     net.load_state_dict(state)
 
 
-def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Puts in a network's configuration, for every network that is loaded from a run, that network's own.
+
+    Args:
+        config: Of the network; a plain dictionary.
+        known: The same, resolved before: stands in for runs that may be gone by now.
 
     >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
     {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
     """
     if config.get("_target_") == "srcolor.runs.load_net":
-        return read(checkpoint_file(config["run"]))["net_config"]
-    return {key: resolve(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+        return read(checkpoint_file(config["run"]))["net_config"] if known is None else dict(known)
+    return {
+        key: resolve(value, None if known is None else known.get(key)) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }
 
 
 def build_net(config: Mapping[str, Any]) -> nn.Module:

@@ -19,12 +19,13 @@ def debug(root, *words):
 class Scene:
     """A copy of the pictures to spoil, and the places that a row may need."""
 
-    def __init__(self, tmp_path, pictures, tiny_run):
+    def __init__(self, tmp_path, pictures, tiny_run, study_runs):
         self.tmp = tmp_path
         self.root = tmp_path / "pictures"
         shutil.copytree(pictures, self.root)
         self.one = sorted(self.root.rglob("*.png"))[0]
         self.run = tiny_run
+        self.colour = study_runs["colorize64"]
 
     def empty(self):
         (self.tmp / "empty").mkdir()
@@ -43,6 +44,11 @@ class Scene:
         shutil.copytree(self.run, copy)
         spoil(copy)
         return copy
+
+
+@pytest.fixture
+def scene(tmp_path, pictures, tiny_run, study_runs):
+    return Scene(tmp_path, pictures, tiny_run, study_runs)
 
 
 def noise(mode="RGB", size=(48, 48)):
@@ -69,6 +75,21 @@ def experiment(scene, text):
     (scene.tmp / "experiment").mkdir()
     (scene.tmp / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
     return ["--config-dir", str(scene.tmp), "experiment=mine"]
+
+
+COLORIZE = ["experiment=colorize64", "size=64", "data.min_side=48"]
+DEEP = np.random.default_rng(0).integers(0, 2**16, (48, 48))
+
+
+def gray_copy(scene):
+    for path in scene.root.rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    return scene.root
+
+
+def chain(scene):
+    words = [word for word in debug(scene.root) if not word.startswith("net.")]
+    return [*words, "experiment=chain64to128", "size=64", "data.min_side=48"]
 
 
 # Name: (what is typed, given a scene and pytest's monkeypatch; what the answer says; exit code)
@@ -250,17 +271,49 @@ ROWS = {
         "moved does not exist: expected a folder with pictures. If it was moved, give its new place with data.root",
         1,
     ),
+    # -- colour
+    "only gray pictures": (
+        lambda s, m: [*debug(gray_copy(s)), *COLORIZE],
+        "no crop with colours for train: 24 of 24 crops are nearly gray or toned. Add colour pictures, or take gray "
+        "ones too with data.drop_gray=false",
+        1,
+    ),
+    "a gray picture of 16 bits among colours": (
+        lambda s, m: [*s.with_picture(Image.fromarray(DEEP.astype(np.uint16)), "x.png"), *COLORIZE],
+        "of 25 crops, nearly gray or toned, are left out",
+        0,
+    ),
+    "a size without a grid": (lambda s, m: [*debug(s.root), *COLORIZE, "size=40"], "20x20 images: the colour error", 1),
+    "a chain of nothing": (
+        lambda s, m: [*chain(s)],
+        "net.first.run has no value: give net.first.run=",
+        1,
+    ),
+    "a chain of what is no run": (
+        lambda s, m: [*chain(s), "net.first.run=/no", "net.second.run=/no"],
+        "/no: no such run folder or checkpoint file",
+        1,
+    ),
+    "a chain in the wrong order": (
+        lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.colour}"],
+        "Residual gives 3 channel(s), UNet takes 1: they cannot be chained in this order. A colour network comes first",
+        1,
+    ),
+    "a chain without a colour network": (
+        lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.run}"],
+        "Chain takes 3 channel(s), the pair has 1",
+        1,
+    ),
     "run folder used": (lambda s, m: debug(s.root, f"hydra.run.dir={s.run}"), "is already used by a run", 1),
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_bad_input_is_named_and_the_way_out_said(name, tmp_path, pictures, tiny_run, call, capfd, monkeypatch):
+def test_bad_input_is_named_and_the_way_out_said(name, scene, call, capfd, monkeypatch):
     make, answer, code = ROWS[name]
-    words = make(Scene(tmp_path, pictures, tiny_run), monkeypatch)
-    where = (
-        [] if any(w.startswith(("hydra.run.dir=", "resume=")) for w in words) else [f"hydra.run.dir={tmp_path / 'run'}"]
-    )
+    words = make(scene, monkeypatch)
+    named = any(word.startswith(("hydra.run.dir=", "resume=")) for word in words)
+    where = [] if named else [f"hydra.run.dir={scene.tmp / 'run'}"]
     assert call(*words, *where) == code
     said = capfd.readouterr()
     whole = " ".join((said.out + said.err).split())  # the terminal's width breaks lines

@@ -12,7 +12,7 @@ import torch
 from conftest import COMMON, FILES
 from PIL import Image
 
-from srcolor import images, launch, routes, runs
+from srcolor import comparison, images, launch, routes, runs
 from srcolor.data.folder import Folder
 from srcolor.images import Pair
 from srcolor.nets import Net
@@ -83,6 +83,29 @@ def test_a_routes_figures_are_those_of_its_networks_on_the_test_images(compared,
     assert told["routes"]["direct"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
 
 
+def test_the_questions_across_the_groups_are_answered(compared):
+    told = result(compared)
+    assert list(told["questions"]) == ["chain - direct", "keep_luma - chain", "keep_luma - trained_at_128"]
+    mean, low, high = told["questions"]["keep_luma - chain"]["psnr"]
+    assert mean == pytest.approx(told["routes"]["keep_luma"]["psnr"] - told["routes"]["chain"]["psnr"])
+    assert low <= mean <= high
+
+
+def test_seeds_are_folded_and_only_what_holds_in_all_of_them_is_marked(compared):
+    told = {0: result(compared), 1: result(compared)}
+    for metric, ends in (("psnr", [1.0, 0.5, 1.5]), ("ssim", [0.01, -0.01, 0.03]), ("tint", [1.0, 0.5, 1.5])):
+        told[0]["routes"]["keep_luma"]["difference"][metric] = ends
+        told[1]["routes"]["keep_luma"]["difference"][metric] = (
+            [-x for x in reversed(ends)] if metric == "tint" else ends
+        )
+    told[1]["routes"]["keep_luma"]["psnr"] = told[0]["routes"]["keep_luma"]["psnr"] + 2
+    (line,) = [line for line in comparison.over_seeds(told).splitlines() if line.startswith("| keep_luma |")]
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert cells[0] == f"{told[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"  # clear in both
+    assert not cells[1].endswith("*")  # clear in none
+    assert not cells[7].endswith("*")  # clear, but the other way
+
+
 def test_the_files_agree(compared):
     told = result(compared)
     rows = {row["route"]: row for row in csv.DictReader((compared / "comparison.csv").open())}
@@ -141,7 +164,7 @@ def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path,
 
 
 def test_the_bootstrap_on_a_known_case():
-    """The mean of n draws of a normal variable deviates by sigma / sqrt(n); the interval is 1.96 times that, each way."""
+    """The mean of n draws of a normal variable deviates by sigma / sqrt(n), the interval by 1.96 times that."""
     values = np.random.default_rng(1).normal(3, 2, (400, 1))
     columns = np.hstack([values, np.full_like(values, 5), np.full_like(values, np.inf)])
     mean, low, high = routes.bootstrap(columns, 4000, 0)
@@ -215,6 +238,22 @@ def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, call
     assert not (tmp_path / "out" / "comparison.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ([], "two runs are needed: python compare.py colorize=<run> sr=<run>"),
+        (["colorize=/no", "sr=/no"], "/no: no such run folder or checkpoint file"),
+        (["colorise=/no"], "Did you mean colorize?"),
+        (["colorize=~/x"], """'colorize="~/x"'"""),
+    ],
+)
+def test_what_is_missing_or_misspelt_is_said(typed, says, call_compare, tmp_path, capfd):
+    assert call_compare(*typed, f"hydra.run.dir={tmp_path}") == 1
+    error = capfd.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
 def test_a_run_without_a_checkpoint_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy, ignore=shutil.ignore_patterns("checkpoints"))
@@ -231,6 +270,14 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
     torch.save(checkpoint, file)
     assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
     assert "does not fit the network of srcolor" in capfd.readouterr().err
+
+
+def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, call_compare, tmp_path, capfd):
+    copy = tmp_path / "copy"
+    shutil.copytree(study_runs["sr64to128"], copy)
+    (copy / "split.csv").write_text("file,split,crops,reason\na.png,train,1,\n")
+    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert "split.csv has no sha256: a run of an older version" in capfd.readouterr().err
 
 
 def test_a_test_image_that_a_run_was_trained_on_is_refused_by_name(study_runs, call_compare, tmp_path, capfd):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import COMMON, FILES
 from PIL import Image
+from skimage import data as skimage_data
 from torchvision.transforms import functional as tv
 
 from srcolor.data import augment, cache, cells, draws, pairs, photos
@@ -226,7 +227,7 @@ def test_unusable_files_are_skipped_and_named(pictures, tmp_path):
     assert {name for name, _ in data.index.skipped} == {"empty.jpg", "text.jpg", "short.png", "narrow.png"}
     data.write_splits(tmp_path / "split.csv")
     rows = (tmp_path / "split.csv").read_text().splitlines()
-    assert any(row == "narrow.png,skipped,0,a side shorter than data.min_side=32" for row in rows)
+    assert any(row == "narrow.png,skipped,0,,a side shorter than data.min_side=32" for row in rows)
     assert len(rows) == 1 + 24 + 4
 
 
@@ -375,3 +376,46 @@ def test_a_datamodule_goes_to_a_worker_process_without_its_trainer(pictures):
     data.trainer = lambda: None  # cannot be pickled
     crops = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     assert np.array_equal(crops.pictures.crop(0, 0, 0, 32), data._splits["train"].pictures.crop(0, 0, 0, 32))
+
+
+# -- colour --------------------------------------------------------------------------------------------------------
+
+
+def toned(name):
+    """What a photograph without colours of its own looks like."""
+    photo = np.asarray(Image.fromarray(skimage_data.coffee()[:384, :384]).convert("L"), np.float64)[..., None] / 255
+    tones = {"gray": [255, 255, 255], "nearly gray": [255, 250, 246], "sepia": [255, 225, 180], "blue": [170, 200, 255]}
+    return (photo * tones[name]).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["gray", "nearly gray", "sepia", "blue"])
+def test_gray_and_toned_pictures_have_no_colour(name):
+    assert cells.is_gray(cells.sample(toned(name))[None]).all()
+
+
+def test_photographs_have_colour():
+    crops = [skimage_data.coffee()[:384, :384], skimage_data.astronaut()[:128, 200:328]]
+    assert not any(cells.is_gray(cells.sample(crop)[None])[0] for crop in crops)
+
+
+def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_path, caplog):
+    shutil.copytree(pictures, tmp_path / "pictures")
+    for name in ("gray", "sepia"):
+        Image.fromarray(toned(name)[:48, :48]).save(tmp_path / "pictures" / f"{name}.png")
+    root = tmp_path / "pictures"
+    kept, dropped = (folder(root, drop_gray=drop) for drop in (False, True))
+    gone = set.union(*(names(kept, split) - names(dropped, split) for split in cells.SPLITS))
+    assert {"gray.png", "sepia.png"} <= gone
+    assert len(gone) < 6
+    for split in cells.SPLITS:
+        assert names(dropped, split) == names(kept, split) - gone
+    assert f"data.drop_gray: {len(gone)} of 26 crops, nearly gray or toned, are left out" in caplog.text
+
+
+def test_pairs_goes_through_a_split_in_order_without_augmentation(pictures):
+    data = folder(pictures, flips="dihedral", pair=lambda images, index: pairs.gray(images, index, shrink=1))
+    whole = torch.cat([batch.images for batch in data.test_dataloader()]).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(torch.cat([pair.target for pair in data.pairs("test")]), whole)
+    few = torch.cat([pair.index for pair in data.pairs("train", most=4)])
+    count = len(data._splits["train"])
+    assert few.tolist() == [0, count // 4, count // 2, 3 * count // 4]

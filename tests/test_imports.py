@@ -26,7 +26,8 @@ ALLOWED = {
     "nets": LEAVES,
     "tasks": LEAVES | {"metrics"},
     "callbacks": LEAVES | {"hardware", "metrics", "runs", "tasks"},
-    "routes": LEAVES | {"hardware", "losses", "metrics", "nets", "runs", "tasks"},
+    "routes": LEAVES | {"hardware", "losses", "metrics", "nets", "tasks"},
+    "comparison": {"routes", "runs"},
 }
 
 

@@ -57,20 +57,25 @@ def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
         runs.build_net({"_target_": "srcolor.nets.residual.Residual", "chanels": 3})
 
 
-def test_latest_and_best_are_found_by_what_they_did(tmp_path, monkeypatch):
+@pytest.mark.parametrize("least", [False, True])
+def test_latest_and_best_are_found_by_what_they_did(least, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    for number, (name, psnr, words) in enumerate(
-        [("a", 30.0, []), ("b", 35.0, ["experiment=sr64to128"]), ("c", 40.0, ["experiment=other"]), ("d", None, [])]
+    for number, (name, value, experiment) in enumerate(
+        [("a", 30.0, "sr64to128"), ("b", 35.0, "sr64to128"), ("c", 40.0, "other"), ("d", None, "sr64to128")]
     ):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         (tmp_path / name / "checkpoints" / "best.ckpt").touch()
         os.utime(tmp_path / name / "checkpoints" / "best.ckpt", (number, number))
         (tmp_path / name / ".hydra").mkdir()
-        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
-        if psnr is not None:
-            (tmp_path / name / "metrics.json").write_text(json.dumps({"test": {"psnr": psnr}}))
+        hydra = {"hydra": {"runtime": {"choices": {"experiment": experiment}}}}
+        (tmp_path / name / ".hydra" / "hydra.yaml").write_text(json.dumps(hydra))
+        asked = {"monitor": "val/ab_rmse", "mode": "min"} if least else {"monitor": "val/psnr", "mode": "max"}
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(json.dumps(asked))
+        if value is not None:
+            told = {"test": {asked["monitor"].removeprefix("val/"): value}}
+            (tmp_path / name / "metrics.json").write_text(json.dumps(told))
     assert runs.find("latest").name == "d"
-    assert runs.find("best:sr64to128").name == "b"
+    assert runs.find("best:sr64to128").name == ("a" if least else "b")
     with pytest.raises(UserError, match=r"no such trained run under .* There are runs of other, sr64to128"):
         runs.find("best:nothing")
 

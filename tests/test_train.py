@@ -3,16 +3,19 @@ import json
 import math
 import shutil
 import statistics
+from functools import partial
 
 import pytest
 import torch
-from conftest import COMMON, FILES, TINY
+from conftest import COLOUR, COMMON, FILES, TINY
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from srcolor import config, images, runs
-from srcolor.data import draws
+from srcolor import config, images, metrics, runs
+from srcolor.callbacks import ColourPictures
+from srcolor.data import draws, pairs
 from srcolor.data.folder import Folder
+from srcolor.nets.chroma_table import ChromaTable
 
 
 def figures(run):
@@ -177,9 +180,11 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, tmp_path
 
 
 @pytest.mark.parametrize("experiment", config.options("experiment"))
-def test_every_experiment_runs_two_batches(experiment, call, tmp_path):
+def test_every_experiment_runs_two_batches(experiment, study_runs, call, tmp_path):
     run = tmp_path / "run"
     words = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]
+    if experiment.startswith("chain"):
+        words += [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
     assert call(*words) == 0
     assert state(run, "last")["global_step"] == 2
     assert all(math.isfinite(value) for value in figures(run)["test"].values())
@@ -244,3 +249,67 @@ def test_a_sweep_over_experiments_gives_each_job_a_folder(pictures, call, tmp_pa
     words = ["trainer=debug", "size=32", "data=folder", f"data.root={pictures}", "data.batch_size=4"]
     assert call("-m", f"experiment={names}", *words, f"hydra.sweep.dir={tmp_path}") == 0
     assert len(list(tmp_path.rglob("metrics.json"))) == 2
+
+
+# -- colour --------------------------------------------------------------------------------------------------------
+
+
+def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
+    pair = partial(pairs.gray, shrink=2)
+    words = {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True, "pair": pair}
+    data = Folder(**(COMMON | FILES | words))
+    data.setup()
+    table, metric = ChromaTable(256), metrics.ABRMSE()
+    table.fit(data.pairs("train"))
+    for batch in data.pairs("test"):
+        metric.update(table(batch.input), batch.target)
+    told = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
+    assert told == pytest.approx(metric.compute().item(), rel=1e-5)
+
+
+def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tmp_path):
+    words = ["experiment=colorize64", *COLOUR, "data=folder", f"data.root={pictures}", "data.flips=dihedral"]
+    short = [*words, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}"]
+    long = [*words, "trainer.max_epochs=3", "schedule=constant", f"hydra.run.dir={tmp_path / 'three'}"]
+    assert call(*short) == call(*long) == 0
+    assert call(f"resume={tmp_path / 'one'}", "trainer.max_epochs=3") == 0
+    one, three = (state(tmp_path / name, "last")["state_dict"] for name in ("one", "three"))
+    assert one.keys() == three.keys()
+    for key, value in one.items():
+        assert torch.equal(value, three[key]), key
+    assert figures(tmp_path / "one")["test"] == figures(tmp_path / "three")["test"]
+
+
+def test_a_chain_is_resumed_and_tested_after_the_runs_that_it_was_made_of_are_gone(study_runs, call, tmp_path):
+    for name in ("colorize64", "sr64to128"):
+        shutil.copytree(study_runs[name], tmp_path / name)
+    run = tmp_path / "chain"
+    shutil.copytree(study_runs["chain64to128"], run)
+    recorded = run / ".hydra" / "overrides.yaml"
+    recorded.write_text(recorded.read_text().replace(str(study_runs["colorize64"].parent), str(tmp_path / "gone")))
+    before = figures(run)["test"]
+    assert call("fit=false", f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0
+    assert figures(tmp_path / "test")["test"] == before
+    assert call(f"resume={run}", "trainer.max_epochs=3") == 0
+    assert state(run, "last")["epoch"] == 2
+    assert list(state(run, "last")["net_config"]) == ["_target_", "first", "second"]
+
+
+def test_a_colour_run_is_chosen_by_its_ab_rmse(study_runs):
+    best = state(study_runs["colorize64"], "best")
+    scores = [event.value for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
+    steps = [event.step for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
+    assert len(scores) == 2
+    assert best["global_step"] == steps[scores.index(min(scores))] + 1
+
+
+def test_the_colour_sheet_has_its_columns():
+    batch = images.Pair(torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
+    answer = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
+    columns = ColourPictures("samples", 2).columns(batch, {"net": answer})
+    assert list(columns) == ["gray", "prediction", "truth", "its chroma", "CIEDE2000"]
+    lab = images.rgb_to_lab(columns["its chroma"])
+    torch.testing.assert_close(lab[:, 0], torch.full_like(lab[:, 0], 65), rtol=0, atol=0.1)
+    torch.testing.assert_close(lab[:, 1:], images.rgb_to_lab(answer)[:, 1:], rtol=0, atol=0.1)
+    expected = metrics.CIEDE2000().per_image(answer, batch.target)
+    torch.testing.assert_close(25 * columns["CIEDE2000"].mean((1, 2, 3)), expected)

@@ -3,6 +3,7 @@
 import csv
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,18 +160,18 @@ class ImageDataModule(LightningDataModule):
         """What a worker process needs to decode: not the trainer, and not what was set up."""
         return {key: value for key, value in self.__dict__.items() if key not in ("trainer", "_splits", "index")}
 
+    @abstractmethod
     def items(self) -> list[Item]:
         """See `cache.Source`."""
-        raise NotImplementedError
 
     def measure(self, item: Item) -> tuple[int, int]:
         """See `cache.Source`; what `decode` answers, where a subclass has no cheaper way."""
         height, width = self.decode(item)[0].shape[:2]
         return height, width
 
+    @abstractmethod
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """See `cache.Source`."""
-        raise NotImplementedError
 
     def regions(self, height: int, width: int) -> list[Region]:
         """See `cache.Source`; the whole picture unless a subclass says otherwise."""
@@ -180,9 +181,9 @@ class ImageDataModule(LightningDataModule):
         """See `cache.Source`."""
         return {"size": self.size}
 
+    @abstractmethod
     def identity(self) -> str:
         """What tells this source's cache from others: a folder's path, say."""
-        raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
         """Lists the pictures and opens the cache, building it if need be; a second call does nothing."""

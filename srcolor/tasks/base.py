@@ -162,6 +162,11 @@ class Task(LightningModule):
     # -- shared --------------------------------------------------------------------------------------
 
     def _predict(self, net: nn.Module, batch: Pair) -> Tensor:
+        if getattr(net, "inputs", None) not in (None, batch.input.shape[1]):
+            raise UserError(
+                f"{type(net).__name__} takes {net.inputs} channel(s), the pair has {batch.input.shape[1]}: a colour "
+                "network takes gray, a super-resolution network RGB; choose pair=... or net=... to match."
+            )
         prediction = net(batch.input)
         if prediction.shape != batch.target.shape:
             raise UserError(

@@ -1,0 +1,55 @@
+"""The study in processes of its own: killed, gone on with, and called once more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+
+from srcolor import runs
+
+STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
+
+
+def start(pictures, folder):
+    words = ["trainer.max_time=null", "trainer.max_epochs=2", "data.epoch_samples=32", "data.batch_size=8", "size=64"]
+    words += ["data.min_side=48", "trainer.precision=32", "trainer.accelerator=cpu"]
+    command = [sys.executable, "study.py", "--data", str(pictures), "--folder", str(folder), *words]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pictures, tmp_path):
+    seed = tmp_path / "study" / "seed0"
+    process = start(pictures, tmp_path / "study")
+    deadline = time.monotonic() + 120
+    while not (seed / "sr64to128" / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    first = (seed / "colorize64" / "metrics.json").read_bytes()
+
+    said, _ = start(pictures, tmp_path / "study").communicate(timeout=300)
+    assert "Traceback" not in said
+    assert (seed / "colorize64" / "metrics.json").read_bytes() == first
+    for stage in STAGES:
+        assert runs.read(seed / stage / "checkpoints" / "last.ckpt")["epoch"] == 1, stage
+    told = json.loads((seed / "comparison" / "comparison.json").read_text())
+    assert {"chain", "chain_tuned", "direct", "keep_luma", "trained_at_128"} <= set(told["routes"])
+
+    other = start(pictures.parent, tmp_path / "study")
+    said, _ = other.communicate(timeout=60)
+    assert other.returncode == 2
+    assert "belongs to another study" in said
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = start(pictures, tmp_path / "study")
+    said, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
