@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor import __version__, comparison, config, hardware, images, routes, runs
     from srcolor.callbacks import grid
     from srcolor.errors import UserError, check_range
-    from srcolor.images import Pair
+    from srcolor.tasks.colorization import FITTED_ON
 
     log = logging.getLogger("compare")
     config.check(cfg)
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
     # -- the networks -----------------------------------------------------------------------------
-    named = {key: cfg[key] for key in ("colorize", "sr", "colorize128", "chain") if cfg[key] is not None}
+    named = {key: cfg[key] for key in config.COMPARED if cfg[key] is not None}
     nets = {key: runs.load_net(run).to(device) for key, run in named.items()}
     scale = nets["sr"].scale
     expected = {"colorize": (1, 1), "sr": (3, scale), "colorize128": (1, 1), "chain": (1, scale)}
@@ -60,19 +60,17 @@ def main(cfg: DictConfig) -> None:
     # -- the images -------------------------------------------------------------------------------
     data = instantiate(cfg.data)
     data.setup()
-    tested = data.digests("test")
     for key, run in named.items():
-        if seen := sorted(tested[digest] for digest in tested.keys() & runs.trained_on(run)):
+        if seen := data.overlap(runs.trained_on(run)):
             raise UserError(
-                f"{key}={run} was trained on {len(seen)} of the {len(tested)} test images: {seen[0]}, for one. "
-                "Train it with the data settings of the others, or choose other images with data=..."
+                f"{key}={run} was trained on {len(seen)} of the {len(data.digests('test'))} test images: {seen[0]}, "
+                "for one. Train it with the data settings of the others, or choose other images with data=..."
             )
     data.write_splits(folder / "split.csv")
 
     # -- the routes -------------------------------------------------------------------------------
     ways = routes.build(nets["colorize"], nets["sr"], nets.get("colorize128"), nets.get("chain"))
-    large = (Pair(images.luma(pair.target), pair.target, pair.index) for pair in data.pairs("train", most=2000))
-    bottom = routes.floors(large, scale)
+    bottom = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
     for route in (*ways.values(), *bottom.values()):
         route.net.to(device).eval()
     targets = [pair.target.to(device) for pair in data.pairs("test", most=cfg.pictures)]
@@ -105,10 +103,10 @@ def main(cfg: DictConfig) -> None:
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
     told["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
-    comparison.write(folder, told)
     with torch.inference_mode():
         shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in ways.items()}
     runs.write_picture(folder / "comparison.png", grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()}))
+    comparison.write(folder, told)
     console = Console()
     for table in comparison.tables(told):
         console.print(table)

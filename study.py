@@ -8,28 +8,37 @@ import argparse
 import hashlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from srcolor import config, launch
+from srcolor.errors import UserError
 
 HERE = Path(__file__).parent
-MINUTES = 3
 
 
-def stages(folder: Path) -> dict[str, list[str]]:
-    """The runs of one seed, each with its words for train.py; one that starts from others comes after them."""
+def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
+    """The runs of one seed, each with its words for train.py; one that starts from others comes after them.
+
+    Args:
+        folder: Where they lie.
+        minutes: Of training.
+    """
+
+    def budget(minutes: int) -> str:
+        return f"trainer.max_time=00:{minutes // 60:02}:{minutes % 60:02}:00"
+
     return {
-        "colorize64": [f"trainer.max_time=00:00:{MINUTES:02}:00"],
-        "sr64to128": [f"trainer.max_time=00:00:{MINUTES:02}:00"],
-        # As much time as both networks of the chain had.
-        "colorize128": [f"trainer.max_time=00:00:{2 * MINUTES:02}:00"],
+        "colorize64": [budget(minutes)],
+        "sr64to128": [budget(minutes)],
+        "colorize128": [budget(2 * minutes)],  # as much time as both networks of the chain had
         "chain64to128": [
-            f"trainer.max_time=00:00:{MINUTES:02}:00",
+            budget(minutes),
             f"net.first.run={launch.quote(str(folder / 'colorize64'))}",
             f"net.second.run={launch.quote(str(folder / 'sr64to128'))}",
         ],
@@ -53,13 +62,17 @@ def numbers(text: str) -> list[int]:
 
 
 def run(command: list[str]) -> None:
-    """Runs a script and ends with it, if it fails or is stopped."""
+    """Runs a script and ends with it, if it fails; if it is stopped, waits for it."""
     process = subprocess.Popen([sys.executable, *command], cwd=HERE)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: process.send_signal(number))
-    if code := process.wait():
-        if code in (130, 143):
-            print("The study goes on with the same command.", file=sys.stderr)
+    try:
+        code = process.wait()
+    except launch.Stopped as stop:
+        process.send_signal(stop.number)
+        process.wait()
+        raise
+    if code in (130, 143):
+        raise launch.Stopped(code - 128)
+    if code:
         sys.exit(code)
 
 
@@ -97,39 +110,62 @@ def compare(folder: Path, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Goes through the stages."""
+    """Goes through the stages; ends on Ctrl-C and SIGTERM with one line and exit code 130 or 143."""
+    launch.listen()
+    try:
+        study(arguments())
+    except launch.Stopped as stop:
+        print("The study goes on with the same command.", file=sys.stderr)
+        sys.exit(128 + stop.number)
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description="Trains and compares the routes from gray 64x64 to colour 128x128.")
     parser.add_argument("--data", default="photos", help="a data set of train.py, or a folder of pictures")
     parser.add_argument("--seeds", default="0", type=numbers, help="every run is trained once with each: 0,1,2")
     parser.add_argument("--folder", type=Path, help="where the runs go; runs/study/<data> if not given")
-    parser.add_argument("words", nargs="*", help="for every train.py: trainer.max_time=00:00:10:00, say")
-    arguments = parser.parse_args()
-    seeds = arguments.seeds
-    data, words_of_data = data_words(arguments.data)
-    name = ",".join([data, *arguments.words])
-    study = (arguments.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)).absolute()
-    asked, mark = [*words_of_data, *arguments.words], study / "study.json"
-    if mark.exists() and (before := json.loads(mark.read_text(encoding="utf-8"))) != asked:
-        parser.error(f"{study} belongs to another study ({' '.join(before)}). Name another folder with --folder.")
+    parser.add_argument("--minutes", default=3, type=int, help="of training each network; 3 if not given")
+    parser.add_argument("words", nargs="*", help="for every train.py: data.jitter=0.1, say")
+    return parser.parse_args()
+
+
+def study(asked: argparse.Namespace) -> None:
+    """Trains and compares."""
+    data, words_of_data = data_words(asked.data)
+    minutes = [] if asked.minutes == 3 else [f"{asked.minutes}min"]
+    name = ",".join([data, *minutes, *asked.words])
+    place = (asked.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)).absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place / "lock", timeout=0):
+            _study(asked, place, words_of_data)
+    except Timeout:
+        launch.fail(UserError(f"{place}: this study is going on in another process."))
+
+
+def _study(asked: argparse.Namespace, place: Path, words_of_data: list[str]) -> None:
+    mine, mark = [*words_of_data, f"{asked.minutes} minutes", *asked.words], place / "study.json"
+    if mark.exists() and (before := json.loads(mark.read_text(encoding="utf-8"))) != mine:
+        launch.fail(UserError(f"{place} belongs to another study ({' '.join(before)}). Name another with --folder."))
     if not mark.exists():
-        study.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps(asked), encoding="utf-8")
-    told = {}
-    for place, seed in enumerate(seeds):
-        folder = study / f"seed{seed}"
-        all_stages = stages(folder)
-        for number, (experiment, own) in enumerate(all_stages.items(), place * len(all_stages) + 1):
-            title = f"study {number}/{len(seeds) * len(all_stages)} {experiment}, seed {seed}:"
-            words = [*words_of_data, f"seed={seed}", *own, *arguments.words]
+        mark.write_text(json.dumps(mine), encoding="utf-8")
+    told: dict[int, dict[str, Any]] = {}
+    for seed in asked.seeds:
+        folder = place / f"seed{seed}"
+        all_stages = stages(folder, asked.minutes)
+        for number, (experiment, own) in enumerate(all_stages.items(), len(told) * len(all_stages) + 1):
+            title = f"study {number}/{len(asked.seeds) * len(all_stages)} {experiment}, seed {seed}:"
+            words = [*words_of_data, f"seed={seed}", *own, *asked.words]
             train(folder / experiment, experiment, words, title)
         told[seed] = compare(folder, seed)
     if len(told) > 1:
         from srcolor import comparison, runs
 
         text = comparison.over_seeds(told)
-        runs.write(study / "study.md", text)
+        runs.write(place / "study.md", text)
         print(text)
-    print(f"study {study}")
+    print(f"study {place}")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,10 @@ def main(cfg: DictConfig) -> None:
     data = instantiate(cfg.data)
     data.setup()
     data.write_splits(folder / "split.csv")
+    begun_from = [cfg.ckpt] if cfg.ckpt is not None else [cfg.init_from, *runs.parts(OmegaConf.to_container(cfg.net))]
+    if cfg.resume is not None:
+        begun_from = []  # its checkpoint tells
+    before = [record for run in begun_from if run is not None for record in runs.trained_on(run)]
     if "root" in cfg.data:
         runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     log.info("%s", machine)
@@ -77,7 +81,7 @@ def main(cfg: DictConfig) -> None:
         known = None if last is None else runs.read(last)["net_config"]
         net_config = runs.resolve(OmegaConf.to_container(cfg.net, resolve=True), known)
         # The runs that a network was made of may be gone by the time that it is resumed.
-        net = instantiate(cfg.net if last is None else net_config)
+        net = (instantiate(cfg.net) if last is None else runs.build_net(net_config)).train()
         if cfg.init_from is not None:
             log.info("Starting from %s", begin["init_from"])
             start = runs.load_net(str(begin["init_from"]))
@@ -92,6 +96,8 @@ def main(cfg: DictConfig) -> None:
         if cfg.monitor not in figures:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
         task.net_config = net_config
+        task.trained_on = [data.trained_on(), *before] if last is None else runs.read(last)["trained_on"]
+        before = task.trained_on[1:]
         if last is not None:
             runs.load_weights(task, runs.read(last)["state_dict"], str(last))
         trainer.fit(task, data, ckpt_path=last, weights_only=True)
@@ -105,6 +111,8 @@ def main(cfg: DictConfig) -> None:
     net = instantiate(cfg.net) if trained is None else runs.load_net(str(trained))
     task = make_task(net)
     trainer.test(task, data, verbose=False)
+    if seen := data.overlap(before):
+        log.warning("%d test picture(s) were trained on, by this network or one before it: %s, ...", len(seen), seen[0])
 
     # -- report -----------------------------------------------------------------------------------
     metrics = runs.results(task.per_image, list(task.baselines))

@@ -203,6 +203,7 @@ class Speed(Callback):
         }
         self._seconds_before = 0.0
         self._images, self._stepping, self._waiting = 0, 0.0, 0.0
+        self._cuda_peak = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run counts on from."""
@@ -239,8 +240,15 @@ class Speed(Callback):
         pl_module.log("train/images_per_second", self._images / (self._stepping + self._waiting))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows is no waiting for data."""
+        """What follows is no waiting for data, and no training step's memory."""
         self._ended_step = None
+        if trainer.strategy.root_device.type == "cuda":
+            self._cuda_peak = max(self._cuda_peak, torch.cuda.max_memory_allocated())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets what the validation took."""
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows is no waiting for data."""
@@ -255,7 +263,7 @@ class Speed(Callback):
         self.figures["images_per_second"] = self._images / busy
         self.figures["data_wait"] = self._waiting / busy
         if trainer.strategy.root_device.type == "cuda":
-            self.figures["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            self.figures["peak_memory_mb"] = max(self._cuda_peak, torch.cuda.max_memory_allocated()) / 2**20
         elif trainer.strategy.root_device.type == "cpu":
             net, batch = copy.deepcopy(pl_module.net), self._batch
             net.zero_grad(set_to_none=True)

@@ -39,8 +39,7 @@ COSTS = {
 
 
 def write(folder: Path, told: Mapping[str, Any]) -> None:
-    """Writes `comparison.json`, `.csv` and `.md`, each complete or not at all."""
-    runs.write(folder / "comparison.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
+    """Writes `comparison.csv`, `.md`, and `.json` last, each complete or not at all."""
     rows = {**told["routes"], **told["floors"]}
     keys = [key for key in next(iter(rows.values())) if key != "difference"]
     table = io.StringIO()
@@ -52,6 +51,7 @@ def write(folder: Path, told: Mapping[str, Any]) -> None:
         writer.writerow([name, *(row[key] for key in keys), *values])
     runs.write(folder / "comparison.csv", table.getvalue())
     runs.write(folder / "comparison.md", markdown(told))
+    runs.write(folder / "comparison.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
 
 
 def markdown(told: Mapping[str, Any]) -> str:
@@ -159,7 +159,7 @@ def _tables(told: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
     for step in told["steps"]:
         side = f"{step['side']}x{step['side']}"
         lines.append([side, str(step["batch"]), f"{step['images_per_second']:.0f}", f"{step['peak_memory_mb']:.0f}"])
-    yield "A training step of the colour network, in float32", lines
+    yield "A training step of the colour network, in float32, by Adam", lines
 
 
 def _number(value: float | None, digits: int) -> str:

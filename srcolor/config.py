@@ -49,6 +49,9 @@ class TrainConfig:
     callbacks: Any = _key("checkpoints, progress, pictures")
 
 
+COMPARED = ("colorize", "sr", "colorize128", "chain")  # the keys of compare.py that name runs
+
+
 @dataclass
 class CompareConfig:
     """The keys of `compare.py`'s configuration."""
@@ -63,8 +66,6 @@ class CompareConfig:
     pictures: int = _key("how many test images comparison.png shows", 8)
     accelerator: str = _key("cpu, cuda, or auto", "auto")
     data: Any = _key("where the pictures come from: the colourizer's own test split, unless you name another")
-    pair: Any = _key("how small images are made of large ones")
-    scale: int = _key("how many pixels a side of a large image are one of a small", 2)
 
 
 def register() -> None:

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from srcolor.errors import UserError
 
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
 # Weights stay float32, so that evaluation can be.
 PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
 
@@ -49,12 +50,14 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
         precision: `auto`, or as Lightning names it.
 
     Raises:
-        UserError: CUDA is asked for and there is none; or a precision whose weights are not float32.
+        UserError: There is no such accelerator, or none here; or a precision whose weights are not float32.
     """
+    if accelerator not in ACCELERATORS:
+        raise UserError(f"accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}.")
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise UserError(f"trainer.accelerator={accelerator}: PyTorch sees no CUDA device. Use auto or cpu.")
+        raise UserError(f"accelerator={accelerator}: PyTorch sees no CUDA device. Use auto or cpu.")
     if accelerator == "gpu":
         accelerator = "cuda"
     if str(precision) not in PRECISIONS:

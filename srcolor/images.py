@@ -53,7 +53,8 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         (N, 3, H, W): L* in [0, 100], a* and b* within [-108, 99] for colours that sRGB has; grays have
         |a*| and |b*| below 0.005, not 0.
     """
-    return kornia.color.rgb_to_lab(rgb)
+    with torch.autocast(rgb.device.type, enabled=False):  # bfloat16 cannot tell neighbouring colours apart
+        return kornia.color.rgb_to_lab(rgb.float())
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
@@ -62,7 +63,8 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     Args:
         lab: (N, 3, H, W) as of `rgb_to_lab`.
     """
-    return kornia.color.lab_to_rgb(lab, clip=False)
+    with torch.autocast(lab.device.type, enabled=False):
+        return kornia.color.lab_to_rgb(lab.float(), clip=False)
 
 
 def with_luma(rgb: Tensor, gray: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         config_name: Name of the main file in `conf/`.
         complete: Completes the words of the command line.
     """
-    _listen()
+    listen()
     config.register()
     try:
         sys.argv[1:] = complete(sys.argv[1:])
@@ -69,7 +69,8 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         raise
 
 
-def _listen() -> None:
+def listen() -> None:
+    """Makes Ctrl-C and SIGTERM raise `Stopped`, once."""
     main_process = os.getpid()
     stopping: list[int] = []
 
@@ -185,16 +186,23 @@ def train_line(words: Sequence[str]) -> list[str]:
             "fit=false only tests: name the network with ckpt=<run>, or what it is made of with net.first.run=<run> "
             "net.second.run=<run>."
         )
-    folder = given.get("hydra.run.dir")
-    if folder is not None and "resume" not in switches and (Path(str(folder)) / ".hydra").exists():
-        raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another, or go on with resume={folder}")
+    if "resume" not in switches:
+        _refuse_used(given.get("hydra.run.dir"))
     if not switches:
         return list(words)
     return _replay(words, overrides, switches[0], str(given[switches[0]]))
 
 
+def _refuse_used(folder: Any) -> None:
+    """Before Hydra writes its own files there."""
+    if folder is not None and (Path(str(folder)) / ".hydra").exists():
+        raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another.")
+
+
 def compare_line(words: Sequence[str]) -> list[str]:
     """Completes the words of a command line of compare.py: begins with the data settings of the colourizer's run.
+
+    The runs are looked up here, once: what is `latest` may be another by the time that they are loaded.
 
     Args:
         words: What was typed after the script's name.
@@ -203,21 +211,28 @@ def compare_line(words: Sequence[str]) -> list[str]:
         The words for Hydra.
 
     Raises:
-        UserError: A word that Hydra's grammar refuses; a run that is missing.
+        UserError: A word that Hydra's grammar refuses; a run that is missing; a folder that is already used.
     """
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
-    if given.get("colorize") is None:
+    _refuse_used(given.get("hydra.run.dir"))
+    named = [key for key in config.COMPARED if given.get(key) is not None]
+    if not named:
         return list(words)
     from srcolor import runs  # imports torch
 
     typed = {override.key_or_group for override in overrides.values()}
-    run = runs.find(str(given["colorize"]))
+    paths = {key: runs.find(str(given[key])).absolute() for key in named}
+    words = [word for word in words if word not in overrides or overrides[word].key_or_group not in named]
+    words += [f"{key}={quote(str(path))}" for key, path in paths.items()]
+    run = runs.folder(str(paths["colorize"])) if "colorize" in paths else None
+    if run is None:
+        return words
     recorded = {}
     for key, value in runs.data_settings(str(run)).items():
         typed_value = quote(value) if isinstance(value, str) else json.dumps(value)
         recorded[key] = f"{key}={typed_value if '.' in key else value}"  # the name of a choice needs no quotes
-    for word in runs.overrides(run) if run.is_dir() else ():
+    for word in runs.overrides(run):
         if word.startswith("data.root="):  # what stood for the root is on record in words
             recorded["data.root"] = word
     return [*(word for key, word in recorded.items() if not _replaced(key, typed)), *words]

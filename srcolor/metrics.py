@@ -49,9 +49,10 @@ class PerImage(Metric):
         return torch.cat(self.seen) if isinstance(self.seen, list) else self.seen
 
     def compute(self) -> Tensor:
-        """Mean of the values that are not infinite."""
+        """Mean of the values that are not infinite; infinite where all are."""
         values = self.values.double()
-        return values[~values.isinf()].mean()
+        finite = values[~values.isinf()]
+        return finite.mean() if len(finite) else values.mean()
 
 
 class LabMetric(PerImage):
@@ -116,11 +117,19 @@ class SSIM(PerImage):
 
 
 class PSNRLuma(PSNR):
-    """PSNR of the luma alone, in dB."""
+    """PSNR of the luma alone, in dB; infinite where all that differs is float32's rounding (over 120 dB).
+
+    >>> metric = PSNRLuma()
+    >>> gray = torch.full((1, 3, 4, 4), 0.5)
+    >>> metric.update(gray + 1e-7, gray)
+    >>> metric.compute().item()
+    inf
+    """
 
     def per_image(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `PerImage`."""
-        return super().per_image(luma(prediction), luma(target))
+        psnr = super().per_image(luma(prediction), luma(target))
+        return psnr.where(psnr < 120, torch.inf)
 
 
 # -- colour ---------------------------------------------------------------------------------------------

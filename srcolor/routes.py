@@ -5,7 +5,7 @@ Some are given a small gray image, some the large one: those know more, so the t
 
 import copy
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from srcolor import images, losses, metrics
+from srcolor.errors import UserError
 from srcolor.hardware import cpu_memory_mb
 from srcolor.images import Pair
-from srcolor.nets import Net
+from srcolor.nets import Net, chroma_table
 from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.chain import Chain
-from srcolor.nets.chroma_table import ChromaTable
 from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.tasks.colorization import ColorizationTask
@@ -83,21 +83,20 @@ def build(colour: Net, sr: Net, at_large: Net | None = None, tuned: Net | None =
     return {name: route for name, route in routes.items() if route is not None}
 
 
-def floors(pairs: Iterable[Pair], scale: int) -> dict[str, Route]:
+def floors(pairs: Callable[[], Iterable[Pair]], scale: int) -> dict[str, Route]:
     """Makes the floors, colour without a network, for both groups.
 
     Args:
-        pairs: Of training images: large gray and large colour.
+        pairs: Goes through training images, large gray and large colour; called for each table.
         scale: Between the small and the large size.
     """
     made = {}
-    listed = list(pairs)
-    for name, levels in (("gray", 0), ("mean_colour", 1), ("mean_ab_given_luma", 256)):
-        large, small = ChromaTable(levels), ChromaTable(levels, scale)
-        large.fit(listed)
-        small.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.index) for pair in listed)
-        made[name] = Route("large", large)
-        made[f"bicubic_{name}"] = Route("small", small)
+    for name, table in chroma_table.floors().items():
+        table.fit(pairs())
+        made[name] = Route("large", table)
+    for name, table in chroma_table.floors(scale).items():
+        table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.index) for pair in pairs())
+        made[f"bicubic_{name}"] = Route("small", table)
     return made
 
 
@@ -109,6 +108,9 @@ def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) 
         routes: By name.
         targets: Batches of large colour images, (N, 3, H, W), on the device of the networks.
         scale: Between the small and the large size.
+
+    Raises:
+        UserError: A route answers what is not finite.
     """
     results = {name: {metric: make() for metric, make in METRICS.items()} for name in routes}
     count = 0
@@ -116,17 +118,24 @@ def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) 
         given = {"large": images.luma(target), "small": images.luma(images.block_mean(target, scale))}
         for name, route in routes.items():
             if not count:
-                route.net(given[route.given][:1])  # the first call of a network takes longer
+                route.net(given[route.given])  # the first call of a network takes longer
+            _finish(target.device)
             began = time.perf_counter()
             answer = route.net(given[route.given]).clamp(0, 1)
-            if answer.device.type == "cuda":
-                torch.cuda.synchronize()
+            _finish(target.device)
             route.milliseconds += 1000 * (time.perf_counter() - began)
             metrics.update_all(results[name].values(), answer, target)
         count += len(target)
     for name, route in routes.items():
         route.milliseconds /= count
         route.values = {metric: result.values.double().cpu().numpy() for metric, result in results[name].items()}
+        if any(np.isnan(values).any() for values in route.values.values()):
+            raise UserError(f"{name}: the network's answer is not finite on some test images.")
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def bootstrap(
@@ -225,7 +234,7 @@ def route_memory_mb(net: Net, gray: Tensor) -> float:
 
 
 def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
-    """Measures a training step of a colour network on a batch, in float32.
+    """Measures a training step of a colour network on a batch, in float32, by Adam.
 
     Args:
         net: Left as it is.
@@ -233,16 +242,16 @@ def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
         steps: How many are timed, after two that are not.
 
     Returns:
-        `side`, `batch`, `images_per_second`, and `peak_memory_mb`: gradients, activations and weights.
+        `side`, `batch`, `images_per_second`, and `peak_memory_mb`: weights, Adam's state, gradients and activations.
     """
     net = copy.deepcopy(net).train()
-    loss, gray = losses.HuberAB(), images.luma(target)
+    loss, gray, adam = losses.HuberAB(), images.luma(target), torch.optim.Adam(net.parameters())
 
     def step() -> None:
         net.zero_grad(set_to_none=True)
         loss(net(gray), target).backward()
-        if target.device.type == "cuda":
-            torch.cuda.synchronize()
+        adam.step()
+        _finish(target.device)
 
     for _ in range(2):
         step()
@@ -251,7 +260,8 @@ def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
         step()
     rate = steps * len(target) / (time.perf_counter() - began)
     net.zero_grad(set_to_none=True)
-    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers())) / 2**20
+    state = [value for values in adam.state.values() for value in values.values()]
+    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state)) / 2**20
     if target.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -149,19 +149,19 @@ def read(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _folder(name: str) -> Path | None:
+def folder(name: str) -> Path | None:
     """The folder of the run that a network belongs to; None for a file that lies elsewhere."""
     path = find(name)
-    folder = path.parent.parent if path.is_file() else path
-    return folder if (folder / ".hydra").exists() else None
+    run = path.parent.parent if path.is_file() else path
+    return run if (run / ".hydra").exists() else None
 
 
 def target_side(name: str) -> int | None:
     """Side of the images, in pixels, that a network was trained to answer; None where no run tells it."""
-    folder = _folder(name)
-    if folder is None:
+    run = folder(name)
+    if run is None:
         return None
-    config = configuration(folder)
+    config = configuration(run)
     return int(config.size) // int(config.pair.get("shrink", 1))
 
 
@@ -172,35 +172,32 @@ def configuration(run: Path) -> DictConfig:
 
 def data_settings(name: str) -> dict[str, Any]:
     """What a run's data was: `size`, `data`, and every key of the data that has a value of its own."""
-    folder = _folder(name)
-    if folder is None:
+    run = folder(name)
+    if run is None:
         return {}
-    config = configuration(folder)
+    config = configuration(run)
     own = {key: value for key, value in config.data.items_ex(resolve=False) if key != "_target_"}
     named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
-    return {"size": config.size, "data": str(_choices(folder).data), **named}
+    return {"size": config.size, "data": str(_choices(run).data), **named}
 
 
-def trained_on(name: str) -> set[str]:
-    """SHA-256 of the files that a network was trained on; none where no run tells them.
+def trained_on(name: str) -> list[dict[str, Any]]:
+    """What a network, and those that it started from, were trained on; see `ImageDataModule.trained_on`.
 
-    A file with parts in both the training and the test split counts by its parts, so it is not named.
+    Raises:
+        UserError: Its checkpoint does not tell.
     """
-    folder = _folder(name)
-    digests: dict[str, set[str]] = {"train": set(), "test": set()}
-    if folder is not None and (folder / "split.csv").exists():
-        with open(folder / "split.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if "sha256" not in row:
-                    raise UserError(f"{folder / 'split.csv'} has no sha256: a run of an older version. Train it anew.")
-                digests.setdefault(row["split"], set()).add(row["sha256"])
-    return digests["train"] - digests["test"]
+    file = checkpoint_file(name)
+    records = read(file).get("trained_on")
+    if records is None:
+        raise UserError(f"{file}: does not tell what it was trained on: it is of an older version. Train it anew.")
+    return records
 
 
 def train_figures(name: str) -> dict[str, Any]:
     """What a network's `metrics.json` says of its training; empty where there is none."""
-    folder = _folder(name)
-    file = None if folder is None else folder / "metrics.json"
+    run = folder(name)
+    file = None if run is None else run / "metrics.json"
     return json.loads(file.read_text())["train"] if file is not None and file.exists() else {}
 
 
@@ -296,6 +293,17 @@ def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -
     }
 
 
+def parts(config: Mapping[str, Any]) -> list[str]:
+    """Names the runs that a network's configuration loads networks from.
+
+    >>> parts({"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": "srcolor.runs.load_net", "run": "latest"}})
+    ['latest']
+    """
+    if config.get("_target_") == "srcolor.runs.load_net":
+        return [config["run"]]
+    return [run for value in config.values() if isinstance(value, Mapping) for run in parts(value)]
+
+
 def build_net(config: Mapping[str, Any]) -> nn.Module:
     """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
 
@@ -368,14 +376,14 @@ def record(
         names: The test images', in order.
         columns: Their values.
     """
-    whole = {**metrics, "version": __version__, "git": git_revision()}
-    write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
     keys = [key for key in columns if key != "row"]
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(
         [("file", *keys), *zip(names, *(columns[key] for key in keys), strict=True)]
     )
     write(folder / "per_image.csv", table.getvalue())
+    whole = {**metrics, "version": __version__, "git": git_revision()}
+    write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")  # last: the run is complete
 
 
 def write(path: Path, text: str) -> None:
@@ -403,30 +411,26 @@ def git_revision() -> str | None:
 
 
 def show(folder: Path, metrics: Mapping[str, Any], name: str) -> None:
-    """Prints the table of a run: baselines, this run, differences; speed and where the files are.
+    """Prints the table of a run: baselines, this run, the difference where there is one baseline; speed, and files.
 
     Args:
         folder: The run's.
         metrics: As in `metrics.json`.
         name: What to call the network.
     """
+    columns = {**metrics["baselines"], name: metrics["test"]}
     table = Table(title=f"{metrics['images']} test images", title_justify="left")
-    table.add_column("")
-    keys = list(metrics["test"])
-    for key in keys:
-        table.add_column({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), justify="right")
-
-    def row(label: str, values: Mapping[str, float | None], sign: str = "") -> None:
-        digits = {"psnr": 2}
-        cells = ["-" if values[k] is None else f"{values[k]:{sign}.{digits.get(k, 4)}f}" for k in keys]
-        table.add_row(label, *cells)
-
-    for baseline, values in metrics["baselines"].items():
-        row(baseline, values)
-    row(name, metrics["test"])
-    for baseline, values in metrics["baselines"].items():
-        pairs = {k: (metrics["test"][k], values[k]) for k in keys}
-        row(f"over {baseline}", {k: None if None in p else p[0] - p[1] for k, p in pairs.items()}, "+")
+    for heading in ("", *columns):
+        table.add_column(heading, justify="right" if heading else "left")
+    if len(metrics["baselines"]) == 1:
+        table.add_column("difference", justify="right")
+    for key in metrics["test"]:
+        digits = 2 if key.startswith("psnr") else 4
+        values = [column[key] for column in columns.values()]
+        cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
+        if len(metrics["baselines"]) == 1:
+            cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
+        table.add_row({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), *cells)
     console = Console()
     console.print(table)
     train = metrics["train"]

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import COMMON, FILES
+from conftest import COLOUR, COMMON, FILES
 from PIL import Image
 
 from srcolor import comparison, images, launch, routes, runs
@@ -146,6 +146,33 @@ def test_a_chain_loads_after_the_runs_that_it_was_made_of_are_gone(study_runs, t
     assert net(torch.rand(1, 1, 16, 16)).shape == (1, 3, 32, 32)
 
 
+def test_a_chain_with_running_statistics_is_resumed_bit_for_bit(study_runs, pictures, tmp_path, call):
+    """A network that is loaded is in evaluation mode; in training its BatchNorm must not stay there."""
+    article = [word for word in COLOUR if not word.startswith("net.")] + ["data=folder", f"data.root={pictures}"]
+    colour = tmp_path / "colour"
+    words = ["experiment=colorize64_article", *article, "data.batch_size=8", "trainer.max_epochs=1"]
+    assert call(*words, f"hydra.run.dir={colour}") == 0
+    own = [
+        "experiment=chain64to128",
+        *article,
+        "schedule=constant",
+        f"net.first.run={colour}",
+        f"net.second.run={study_runs['sr64to128']}",
+    ]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert call(*own, f"hydra.run.dir={whole}") == 0
+    assert call(*own, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
+    shutil.rmtree(colour)
+    assert call(f"resume={parts}", "trainer.max_epochs=2") == 0
+    states = [runs.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (whole, parts)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    first = runs.read(parts / "checkpoints" / "best.ckpt")
+    counts = [value for key, value in first["state_dict"].items() if key.endswith("num_batches_tracked")]
+    assert counts
+    assert all(count > 4 for count in counts)  # more than its first run's four steps
+
+
 def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path, call, compared):
     run = tmp_path / "run"
     own = [
@@ -185,7 +212,7 @@ def test_the_bootstrap_leaves_out_what_is_infinite():
 def test_floors_are_fitted_on_what_they_are_given_and_enlarge_for_the_small_group():
     target = torch.rand(4, 3, 16, 16)
     pairs = [Pair(images.luma(target), target, torch.arange(4))]
-    made = routes.floors(iter(pairs), 2)
+    made = routes.floors(lambda: pairs, 2)
     table = ChromaTable(256)
     table.fit(pairs)
     gray = images.luma(torch.rand(1, 3, 16, 16))
@@ -226,11 +253,21 @@ def test_constant_chroma_survives_every_route():
         ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a colour network"),
         ({"chain": "colorize64"}, r"chain=\S+ holds UNet.*expected a chain from gray that enlarges by 2"),
         ({"colorize128": "colorize64"}, r"colorize128=\S+ was trained on images of 32x32: expected 64x64"),
+        ({"sr": "tiny_run"}, r"sr=\S+ was trained on images of 32x32: expected 64x64"),
+        (
+            {"sr": "times4", "chain": "chain64to128"},
+            r"chain=\S+ holds Chain, which takes 1.*enlarges by 2: expected a chain from gray that enlarges by 4",
+        ),
         ({"colorize": "colorize128"}, r"colorize=\S+ was trained on images of 64x64: expected 32x32"),
     ],
 )
-def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, call_compare, tmp_path, capfd):
-    others = {key: study_runs[name] for key, name in wrong.items()}
+def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, tiny_run, call_compare, tmp_path, capfd):
+    times4 = tmp_path / "times4.ckpt"
+    config = {"_target_": "srcolor.nets.residual.Residual", "channels": 8, "blocks": 1, "scale": 4}
+    state = {f"net.{key}": value for key, value in runs.build_net(config).state_dict().items()}
+    torch.save({"net_config": config, "state_dict": state}, times4)
+    known = study_runs | {"tiny_run": tiny_run, "times4": times4}
+    others = {key: known[name] for key, name in wrong.items()}
     assert call_compare(*words(study_runs, tmp_path / "out", **others)) == 1
     error = capfd.readouterr().err
     assert re.search(says, error), error
@@ -275,23 +312,81 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
 def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy)
-    (copy / "split.csv").write_text("file,split,crops,reason\na.png,train,1,\n")
+    file = copy / "checkpoints" / "best.ckpt"
+    checkpoint = runs.read(file)
+    del checkpoint["trained_on"]
+    torch.save(checkpoint, file)
     assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
-    assert "split.csv has no sha256: a run of an older version" in capfd.readouterr().err
+    assert f"{file}: does not tell what it was trained on: it is of an older version" in capfd.readouterr().err
 
 
-def test_a_test_image_that_a_run_was_trained_on_is_refused_by_name(study_runs, call_compare, tmp_path, capfd):
-    copy = tmp_path / "copy"
-    shutil.copytree(study_runs["sr64to128"], copy)
-    file = copy / "split.csv"
-    lines = file.read_text().replace(",test,", ",train,").splitlines()
-    file.write_text("\n".join(lines) + "\n")
-    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
-    tested = [
-        row["file"] for row in csv.DictReader((study_runs["sr64to128"] / "split.csv").open()) if row["split"] == "test"
-    ]
-    error = capfd.readouterr().err
-    assert f"was trained on {len(tested)} of the {len(tested)} test images: {sorted(tested)[0]}" in error
+@pytest.mark.parametrize("record", [0, 1])
+def test_a_test_image_that_a_run_or_one_before_it_was_trained_on_is_refused_by_name(
+    record, study_runs, call_compare, tmp_path, capfd
+):
+    rows = list(csv.DictReader((study_runs["sr64to128"] / "split.csv").open()))
+    tested = {row["sha256"]: row["file"] for row in rows if row["split"] == "test"}
+    copy = tmp_path / "lone.ckpt"
+    checkpoint = runs.read(study_runs["chain64to128"] / "checkpoints" / "best.ckpt")
+    assert len(checkpoint["trained_on"]) == 3  # its own, and those of the two networks that it began with
+    some = torch.tensor([list(bytes.fromhex(digest)) for digest in tested], dtype=torch.uint8)
+    checkpoint["trained_on"][record]["files"] = some
+    torch.save(checkpoint, copy)
+    assert call_compare(*words(study_runs, tmp_path / "out", chain=copy)) == 1
+    assert (
+        f"was trained on {len(tested)} of the {len(tested)} test images: {min(tested.values())}"
+        in capfd.readouterr().err
+    )
+
+
+def test_photographs_cut_into_regions_and_whole_ones_do_not_mix(call, call_compare, tmp_path, capfd):
+    """A region of the astronaut that one network was trained on is part of what the other is tested on."""
+    short = [word for word in COLOUR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
+    made = {}
+    for name, experiment, holdout in (
+        ("colour", "colorize64", "region"),
+        ("sr", "sr64to128", "region"),
+        ("whole", "colorize64", "photo"),
+    ):
+        made[name] = tmp_path / name
+        words = [f"experiment={experiment}", *short, f"data.holdout={holdout}", "trainer.max_epochs=1"]
+        assert call(*words, f"hydra.run.dir={made[name]}") == 0
+    capfd.readouterr()
+    both = [f"sr={made['sr']}", "bootstrap=100"]
+    assert call_compare(f"colorize={made['whole']}", *both, f"hydra.run.dir={tmp_path / 'mixed'}") == 1
+    assert re.search(r"sr=\S+ was trained on 1 of the 1 test images: astronaut", capfd.readouterr().err)
+    assert call_compare(f"colorize={made['colour']}", *both, f"hydra.run.dir={tmp_path / 'same'}") == 0
+
+
+def test_a_folder_that_is_used_keeps_its_configuration(study_runs, call_compare, compared, capfd):
+    before = (compared / ".hydra" / "config.yaml").read_bytes()
+    assert call_compare(*words(study_runs, compared)) == 1
+    assert f"hydra.run.dir={compared} is already used by a run. Name another." in capfd.readouterr().err
+    assert (compared / ".hydra" / "config.yaml").read_bytes() == before
+
+
+def test_other_images_leave_out_gray_ones_too(study_runs, call_compare, pictures, tmp_path, capfd):
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures, root)
+    for path in root.glob("*/*.png"):
+        Image.open(path).convert("L").save(path)
+    other = ["data=folder", f"data.root={root}", "data.min_side=48"]
+    assert call_compare(*words(study_runs, tmp_path / "out"), *other) == 1
+    assert "no crop with colours for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
+
+
+def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare, tmp_path, monkeypatch):
+    asked = []
+    pairs = Folder.pairs
+    monkeypatch.setattr(Folder, "pairs", lambda self, split, most=None: asked.append(split) or pairs(self, split, most))
+    fit = ChromaTable.fit
+
+    def fitted(table, given):
+        fit(table, given)
+        assert set(asked) == {"train"}
+
+    monkeypatch.setattr(ChromaTable, "fit", fitted)
+    assert call_compare(*words(study_runs, tmp_path / "out")) == 0
 
 
 def test_words_for_compare_begin_with_the_colourizers_data(study_runs):

@@ -56,15 +56,23 @@ def test_imports_point_one_way(file):
         assert set(imported(file)) - {part, "__version__"} <= ALLOWED[part]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiment=sr64to128_article"]])
-def test_help_and_cfg_do_not_import_torch(words):
+@pytest.mark.parametrize(
+    ("script", "words", "says"),
+    [
+        ("train.py", ["--help"], "sr64to128"),
+        ("train.py", ["--cfg", "job"], "_target_: srcolor.nets"),
+        ("train.py", ["--cfg", "job", "experiment=sr64to128_article"], "_target_: srcolor.nets"),
+        ("compare.py", ["--help"], "colorize=<run> sr=<run>"),
+    ],
+)
+def test_help_and_cfg_do_not_import_torch(script, words, says):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = ['train.py', *{words!r}]\n"
-        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        f"sys.argv = [{script!r}, *{words!r}]\n"
+        f"try: runpy.run_path({script!r}, run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "sr64to128" in done.stdout or "_target_: srcolor.nets" in done.stdout
+    assert says in done.stdout

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from srcolor.losses import L1, MSE, Charbonnier
+from srcolor.images import rgb_to_lab
+from srcolor.losses import L1, MSE, Charbonnier, HuberAB
 from srcolor.schedules import constant, warmup_cosine
 
 PREDICTION = torch.tensor([[[[0.0, 0.5]]]])
@@ -24,6 +25,18 @@ def test_losses_against_hand_values(loss, expected):
 def test_mse_on_two_ranges_is_the_squared_error_there():
     on_minus_one_to_one = ((PREDICTION * 2 - 1) - (TARGET * 2 - 1)).square().mean()
     torch.testing.assert_close(MSE(value_range=2)(PREDICTION, TARGET), on_minus_one_to_one)
+
+
+@pytest.mark.parametrize("lightness", [0.0, 0.5])
+def test_huber_against_its_definition(lightness):
+    prediction, target = torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    error = (rgb_to_lab(prediction) - rgb_to_lab(target)).double().abs()
+    huber = torch.where(error <= 10, error**2 / 2, 10 * (error - 5)) / 10
+    expected = huber[:, 1:].mean() + lightness * huber[:, :1].mean()
+    loss = HuberAB(delta=10, lightness=lightness)
+    assert loss(prediction, target).item() == pytest.approx(expected.item(), rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss(prediction, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_warmup_cosine_rises_then_anneals_to_nothing_and_stays_there():

@@ -1,10 +1,11 @@
 """The LightningDataModule that turns pictures into batches of pairs; each source is a subclass."""
 
 import csv
+import json
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,6 +236,34 @@ class ImageDataModule(LightningDataModule):
         """Names of the pictures of a split, by the SHA-256 of their files."""
         pictures = np.unique(self._splits[split].cells[:, c.IMAGE])
         return {self.index.hashes[i].tobytes().hex(): self.index.names[i] for i in pictures}
+
+    def trained_on(self) -> dict[str, Any]:
+        """What a network that is trained on this must not be tested on; see `overlap`.
+
+        Returns:
+            `files`: SHA-256 of the training pictures' files, (N, 32) uint8. `cut`: where a picture has parts in the
+            training and the test split, what decides them; else None.
+        """
+        train = self.digests("train")
+        cut = json.dumps(self.settings()) if train.keys() & self.digests("test").keys() else None
+        rows = [torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8) for digest in sorted(train)]
+        return {"files": torch.stack(rows), "cut": cut}
+
+    def overlap(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Names the test pictures that networks were trained on.
+
+        Args:
+            records: As of `trained_on`. One whose pictures are cut as they are here is passed over: its training
+                parts are training parts here.
+        """
+        tested, cut = self.digests("test"), self.trained_on()["cut"]
+        seen = {
+            tested[digest]
+            for record in records
+            if cut is None or record["cut"] != cut
+            for digest in tested.keys() & {bytes(row).hex() for row in record["files"].numpy()}
+        }
+        return sorted(seen)
 
     def pairs(self, split: str, most: int | None = None) -> Iterator[Pair]:
         """Goes through a split in order, without augmentation, on the CPU.

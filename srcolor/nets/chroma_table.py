@@ -11,6 +11,18 @@ from srcolor.images import Pair
 from srcolor.nets import Net
 
 
+def floors(scale: int = 1) -> dict[str, "ChromaTable"]:
+    """The tables that every colourizer is compared with, to be fitted.
+
+    Args:
+        scale: See `ChromaTable`.
+    """
+    return {
+        name: ChromaTable(levels, scale)
+        for name, levels in (("gray", 0), ("mean_colour", 1), ("mean_ab_given_luma", 256))
+    }
+
+
 class ChromaTable(Net):
     """Gives every pixel the mean a* and b* that the training images have at its gray level; no parameters.
 

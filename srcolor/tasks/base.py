@@ -33,11 +33,14 @@ class Task(LightningModule):
 
     Attributes:
         net_config: What the network is built from; goes into checkpoints, so that they stand alone.
+        trained_on: What it was trained on, and before it the networks that it started from, as
+            `datamodule.trained_on` tells it; goes there too.
     """
 
     metrics: ClassVar[dict[str, type[PerImage]]]
     validated: ClassVar[tuple[str, ...]]  # the names of those that are cheap enough for every validation
     net_config: dict[str, Any]
+    trained_on: list[dict[str, Any]]
 
     def __init__(
         self,
@@ -189,8 +192,9 @@ class Task(LightningModule):
                 result.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the network is built from."""
+        """Adds what the network is built from, and trained on."""
         checkpoint["net_config"] = self.net_config
+        checkpoint["trained_on"] = self.trained_on
 
 
 def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
