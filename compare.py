@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from srcolor import __version__, comparison, config, hardware, images, routes, runs
+    from srcolor import __version__, comparison, config, hardware, images, records, routes, runs
     from srcolor.callbacks import grid
     from srcolor.errors import UserError, check_range
     from srcolor.tasks.colorization import FITTED_ON
@@ -28,7 +28,6 @@ def main(cfg: DictConfig) -> None:
     check_range("bootstrap", cfg.bootstrap, 100)
     check_range("pictures", cfg.pictures, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    runs.claim(folder)
     device = hardware.choose(cfg.accelerator).accelerator
     torch.backends.cudnn.allow_tf32 = False
 
@@ -91,7 +90,7 @@ def main(cfg: DictConfig) -> None:
         "scale": scale,
         "runs": {key: str(runs.checkpoint_file(run)) for key, run in named.items()},
         "version": __version__,
-        "git": runs.git_revision(),
+        "git": records.git_revision(),
     }
     sample = torch.cat(targets)[: cfg.pictures]
     gray = {"large": images.luma(sample), "small": images.luma(images.block_mean(sample, scale))}
@@ -105,13 +104,14 @@ def main(cfg: DictConfig) -> None:
     told["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
     with torch.inference_mode():
         shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in ways.items()}
-    runs.write_picture(folder / "comparison.png", grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()}))
+    picture = grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()})
+    records.write_picture(folder / "comparison.png", picture)
     comparison.write(folder, told)
     console = Console()
     for table in comparison.tables(told):
         console.print(table)
-    picture, text = folder / "comparison.png", folder / "comparison.md"
-    console.print(f"picture {picture}\ntables  {text}, with intervals", highlight=False, soft_wrap=True)
+    files = f"picture {folder / 'comparison.png'}\ntables  {folder / 'comparison.md'}, with intervals"
+    console.print(files, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import json
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -62,17 +61,8 @@ def numbers(text: str) -> list[int]:
 
 
 def run(command: list[str]) -> None:
-    """Runs a script and ends with it, if it fails; if it is stopped, waits for it."""
-    process = subprocess.Popen([sys.executable, *command], cwd=HERE)
-    try:
-        code = process.wait()
-    except launch.Stopped as stop:
-        process.send_signal(stop.number)
-        process.wait()
-        raise
-    if code in (130, 143):
-        raise launch.Stopped(code - 128)
-    if code:
+    """Runs a script, and ends with it if it fails."""
+    if code := launch.call(command):
         sys.exit(code)
 
 
@@ -160,10 +150,10 @@ def _study(asked: argparse.Namespace, place: Path, words_of_data: list[str]) -> 
             train(folder / experiment, experiment, words, title)
         told[seed] = compare(folder, seed)
     if len(told) > 1:
-        from srcolor import comparison, runs
+        from srcolor import comparison, records
 
         text = comparison.over_seeds(told)
-        runs.write(place / "study.md", text)
+        records.write(place / "study.md", text)
         print(text)
     print(f"study {place}")
 

@@ -14,11 +14,12 @@ def main(cfg: DictConfig) -> None:
     import lightning
     import torch
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from hydra.utils import instantiate
     from lightning.pytorch.loggers import TensorBoardLogger
     from omegaconf import OmegaConf
 
-    from srcolor import callbacks, config, hardware, runs
+    from srcolor import board, callbacks, config, hardware, records, runs
     from srcolor.errors import UserError, check_range
     from srcolor.tasks.base import Task
 
@@ -35,8 +36,6 @@ def main(cfg: DictConfig) -> None:
     config.check(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_range("seed", cfg.seed, 0, 2**32 - 1)
-    if cfg.resume is None:
-        runs.claim(folder)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
         raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
     if str(cfg.trainer.devices) != "1":
@@ -47,11 +46,12 @@ def main(cfg: DictConfig) -> None:
     # -- compose ----------------------------------------------------------------------------------
     machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision)
     speed = callbacks.Speed()
+    logger = TensorBoardLogger(folder, name="", version="")
     trainer = instantiate(
         cfg.trainer,
         accelerator=machine.accelerator,
         precision=machine.precision,
-        logger=TensorBoardLogger(folder, name="", version=""),
+        logger=logger,
         callbacks=[*(instantiate(node) for node in cfg.callbacks.values() if node is not None), speed],
     )
     begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
@@ -65,6 +65,7 @@ def main(cfg: DictConfig) -> None:
     if "root" in cfg.data:
         runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     log.info("%s", machine)
+    board.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
         if machine.channels_last:
@@ -86,10 +87,11 @@ def main(cfg: DictConfig) -> None:
             log.info("Starting from %s", begin["init_from"])
             start = runs.load_net(str(begin["init_from"]))
             runs.load_weights(net, start.state_dict(), str(begin["init_from"]))
-        if last is not None and (key := runs.spent_budget(runs.read(last), cfg.trainer)):
+        spent = None if last is None else runs.spent_budget(runs.read(last), cfg.trainer)
+        if spent is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
             raise UserError(
-                f"resume={cfg.resume}: its budget trainer.{key}={cfg.trainer[key]} is spent. Give a larger "
-                f"trainer.{key}=..., or test the run with fit=false ckpt={cfg.resume}."
+                f"resume={cfg.resume}: its budget trainer.{spent}={cfg.trainer[spent]} is spent. Give a larger "
+                f"trainer.{spent}=..., or test the run with fit=false ckpt={cfg.resume}."
             )
         task = make_task(net)
         figures = [f"val/{name}" for name in task.validated]
@@ -100,7 +102,8 @@ def main(cfg: DictConfig) -> None:
         before = task.trained_on[1:]
         if last is not None:
             runs.load_weights(task, runs.read(last)["state_dict"], str(last))
-        trainer.fit(task, data, ckpt_path=last, weights_only=True)
+        if spent is None:  # else a job of a sweep, which was killed in its test
+            trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
         log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])
     else:
@@ -115,12 +118,13 @@ def main(cfg: DictConfig) -> None:
         log.warning("%d test picture(s) were trained on, by this network or one before it: %s, ...", len(seen), seen[0])
 
     # -- report -----------------------------------------------------------------------------------
-    metrics = runs.results(task.per_image, list(task.baselines))
+    metrics = records.results(task.per_image, list(task.baselines))
     metrics["parameters"] = sum(p.numel() for p in net.parameters())
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]
-    runs.record(folder, metrics, names, task.per_image)
-    runs.show(folder, metrics, type(net).__name__)
+    records.record(folder, metrics, names, task.per_image)
+    board.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
+    records.show(folder, metrics, type(net).__name__)
 
 
 if __name__ == "__main__":

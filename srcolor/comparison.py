@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from srcolor import runs
+from srcolor import records
 from srcolor.routes import REFERENCE
 
 # Name, heading and digits of each column of the tables.
@@ -49,9 +49,9 @@ def write(folder: Path, told: Mapping[str, Any]) -> None:
     for name, row in rows.items():
         values = [value for metric in COLUMNS for value in row["difference"][metric]]
         writer.writerow([name, *(row[key] for key in keys), *values])
-    runs.write(folder / "comparison.csv", table.getvalue())
-    runs.write(folder / "comparison.md", markdown(told))
-    runs.write(folder / "comparison.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
+    records.write(folder / "comparison.csv", table.getvalue())
+    records.write(folder / "comparison.md", markdown(told))
+    records.write(folder / "comparison.json", json.dumps(told, indent=2, allow_nan=False) + "\n")
 
 
 def markdown(told: Mapping[str, Any]) -> str:

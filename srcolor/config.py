@@ -7,7 +7,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -49,6 +49,14 @@ class TrainConfig:
     callbacks: Any = _key("checkpoints, progress, pictures")
 
 
+@dataclass
+class TuneConfig(TrainConfig):
+    """The keys of `tune.py`'s configuration: those of `train.py`, and two more."""
+
+    trials: int = _key("how many settings to try, those of earlier calls included", 40)
+    hparams: Any = _key("what to search: a key of train.py and its range or choices")
+
+
 COMPARED = ("colorize", "sr", "colorize128", "chain")  # the keys of compare.py that name runs
 
 
@@ -71,6 +79,7 @@ class CompareConfig:
 def register() -> None:
     """Makes the schema and the help texts known to Hydra."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    ConfigStore.instance().store(name="tune_schema", node=TuneConfig)
     ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
     OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
@@ -89,7 +98,11 @@ def _describe(group: str) -> Iterator[str]:
 
 
 def _describe_keys(schema: str) -> Iterator[str]:
-    for item in fields({"train": TrainConfig, "compare": CompareConfig}[schema]):
+    known = {"train": TrainConfig, "tune": TuneConfig, "compare": CompareConfig}[schema]
+    inherited = {item.name for base in known.__bases__ if is_dataclass(base) for item in fields(base)}
+    for item in fields(known):
+        if item.name in inherited:
+            continue
         choices = options(item.name) if (CONF / item.name).is_dir() else []
         listed = f" ({', '.join(choices)})" if choices else ""
         yield f"  {item.name:20} {item.metadata['help']}{listed}"

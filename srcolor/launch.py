@@ -9,16 +9,22 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import hydra
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,13 +59,19 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
     """
     listen()
     config.register()
+    Sweep.folder = None
     try:
         sys.argv[1:] = complete(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config.CONF), config_name=config_name)(_for_people(main))()
     except UserError as error:
         fail(error)
     except Stopped as stop:
-        print(_how_to_go_on(stop.folder), file=sys.stderr)
+        if Sweep.folder is not None:
+            Sweep.report()
+            again = f"hydra.sweep.dir={_shown(Sweep.folder)}"
+            print(f"stopped; the same command with {again} does what is missing", file=sys.stderr)
+        else:
+            print(_how_to_go_on(stop.folder), file=sys.stderr)
         sys.exit(128 + stop.number)
     except Told:
         raise
@@ -67,6 +79,27 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         if isinstance(end.__context__, HydraException | OmegaConfBaseException):
             print(_hint(str(end.__context__), config_name), file=sys.stderr)
         raise
+    if Sweep.folder is not None and Sweep.report():
+        sys.exit(1)
+
+
+class Sweep(Callback):
+    """Notes the folder of a sweep, for the report at its end. Hydra makes one, as `conf/train.yaml` says."""
+
+    folder: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """See the class."""
+        Sweep.folder = Path(config.hydra.sweep.dir).absolute()
+
+    @classmethod
+    def report(cls) -> bool:
+        """Writes and shows the sweep's table; answers whether a job failed."""
+        from srcolor import sweeps
+
+        assert cls.folder is not None
+        sweeps.write(cls.folder)
+        return sweeps.show(cls.folder)
 
 
 def listen() -> None:
@@ -85,7 +118,33 @@ def listen() -> None:
         signal.signal(number, stop)
 
 
+def call(command: list[str]) -> int:
+    """Runs a root script in a process of its own; when it is stopped, or this process, waits for it.
+
+    Args:
+        command: The script's name, and its words.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        Stopped: By Ctrl-C or SIGTERM.
+    """
+    process = subprocess.Popen([sys.executable, *command], cwd=config.CONF.parent)
+    try:
+        code = process.wait()
+    except Stopped as stop:
+        process.send_signal(stop.number)
+        process.wait()
+        raise
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Stopped(code - 128)
+    return code
+
+
 def _how_to_go_on(folder: Path | None) -> str:
+    if folder is not None and (folder / "study.db").exists():
+        return "stopped; the same command goes on with the search"
     last = None if folder is None else folder / "checkpoints" / "last.ckpt"
     if folder is None or last is None or not last.exists():
         return "stopped before anything was saved"
@@ -117,34 +176,77 @@ def fail(error: UserError) -> NoReturn:
 
 
 def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Makes the folder the run's own while it is at work, and keeps on record why it failed; see `runs.state`.
+
+    A job of a sweep that fails does not end the others; one that was done before is not done again, and one that
+    was interrupted goes on.
+    """
+
     def wrapped(cfg: DictConfig) -> None:
+        job = HydraConfig.get()
+        folder = Path(job.runtime.output_dir)
+        if job.mode != RunMode.MULTIRUN:
+            if problem := _attempt(main, cfg, folder):
+                fail(problem)
+            return
+        if (folder / "metrics.json").exists():
+            return
+        if (folder / "checkpoints" / "last.ckpt").exists():
+            cfg.resume = str(folder)
         try:
-            main(cfg)
-        except Stopped as stop:
-            stop.folder = Path(HydraConfig.get().runtime.output_dir)
-            raise
-        except Exception as error:
-            # Hydra wraps what a constructor raises.
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, UserError):
-                cause = cause.__cause__
-            if (
-                cause is None
-                and isinstance(error, OSError)
-                and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-            ):
-                where = HydraConfig.get().runtime.output_dir
-                cause = UserError(f"{error.strerror}: {where}. Make room, or name another place: hydra.run.dir=...")
-            if cause is None and isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
-                # A constructor that is not ours refused its arguments.
-                key = re.search(r"full_key: (\S+)", str(error))
-                cause = UserError(f"{key[1] if key else 'configuration'}: {error.__cause__ or error}")
-            if cause is None:
-                raise
-            fail(cause)
+            if problem := _attempt(main, cfg, folder):
+                print(f"error: {problem}", file=sys.stderr)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            from srcolor import sweeps
+
+            sweeps.write(Path(job.sweep.dir))
 
     wrapped.__module__ = main.__module__
     return wrapped
+
+
+def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) -> UserError | None:
+    """Calls a script's main function in a run's folder; answers what the user can mend, and raises what they cannot."""
+    lock = FileLock(folder / ".hydra" / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
+    failed = folder / "error.txt"
+    try:
+        failed.unlink(missing_ok=True)
+        main(cfg)
+    except Stopped as stop:
+        stop.folder = folder
+        raise
+    except Exception as error:
+        problem = _for_a_person(error, folder)
+        with suppress(OSError):  # a full disk
+            failed.write_text(f"{problem or repr(error)}\n", encoding="utf-8", errors="backslashreplace")
+        if problem is None:
+            raise
+        return problem
+    finally:
+        lock.release()
+    return None
+
+
+def _for_a_person(error: Exception, folder: Path) -> UserError | None:
+    """What of an error its user can mend; None if it is a defect."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):  # Hydra wraps what a constructor raises
+        cause = cause.__cause__
+    if cause is not None:
+        return cause
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return UserError(f"{error.strerror}: {folder}. Make room, or name another place: hydra.run.dir=...")
+    if isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
+        # A constructor that is not ours refused its arguments.
+        key = re.search(r"full_key: (\S+)", str(error))
+        return UserError(f"{key[1] if key else 'configuration'}: {error.__cause__ or error}")
+    return None
 
 
 def train_line(words: Sequence[str]) -> list[str]:
@@ -161,12 +263,12 @@ def train_line(words: Sequence[str]) -> list[str]:
             checkpoint that is missing; a run folder that is already used.
     """
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
-    if not {"-m", "--multirun"} & set(words):
-        for word, override in overrides.items():
-            if override.is_sweep_override():
-                raise UserError(
-                    f"{word}: several values. To run each, add -m. If it is one value, quote it:\n  {_quoted(word)}"
-                )
+    if {"-m", "--multirun"} & set(words):
+        if any(override.key_or_group == "resume" for override in overrides.values()):
+            raise UserError("resume= goes on with one run; -m starts several. Give one of them.")
+        words = [*words, *_name_jobs(list(overrides.values()))]
+    else:
+        _refuse_several(overrides)
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     switches = [key for key in SWITCHES if given.get(key) is not None]
     if len(switches) > 1:
@@ -193,6 +295,49 @@ def train_line(words: Sequence[str]) -> list[str]:
     return _replay(words, overrides, switches[0], str(given[switches[0]]))
 
 
+def tune_line(words: Sequence[str]) -> list[str]:
+    """Checks the words of a command line of tune.py, which are Hydra's.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; several values; a switch of train.py that names one run.
+    """
+    if {"-m", "--multirun"} & set(words):
+        raise UserError("tune.py chooses the values itself: leave out -m.")
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    _refuse_several(overrides)
+    for override in overrides.values():
+        if override.key_or_group in ("resume", "ckpt", "fit"):
+            raise UserError(f"{override.input_line}: every trial is a new run; leave it out.")
+    return list(words)
+
+
+def _refuse_several(overrides: Mapping[str, Override]) -> None:
+    for word, override in overrides.items():
+        if override.is_sweep_override():
+            raise UserError(
+                f"{word}: several values. To run each, add -m. If it is one value, quote it:\n  {_quoted(word)}"
+            )
+
+
+def _name_jobs(overrides: list[Override]) -> list[str]:
+    """The word that names the folders of a sweep's jobs by what they differ in; refuses another sweep's folder."""
+    for override in overrides:
+        if override.key_or_group == "hydra.sweep.dir":
+            file = Path(str(override.value())) / "multirun.yaml"
+            before = set(OmegaConf.load(file).hydra.overrides.task) if file.exists() else None
+            asked = {str(o.input_line) for o in overrides if not o.key_or_group.startswith("hydra.")}
+            if before is not None and before != asked:
+                raise UserError(
+                    f"{file.parent} is the folder of another sweep: {' '.join(sorted(before))}. Name another with "
+                    "hydra.sweep.dir=..."
+                )
+    same = [str(o.key_or_group) for o in overrides if not o.is_sweep_override()]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(same)}]"] if len(same) < len(overrides) else []
+
+
 def _refuse_used(folder: Any) -> None:
     """Before Hydra writes its own files there."""
     if folder is not None and (Path(str(folder)) / ".hydra").exists():
@@ -213,6 +358,8 @@ def compare_line(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: A word that Hydra's grammar refuses; a run that is missing; a folder that is already used.
     """
+    if {"-m", "--multirun"} & set(words):
+        raise UserError("compare.py makes one comparison at a time: leave out -m.")
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     _refuse_used(given.get("hydra.run.dir"))

@@ -1,16 +1,15 @@
-"""Runs on the disk: how they are named and found, loaded, recorded and reported.
+"""Runs on the disk: how they are named, found and loaded.
 
 A run is one folder: `.hydra/` (what it was asked for), `checkpoints/best.ckpt` and `last.ckpt`,
 `metrics.json`, `per_image.csv`, `split.csv`, `samples/*.png` and TensorBoard's events.
 """
 
-import csv
+import argparse
 import importlib
-import io
 import json
 import math
-import os
-import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -18,16 +17,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from srcolor import __version__
+from srcolor import __version__, records
 from srcolor.errors import UserError
 
 ROOT = Path("runs")
+STATES = ("done", "failed", "running", "unfinished")
 
 
 # -- naming and loading ---------------------------------------------------------------------------------
@@ -61,6 +61,24 @@ def find(name: str) -> Path:
     return path
 
 
+def state(run: Path) -> str:
+    """Says how far a run is.
+
+    Returns:
+        `done`: it has `metrics.json`. `failed`: its `error.txt` says why. `running`: a process is at work in it.
+        `unfinished`: it was stopped, or killed.
+    """
+    if (run / "metrics.json").exists():
+        return "done"
+    lock = run / ".hydra" / "lock"
+    if lock.exists():
+        try:
+            FileLock(lock).acquire(timeout=0).lock.release()
+        except Timeout:
+            return "running"
+    return "failed" if (run / "error.txt").exists() else "unfinished"
+
+
 def _score(run: Path) -> float:
     file = run / "metrics.json"
     if not file.exists():
@@ -89,18 +107,6 @@ def overrides(run: Path) -> list[str]:
     return list(OmegaConf.load(file))
 
 
-def claim(run: Path) -> None:
-    """Makes a folder this run's own.
-
-    Raises:
-        UserError: Another run has it already.
-    """
-    try:
-        (run / ".hydra" / "claimed").touch(exist_ok=False)
-    except FileExistsError:
-        raise UserError(f"{run} is already used by a run. Name another with hydra.run.dir=...") from None
-
-
 def pin(run: Path, key: str, value: str) -> None:
     """Adds to a run's recorded overrides what did not come from the command line (the data's root, say).
 
@@ -110,7 +116,7 @@ def pin(run: Path, key: str, value: str) -> None:
         value: Its value, quoted as Hydra's grammar wants it.
     """
     words = [word for word in overrides(run) if not word.startswith(f"{key}=")]
-    write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
+    records.write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
 
 
 def checkpoint_file(name: str, which: str = "best") -> Path:
@@ -332,112 +338,63 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-# -- recording ------------------------------------------------------------------------------------------
+# -- listing --------------------------------------------------------------------------------------------
 
 
-def results(per_image: Mapping[str, Sequence[float]], baselines: Sequence[str]) -> dict[str, Any]:
-    """Works out the part of `metrics.json` that a test gives.
-
-    Args:
-        per_image: Columns of values: `row`, a column a metric, and `<baseline>_<metric>`.
-        baselines: Names of the baselines.
+def overview(folder: Path) -> list[dict[str, Any]]:
+    """Describes every run below a folder, newest first.
 
     Returns:
-        `test`, `baselines` and `sets` (metric: mean over images, None where no image has a finite value),
-        `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite.
+        For each: `run`, its folder; `experiment`; `state`; `metric` and `value`, the test's figure of what its
+        checkpoint was chosen by; `seconds` of training; `ended`, a time stamp. None for what is not known.
     """
-    columns = [name for name in per_image if name != "row"]
-    for name in columns:
-        if any(math.isnan(value) for value in per_image[name]):
-            raise UserError(f"{name} is not a number on some test images: the network's answer is not finite.")
-    own = [name for name in columns if not any(name.startswith(f"{baseline}_") for baseline in baselines)]
-    return {
-        "test": {name: _mean(per_image[name]) for name in own},
-        "sets": {},
-        "baselines": {b: {name: _mean(per_image[f"{b}_{name}"]) for name in own} for b in baselines},
-        "images": len(per_image["row"]),
-        "exact": sum(value == math.inf for value in per_image.get("psnr", ())),
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    finite = [value for value in values if value != math.inf]
-    return math.fsum(finite) / len(finite) if finite else None
-
-
-def record(
-    folder: Path, metrics: Mapping[str, Any], names: Sequence[str], columns: Mapping[str, Sequence[Any]]
-) -> None:
-    """Writes `metrics.json` and `per_image.csv`, each complete or not at all.
-
-    Args:
-        folder: The run's.
-        metrics: What `results` gives, with `parameters` and `train`; version and git revision are added.
-        names: The test images', in order.
-        columns: Their values.
-    """
-    keys = [key for key in columns if key != "row"]
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(
-        [("file", *keys), *zip(names, *(columns[key] for key in keys), strict=True)]
-    )
-    write(folder / "per_image.csv", table.getvalue())
-    whole = {**metrics, "version": __version__, "git": git_revision()}
-    write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")  # last: the run is complete
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file, complete or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(unfinished, path)
-
-
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Writes a PNG file, complete or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    picture.save(unfinished, format="PNG")
-    os.replace(unfinished, path)
-
-
-def git_revision() -> str | None:
-    """Tells the checked-out revision of the code, `-dirty` if it was changed; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def show(folder: Path, metrics: Mapping[str, Any], name: str) -> None:
-    """Prints the table of a run: baselines, this run, the difference where there is one baseline; speed, and files.
-
-    Args:
-        folder: The run's.
-        metrics: As in `metrics.json`.
-        name: What to call the network.
-    """
-    columns = {**metrics["baselines"], name: metrics["test"]}
-    table = Table(title=f"{metrics['images']} test images", title_justify="left")
-    for heading in ("", *columns):
-        table.add_column(heading, justify="right" if heading else "left")
-    if len(metrics["baselines"]) == 1:
-        table.add_column("difference", justify="right")
-    for key in metrics["test"]:
-        digits = 2 if key.startswith("psnr") else 4
-        values = [column[key] for column in columns.values()]
-        cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
-        if len(metrics["baselines"]) == 1:
-            cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
-        table.add_row({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), *cells)
-    console = Console()
-    console.print(table)
-    train = metrics["train"]
-    if train["images_per_second"] is not None:
-        console.print(
-            f"trained {train['seconds']:.0f} s at {train['images_per_second']:.0f} images/s ({train['precision']}), "
-            f"{metrics['parameters']:,} parameters",
-            highlight=False,
+    found = []
+    for file in folder.glob("**/.hydra/config.yaml"):
+        run = file.parent.parent
+        config = configuration(run)
+        if "monitor" not in config:  # a comparison
+            continue
+        result = run / "metrics.json"
+        told = json.loads(result.read_text()) if result.exists() else None
+        metric = config.monitor.removeprefix("val/")
+        found.append(
+            {
+                "run": run,
+                "experiment": _experiment(run),
+                "state": state(run),
+                "metric": metric,
+                "value": None if told is None else told["test"][metric],
+                "seconds": None if told is None else told["train"]["seconds"],
+                "ended": (result if told else file).stat().st_mtime,
+            }
         )
-    console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
+    return sorted(found, key=lambda row: row["ended"], reverse=True)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Prints what runs there are: `python -m srcolor.runs list [folder]`, or `rank <folder>`, the best first."""
+    parser = argparse.ArgumentParser(prog="python -m srcolor.runs", description="Tells what runs there are.")
+    parser.add_argument("order", choices=("list", "rank"), help="the newest first, or the best of each figure first")
+    parser.add_argument("folder", nargs="?", default=ROOT, type=Path, help=f"where to look; {ROOT} if not given")
+    asked = parser.parse_args(words)
+    rows = overview(asked.folder)
+    if not rows:
+        parser.exit(1, f"no run under {asked.folder.absolute()}. Train one: python train.py\n")
+    if asked.order == "rank":
+        rows.sort(key=lambda row: (row["metric"], -_score(row["run"])))
+    table = Table(box=None)
+    for heading in ("ended", "experiment", "state", "figure", "trained"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for row in rows:
+        figure = (
+            "-" if row["value"] is None else f"{row['metric']} {row['value']:.{2 if row['metric'] == 'psnr' else 4}f}"
+        )
+        trained = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["ended"]))
+        table.add_row(ended, row["experiment"], row["state"], figure, trained, str(row["run"]))
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,14 +20,18 @@ ALLOWED = {
     "hardware": {"errors"},
     "checkpoint": {"errors"},
     "config": {"errors"},
-    "launch": {"errors", "config", "runs"},
-    "runs": {"errors"},
+    "launch": {"errors", "config", "runs", "sweeps"},
+    "records": {"errors"},
+    "board": {"records"},
+    "tuning": {"config", "errors", "tasks"},
+    "sweeps": {"errors", "records", "runs"},
+    "runs": {"errors", "records"},
     "data": LEAVES,
     "nets": LEAVES,
     "tasks": LEAVES | {"metrics"},
-    "callbacks": LEAVES | {"hardware", "metrics", "runs", "tasks"},
+    "callbacks": LEAVES | {"hardware", "metrics", "records", "tasks"},
     "routes": LEAVES | {"hardware", "losses", "metrics", "nets", "tasks"},
-    "comparison": {"routes", "runs"},
+    "comparison": {"routes", "records"},
 }
 
 

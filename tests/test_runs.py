@@ -4,8 +4,10 @@ import os
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import runs
+from srcolor import records, runs
 from srcolor.errors import UserError
 
 
@@ -82,7 +84,7 @@ def test_latest_and_best_are_found_by_what_they_did(least, tmp_path, monkeypatch
 
 def test_means_leave_out_what_is_not_finite_and_count_it():
     table = {"row": [0, 1, 2], "psnr": [30.0, float("inf"), 40.0], "bicubic_psnr": [float("inf")] * 3}
-    assert runs.results(table, ["bicubic"]) == {
+    assert records.results(table, ["bicubic"]) == {
         "test": {"psnr": 35.0},
         "sets": {},
         "baselines": {"bicubic": {"psnr": None}},
@@ -94,7 +96,28 @@ def test_means_leave_out_what_is_not_finite_and_count_it():
 def test_a_record_is_json_and_csv_whatever_the_files_are_called(tmp_path):
     names = ['a,"b".png@0,0', "写真.png@0,0"]
     table = {"row": [0, 1], "psnr": [30.0, 31.5]}
-    runs.record(tmp_path, runs.results(table, []), names, table)
+    records.record(tmp_path, records.results(table, []), names, table)
     assert json.loads((tmp_path / "metrics.json").read_text())["test"] == {"psnr": 30.75}
     with (tmp_path / "per_image.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["file", "psnr"], [names[0], "30.0"], [names[1], "31.5"]]
+
+
+def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
+    events = EventAccumulator(str(tiny_run), size_guidance={"tensors": 0, "images": 0}).Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/lr", "val/psnr", "val_bicubic/psnr", "test/psnr", "test/ssim"} <= set(tags["scalars"])
+    assert {"samples/val", "samples/test"} <= set(tags["images"])
+    (page,) = events.Tensors("run/text_summary")[0].tensor_proto.string_val
+    assert "python train.py size=32 net.channels=8" in page.decode()
+    assert "revision " in page.decode()
+    assert "channels: 8" in page.decode()
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    row = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert row["net"].string_value == "residual"
+    assert row["net.channels"].number_value == 8
+    assert row["seed"].number_value == 0
+    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    figures = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    assert {figure.name.tag for figure in figures} == {"test/psnr", "test/ssim"}
+    told = json.loads((tiny_run / "metrics.json").read_text())["test"]
+    assert events.Scalars("test/psnr")[-1].value == pytest.approx(told["psnr"], rel=1e-6)

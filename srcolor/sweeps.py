@@ -1,0 +1,220 @@
+"""A sweep, many runs of one command, in one table: `sweep.csv`, a row a job, and `sweep.md`, ranked.
+
+Both are made from what lies in the folders of the jobs, whatever started them and however they ended.
+"""
+
+import csv
+import io
+import json
+import re
+import shlex
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from srcolor import records, runs
+from srcolor.errors import UserError
+
+
+class Job(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        name: Its folder, from the sweep's.
+        overrides: What it differs in from the others: key, and value as typed.
+        state: See `runs.state`.
+        metrics: Of its test; empty unless it is done.
+        seconds: Of training.
+        error: Why it failed.
+    """
+
+    name: str
+    overrides: dict[str, str]
+    state: str
+    metrics: dict[str, float | None]
+    seconds: float | None
+    error: str | None
+
+
+class Setting(NamedTuple):
+    """The jobs that differ in their seed alone.
+
+    Attributes:
+        overrides: What they have in common.
+        done: How many of them are done.
+        jobs: How many there are.
+        metrics: Mean and standard deviation over those that are done; the latter None for a single job.
+        seconds: Mean time of training.
+    """
+
+    overrides: dict[str, str]
+    done: int
+    jobs: int
+    metrics: dict[str, tuple[float, float | None]]
+    seconds: float | None
+
+
+def command(folder: Path) -> list[str]:
+    """The words that a sweep was started with.
+
+    Raises:
+        UserError: The folder is none of a sweep.
+    """
+    file = folder / "multirun.yaml"
+    if not file.exists():
+        raise UserError(f"{folder}: no sweep: {file.name} is missing. Sweeps lie under {runs.ROOT}/sweep/.")
+    return list(OmegaConf.load(file).hydra.overrides.task)
+
+
+def jobs(folder: Path) -> list[Job]:
+    """Reads the jobs of a sweep, in the order of their names.
+
+    Raises:
+        UserError: The folder is none of a sweep.
+    """
+    words = [OverridesParser.create().parse_override(word) for word in command(folder)]
+    swept = [str(word.key_or_group) for word in words if word.is_sweep_override()]
+    found = []
+    for file in folder.rglob(".hydra/overrides.yaml"):
+        run = file.parent.parent
+        typed = dict(word.split("=", 1) for word in runs.overrides(run))
+        told = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").exists() else None
+        error = run / "error.txt"
+        found.append(
+            Job(
+                run.relative_to(folder).as_posix(),
+                {key: typed[key] for key in swept if key in typed},
+                runs.state(run),
+                {} if told is None else told["test"],
+                None if told is None else told["train"]["seconds"],
+                error.read_text(encoding="utf-8").strip() if error.exists() else None,
+            )
+        )
+    return sorted(
+        found, key=lambda job: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", job.name)]
+    )
+
+
+def monitored(folder: Path, found: list[Job]) -> tuple[str, bool]:
+    """The metric that a sweep's runs were chosen by, and whether more of it is better: the first job's."""
+    config = runs.configuration(folder / found[0].name)
+    return config.monitor.removeprefix("val/"), config.mode == "max"
+
+
+def settings(folder: Path, found: list[Job]) -> list[Setting]:
+    """Folds jobs over their seeds, and ranks by the monitored metric; settings with no job done come last."""
+    metric, more = monitored(folder, found)
+    folded: dict[tuple[tuple[str, str], ...], list[Job]] = {}
+    for job in found:
+        folded.setdefault(tuple((k, v) for k, v in job.overrides.items() if k != "seed"), []).append(job)
+    ranked = []
+    for overrides, same in folded.items():
+        done = [job for job in same if job.state == "done"]
+        metrics = {}
+        for name in done[0].metrics if done else ():
+            values = [value for job in done if (value := job.metrics.get(name)) is not None]
+            if values:
+                metrics[name] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+        seconds = [job.seconds for job in done if job.seconds is not None]
+        mean = statistics.fmean(seconds) if seconds else None
+        ranked.append(Setting(dict(overrides), len(done), len(same), metrics, mean))
+
+    def place(setting: Setting) -> tuple[bool, float]:
+        value = setting.metrics.get(metric, (0.0, None))[0]
+        return metric not in setting.metrics, -value if more else value
+
+    return sorted(ranked, key=place)
+
+
+def write(folder: Path) -> None:
+    """Writes `sweep.csv` and `sweep.md`, each complete or not at all; several processes may."""
+    with FileLock(folder / "sweep.lock"):
+        found = jobs(folder)
+        if found:
+            records.write(folder / "sweep.csv", _csv(found))
+            records.write(folder / "sweep.md", _markdown(folder, found))
+
+
+def _csv(found: list[Job]) -> str:
+    keys = list(dict.fromkeys(key for job in found for key in job.overrides))
+    metrics = list(dict.fromkeys(name for job in found for name in job.metrics))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["job", *keys, "state", *metrics, "seconds", "error"])
+    for job in found:
+        overrides = [job.overrides.get(key) for key in keys]
+        values = [job.metrics.get(name) for name in metrics]
+        writer.writerow([job.name, *overrides, job.state, *values, job.seconds, job.error])
+    return table.getvalue()
+
+
+def _markdown(folder: Path, found: list[Job]) -> str:
+    head, *rest = lines(folder, found)
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in (head, rule, *rest))
+    failed = "".join(f"- `{job.name}`: {job.error}\n" for job in found if job.state == "failed")
+    parts = [
+        f"# Sweep {folder.name}\n",
+        f"`python train.py -m {shlex.join(command(folder))}`\n",
+        f"{summary(found)}\n",
+        table,
+    ]
+    return "\n".join([*parts, f"Failed:\n\n{failed}"] if failed else parts)
+
+
+def summary(found: list[Job]) -> str:
+    """Counts the jobs by their state."""
+    counts = [f"{sum(job.state == state for job in found)} {state}" for state in runs.STATES]
+    return f"{len(found)} jobs: {', '.join(count for count in counts if not count.startswith('0 '))}"
+
+
+def lines(folder: Path, found: list[Job], only: str | None = None) -> list[list[str]]:
+    """The ranked table: a heading, and a line a setting with mean ± standard deviation over its seeds.
+
+    Args:
+        folder: The sweep's.
+        found: Its jobs.
+        only: The metric to show; None for all.
+    """
+    ranked = settings(folder, found)
+    keys = list(dict.fromkeys(key for setting in ranked for key in setting.overrides))
+    metrics = list(dict.fromkeys(name for setting in ranked for name in setting.metrics if only in (None, name)))
+    table = [["", *keys, "done", *metrics, "seconds"]]
+    for place, setting in enumerate(ranked, 1):
+        values = [_mean(setting.metrics.get(name), 2 if name.startswith("psnr") else 4) for name in metrics]
+        seconds = "-" if setting.seconds is None else f"{setting.seconds:.0f}"
+        overrides = [setting.overrides.get(key, "") for key in keys]
+        table.append([str(place), *overrides, f"{setting.done}/{setting.jobs}", *values, seconds])
+    return table
+
+
+def _mean(value: tuple[float, float | None] | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    mean, deviation = value
+    return f"{mean:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
+
+
+def show(folder: Path) -> bool:
+    """Prints a sweep's table and what failed; answers whether something did."""
+    found = jobs(folder)
+    console = Console()
+    if not found:
+        console.print(f"no job in {folder}", soft_wrap=True)
+        return False
+    head, *rest = lines(folder, found, monitored(folder, found)[0])
+    table = Table(*head, title=summary(found), title_justify="left")
+    for line in rest:
+        table.add_row(*line)
+    console.print(table)
+    failed = [job for job in found if job.state == "failed"]
+    for job in failed:
+        console.print(f"{job.name}: {job.error}", style="red", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"tables {folder / 'sweep.md'}, {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
+    return bool(failed)

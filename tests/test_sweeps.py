@@ -1,0 +1,157 @@
+"""Sweeps: a folder a job, one table, what failed, what is done again, and what is refused."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TINY
+from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+from srcolor import runs, sweeps
+
+
+def words(pictures, folder, *own):
+    typed = {word.split("=")[0] for word in (*own, "trainer.max_epochs=")}
+    short = [word for word in TINY if word.split("=")[0] not in typed] + ["trainer.max_epochs=1"]
+    return ["-m", *own, *short, "data=folder", f"data.root={pictures}", f"hydra.sweep.dir={folder}"]
+
+
+def rows(folder):
+    return {row["job"]: row for row in csv.DictReader((folder / "sweep.csv").open())}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, pictures, call):
+    """A sweep of four jobs, two of which fail; tests must not change it."""
+    folder = tmp_path_factory.mktemp("sweeps") / "one"
+    assert call(*words(pictures, folder, "optimizer.lr=1e-3,-1", "seed=0,1")) == 1
+    return folder
+
+
+def test_a_failed_job_does_not_lose_the_others(swept):
+    table = rows(swept)
+    assert list(table) == [f"optimizer.lr={lr},seed={seed}" for lr in ("0.001", "-1") for seed in (0, 1)]
+    for name, row in table.items():
+        assert name == f"optimizer.lr={row['optimizer.lr']},seed={row['seed']}"
+        told = swept / name / "metrics.json"
+        if row["optimizer.lr"] == "-1":
+            assert row["state"] == "failed"
+            assert row["error"].startswith("optimizer: Invalid learning rate: -1")
+            assert not told.exists()
+        else:
+            assert (row["state"], row["error"]) == ("done", "")
+            assert float(row["psnr"]) == json.loads(told.read_text())["test"]["psnr"]
+            assert float(row["seconds"]) > 0
+
+
+def test_seeds_are_folded_and_settings_ranked(swept):
+    first, second = sweeps.settings(swept, sweeps.jobs(swept))
+    values = [float(row["psnr"]) for row in rows(swept).values() if row["psnr"]]
+    assert first.overrides == {"optimizer.lr": "0.001"}
+    assert (first.done, first.jobs, second.done, second.jobs) == (2, 2, 0, 2)
+    mean, deviation = first.metrics["psnr"]
+    assert mean == pytest.approx(sum(values) / 2)
+    assert deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    text = (swept / "sweep.md").read_text()
+    assert f"| 1 | 0.001 | 2/2 | {mean:.2f} ± {deviation:.2f} |" in text
+    assert "- `optimizer.lr=-1,seed=0`: optimizer: Invalid learning rate: -1" in text
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_the_best_comes_first_whichever_way_is_better(more, tmp_path):
+    for name, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(f"- net={name}\n")
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(f"monitor: val/x\nmode: {'max' if more else 'min'}\n")
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"test": {"x": value}, "train": {"seconds": 1}}))
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['net=a,b,c']}}\n")
+    order = [setting.overrides["net"] for setting in sweeps.settings(tmp_path, sweeps.jobs(tmp_path))]
+    assert order == (["b", "c", "a"] if more else ["a", "c", "b"])
+
+
+def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_path, capfd):
+    folder = tmp_path / "sweep"
+    asked = words(pictures, folder, "net.channels=4,8", "seed=0,1")
+    assert call(*asked) == 0
+    table = rows(folder)
+    jobs = {name: folder / name for name in table}
+    gone, killed, failed, whole = jobs.values()
+    for file in sorted(gone.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    gone.rmdir()
+    (killed / "metrics.json").unlink()  # as if killed in its test
+    (failed / "metrics.json").unlink()
+    (failed / "error.txt").write_text("a reason\n")
+    for file in (failed / "checkpoints").iterdir():
+        file.unlink()
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if ".hydra" not in path.parts}
+    trained = (killed / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    sweeps.write(folder)
+    assert [row["state"] for row in rows(folder).values()] == ["unfinished", "failed", "done"]
+    assert call(*asked) == 0
+    again = rows(folder)
+    assert again.keys() == table.keys()
+    for name, row in again.items():
+        assert (row["state"], row["error"], row["psnr"]) == ("done", "", table[name]["psnr"])
+    assert (killed / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
+    assert {path: path.stat().st_mtime_ns for path in before} | {whole: 0} == before | {whole: 0}
+    capfd.readouterr()
+    assert call(*words(pictures, folder, "net.channels=4,8,12", "seed=0,1")) == 1
+    assert f"{folder} is the folder of another sweep: " in capfd.readouterr().err
+    assert len(rows(folder)) == 4
+
+
+def test_an_unknown_key_is_named_before_the_first_job_starts(pictures, call, tmp_path, capfd):
+    assert call(*words(pictures, tmp_path / "sweep", "net.chanels=4,8")) == 1
+    assert "Did you mean net.channels?" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("train.log"))
+
+
+def test_several_at_once_share_the_cores(pictures, tmp_path):
+    """In a process of its own: joblib's workers import what they run."""
+    folder = tmp_path / "sweep"
+    command = [sys.executable, "train.py", *words(pictures, folder, "seed=0,1,-1"), "hydra/launcher=joblib"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "hydra.launcher.n_jobs=2"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert {name: row["state"] for name, row in rows(folder).items()} == {
+        "seed=-1": "failed",
+        "seed=0": "done",
+        "seed=1": "done",
+    }
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert f"CPU, {share} threads" in (folder / "seed=0" / "train.log").read_text()
+    assert "3 jobs: 2 done, 1 failed" in done.stdout
+    assert JoblibLauncher  # the extra is installed
+
+
+def test_resume_is_no_sweep(tiny_run, call, capfd):
+    assert call("-m", f"resume={tiny_run}") == 1
+    assert "resume= goes on with one run; -m starts several" in capfd.readouterr().err
+
+
+# -- the list of runs ----------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_newest_first_and_ranked_best_first(swept, capsys):
+    listed = runs.overview(swept)
+    assert [row["state"] for row in listed].count("done") == 2
+    assert [row["ended"] for row in listed] == sorted((row["ended"] for row in listed), reverse=True)
+    runs.main(["rank", str(swept)])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    best = max((row for row in rows(swept).values() if row["psnr"]), key=lambda row: float(row["psnr"]))
+    assert f"psnr {float(best['psnr']):.2f}" in lines[0]
+    assert str(swept / best["job"]) in lines[0]
+    assert all("failed" in line for line in lines[2:])
+
+
+def test_a_folder_without_runs_says_how_to_get_one(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        runs.main(["list", str(tmp_path)])
+    assert "Train one: python train.py" in capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""The search: gone on with, pruned, refused for another space, and told as a command."""
+
+import os
+import re
+import subprocess
+import sys
+
+import optuna
+import pytest
+import torch
+from conftest import ROOT, TINY, call_script
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import tune as script
+from srcolor import config, launch, runs, tuning
+from srcolor.errors import UserError
+
+SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+
+
+def tune(tmp_path, pictures, *own):
+    """Calls tune.py in a process of its own; answers it, ended."""
+    short = [word for word in TINY if not word.startswith("net.channels")]
+    command = [sys.executable, "tune.py", *short, "data=folder", f"data.root={pictures}"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command += [f"hydra.run.dir={tmp_path / 'search'}", *own]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory, pictures):
+    """A search of two trials, gone on with for one more; answers its folder's parent and what was said."""
+    folder = tmp_path_factory.mktemp("tune")
+    first = tune(folder, pictures, "trials=2")
+    assert first.returncode == 0, first.stderr
+    return folder, first, tune(folder, pictures, "trials=3")
+
+
+def test_the_same_command_goes_on_and_the_best_is_told_as_a_command(search):
+    folder, first, second = search
+    assert second.returncode == 0, second.stderr
+    assert "2 trials: 2 complete" in first.stdout
+    assert "3 trials: 3 complete" in second.stdout
+    study = optuna.load_study(study_name=tuning.STUDY, storage=tuning.storage(folder / "search"))
+    assert len(study.trials) == 3
+    for trial in study.trials:
+        run = folder / "search" / f"trial{trial.number:03d}"
+        assert runs.configuration(run).optimizer.lr == trial.params["optimizer.lr"]
+        validated = [event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
+        assert trial.value == pytest.approx(max(validated), rel=1e-6)
+    (told,) = re.findall(r"best  (python train\.py .*)", second.stdout)
+    assert all(word in told for word in tuning.overrides(study.best_params))
+    assert "hparams" not in told
+    assert (folder / "search" / "history.png").exists()
+
+
+def test_another_space_is_refused_by_name(search, pictures):
+    done = tune(search[0], pictures, "trials=3", "hparams=colour", "experiment=colorize64", "net.blocks=1")
+    assert done.returncode == 1
+    assert "is a search with another space" in done.stderr
+    assert "Name another folder with hydra.run.dir=" in done.stderr
+
+
+def open_one(tmp_path, words=("size=32",)):
+    distributions = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    return tuning.open_study(tmp_path, distributions, list(words), "max", 0), distributions
+
+
+def test_a_trial_that_was_killed_is_tried_again(tmp_path):
+    study, distributions = open_one(tmp_path)
+    lost = study.ask(distributions)
+    again, _ = open_one(tmp_path)
+    assert tuning.finished(again) == []
+    assert again.ask(distributions).params == lost.params
+    with pytest.raises(UserError, match="is a search with another command"):
+        open_one(tmp_path, ["size=64"])
+
+
+def test_a_hopeless_trial_is_pruned(tmp_path):
+    """Worse, at the same tenth, than the median of five that ended."""
+    study, distributions = open_one(tmp_path)
+
+    class Trainer:
+        should_stop = False
+
+    class Task:
+        progress = 0.0
+
+    def run(value):
+        trial = study.ask(distributions)
+        callback = tuning.Prune(str(tmp_path), trial._trial_id, "val/x", "max")
+        trainer, task = Trainer(), Task()
+        for tenth in range(1, 11):
+            task.progress = tenth / 10
+            trainer.callback_metrics = {"val/x": torch.tensor(value + tenth / 100)}
+            callback.on_validation_end(trainer, task)
+            if trainer.should_stop:
+                break
+        attributes = study.trials[trial.number].user_attrs
+        study.tell(trial, attributes["best"])
+        return tenth, attributes
+
+    for value in (1.0, 2.0, 3.0, 4.0, 5.0):
+        assert run(value)[0] == 10
+    tenth, attributes = run(0.0)
+    assert tenth < 4
+    assert attributes["pruned"] == tenth
+    assert run(9.0)[0] == 10
+
+
+@pytest.mark.parametrize("hparams", config.options("hparams"))
+def test_every_space_fits_its_experiment(hparams):
+    config.register()
+    experiment = {"sr": "sr64to128", "colour": "colorize64"}[hparams]
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        cfg = compose("tune", [f"hparams={hparams}", f"experiment={experiment}"])
+    assert len(tuning.space(cfg)) >= 3
+
+
+@pytest.mark.parametrize(
+    ("hparams", "says"),
+    [
+        ({"net.chanels": {"choices": [1]}}, "no key net.chanels here. Did you mean net.channels?"),
+        ({"net.channels": {"low": 8}}, r"net.channels: .*expected choices: \[...\], or low: and high:"),
+        ({"net.channels": {"low": 8, "high": 4}}, "net.channels"),
+        ({"net.channels": [8, 4]}, "net.channels"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_refused(hparams, says):
+    cfg = OmegaConf.create({"net": {"channels": 8, "blocks": 1}, "hparams": hparams})
+    with pytest.raises(UserError, match=says):
+        tuning.space(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-m"], "leave out -m"),
+        (["seed=0,1"], "several values"),
+        (["resume=latest"], "every trial is a new run"),
+        (["trials=0"], "trials=0: expected at least 1"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(words, says, tmp_path, capfd):
+    assert call_script(script, "tune", launch.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
+    error = capfd.readouterr().err
+    assert says in error
+    assert "Traceback" not in error

@@ -1,0 +1,75 @@
+"""Searches for better settings of train.py: `python tune.py experiment=sr64to128 hparams=sr trials=40`."""
+
+from omegaconf import DictConfig
+
+from srcolor import launch
+
+
+def main(cfg: DictConfig) -> None:
+    """The story of one search."""
+    import logging  # Imports here, so that --help and --cfg job need not wait for torch.
+    import shlex
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+    from rich.table import Table
+
+    from srcolor.errors import UserError, check_range
+
+    try:
+        from srcolor import tuning
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is missing: pip install -e '.[sweep]'") from error
+
+    log = logging.getLogger("tune")
+    check_range("trials", cfg.trials, 1)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    distributions = tuning.space(cfg)
+    words = [w for w in HydraConfig.get().overrides.task if w.split("=")[0].split(".")[0] not in ("hparams", "trials")]
+    study = tuning.open_study(folder, distributions, words, cfg.mode, cfg.seed)
+
+    # -- search -----------------------------------------------------------------------------------
+    while len(tuning.finished(study)) < cfg.trials:
+        trial = study.ask(distributions)
+        run = folder / f"trial{trial.number:03d}"
+        own = tuning.overrides(trial.params)
+        log.info("Trial %d: %s", trial.number, " ".join(own))
+        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder), "trial": trial._trial_id}
+        prune |= {"monitor": cfg.monitor, "mode": cfg.mode}
+        callback = [
+            f"+callbacks.prune.{key}={launch.quote(str(value))}" for key, value in prune.items() if key != "trial"
+        ]
+        callback.append(f"+callbacks.prune.trial={trial._trial_id}")
+        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={launch.quote(str(run))}"])
+        told = study.trials[trial.number].user_attrs
+        if code or "best" not in told:
+            study.tell(trial, state=tuning.TrialState.FAIL)
+            failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
+            if len(failed) == len(tuning.finished(study)) >= 3:
+                raise UserError(f"the first {len(failed)} trials failed; the last one's reason is above, and in {run}.")
+        elif "pruned" in told:
+            study.tell(trial, state=tuning.TrialState.PRUNED)
+        else:
+            study.tell(trial, told["best"])
+        log.info("Trial %d: %s", trial.number, study.trials[trial.number].state.name.lower())
+
+    # -- report -----------------------------------------------------------------------------------
+    done = study.get_trials(states=(tuning.TrialState.COMPLETE,))
+    if not done:
+        raise UserError("no trial came to its end; give more of them with trials=...")
+    tuning.plot(study, folder, cfg.monitor)
+    states = [trial.state.name.lower() for trial in tuning.finished(study)]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "fail"))
+    table = Table("trial", cfg.monitor, *distributions, title=f"{len(states)} trials: {counts}", title_justify="left")
+    for trial in sorted(done, key=lambda t: t.value, reverse=cfg.mode == "max")[:5]:
+        shown = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.params.values()]
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *shown)
+    console = Console()
+    console.print(table)
+    best = shlex.join(["python", "train.py", *words, *tuning.overrides(study.best_params)])
+    console.print(f"plots {folder}/*.png\nbest  {best}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    launch.run(main, "tune", launch.tune_line)
