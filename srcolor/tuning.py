@@ -155,12 +155,12 @@ class Prune(Callback):
 def plot(study: optuna.Study, folder: Path, monitor: str) -> None:
     """Writes `history.png` and, from four complete trials on, `importances.png`."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    drawn = {"history": lambda: plots.plot_optimization_history(study, target_name=monitor)}
+    drawn = {"history": plots.plot_optimization_history(study, target_name=monitor)}
     if len(complete) >= 4:
         evaluator = PedAnovaImportanceEvaluator()
-        drawn["importances"] = lambda: plots.plot_param_importances(study, evaluator, target_name=monitor)
-    for name, draw in drawn.items():
-        figure = cast(Figure, draw().figure)
+        drawn["importances"] = plots.plot_param_importances(study, evaluator, target_name=monitor)
+    for name, axes in drawn.items():
+        figure = cast(Figure, axes.figure)
         figure.set_size_inches(8, 4.5)
         figure.tight_layout()
         figure.savefig(folder / f"{name}.unfinished", format="png", dpi=120)

@@ -23,6 +23,7 @@ ALLOWED = {
     "launch": {"errors", "config", "runs", "sweeps"},
     "records": {"errors"},
     "board": {"records"},
+    "figures": LEAVES | {"callbacks", "config", "data", "runs", "sweeps"},
     "tuning": {"config", "errors", "tasks"},
     "sweeps": {"errors", "records", "runs"},
     "runs": {"errors", "records"},

@@ -280,6 +280,15 @@ class ImageDataModule(LightningDataModule):
             batch = still[index, torch.zeros(len(index), draws.COLUMNS)]
             yield self.pair(batch.images.permute(0, 3, 1, 2).float().div_(255), index)
 
+    def augmented(self, row: int, times: int) -> Pair:
+        """A training sample as it might be drawn, several times over, on the CPU."""
+        table = torch.rand(times, draws.COLUMNS, generator=torch.Generator().manual_seed(self.seed))
+        return self._pair(self._splits["train"][torch.full((times,), row), table], training=True)
+
+    def gray(self, split: str) -> NDArray[np.bool_]:
+        """Which samples of a split are nearly gray or toned."""
+        return self._splits[split].cells[:, c.GRAY] == 1
+
     def write_splits(self, path: Path) -> None:
         """Writes which picture went where: a row a picture and split, then the skipped files."""
         rows: list[tuple[str, str, int, str, str]] = []
@@ -322,7 +331,9 @@ class ImageDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
         """Makes pairs on the device: to float, augmented in training, input from target."""
-        training = self.trainer is not None and self.trainer.training
+        return self._pair(batch, training=self.trainer is not None and self.trainer.training)
+
+    def _pair(self, batch: Batch, *, training: bool) -> Pair:
         pixels = batch.images.permute(0, 3, 1, 2)
         if training:
             pixels = augment.flip(pixels, batch.draws, self.flips)  # as bytes: a quarter of the memory to move

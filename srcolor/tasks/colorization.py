@@ -1,6 +1,6 @@
 """Colourization: from a gray image to a colour image of the same size or, by a chain, a larger one."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -36,9 +36,13 @@ class ColorizationTask(Task):
 
     def setup(self, stage: str) -> None:
         """Fits the baselines."""
+        self.fit_baselines(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def fit_baselines(self, data: Any) -> None:
+        """Fits the baselines on a datamodule's training split."""
         for baseline in self.baselines.values():
             if (fit := getattr(baseline, "fit", None)) is not None:
-                fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
+                fit(data.pairs("train", FITTED_ON))
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """See `Task`; what only the test would find out is found out here."""
