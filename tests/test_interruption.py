@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import COMMON, FILES, ROOT, TINY
 
-from srcolor import runs
+from srcolor import records, runs
 from srcolor.checkpoint import AtomicCheckpointIO
 from srcolor.data import cache
 from srcolor.data.folder import Folder
@@ -205,7 +205,7 @@ def test_a_full_disk_elsewhere_is_one_line(pictures, tmp_path, call, monkeypatch
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "record", full)
+    monkeypatch.setattr(records, "record", full)
     words = [*TINY, "trainer=debug", "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call(*words) == 1
     assert capfd.readouterr().err.startswith(f"error: No space left on device: {tmp_path / 'run'}. Make room")
