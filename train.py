@@ -31,6 +31,8 @@ def main(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # Lightning calls what PyTorch 2.15 renamed: github.com/Lightning-AI/pytorch-lightning, `_pytree.py`.
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")
+    # Our metrics gather what all processes measured by themselves.
+    warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting.*")
     # A resumed run writes where it wrote before.
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     config.check(cfg)
@@ -38,8 +40,8 @@ def main(cfg: DictConfig) -> None:
     check_range("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
         raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
-    if str(cfg.trainer.devices) != "1":
-        raise UserError(f"trainer.devices={cfg.trainer.devices}: training on one device only; give trainer.devices=1.")
+    if str(cfg.trainer.devices) != "1" and "strategy" not in cfg.trainer:
+        raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
     lightning.seed_everything(cfg.seed, workers=True)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: training has bfloat16 for speed
 
@@ -57,15 +59,17 @@ def main(cfg: DictConfig) -> None:
     begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
     data = instantiate(cfg.data)
     data.setup()
-    data.write_splits(folder / "split.csv")
+    if trainer.is_global_zero:
+        data.write_splits(folder / "split.csv")
     begun_from = [cfg.ckpt] if cfg.ckpt is not None else [cfg.init_from, *runs.parts(OmegaConf.to_container(cfg.net))]
     if cfg.resume is not None:
         begun_from = []  # its checkpoint tells
     before = [record for run in begun_from if run is not None for record in runs.trained_on(run)]
-    if "root" in cfg.data:
+    if "root" in cfg.data and trainer.is_global_zero:
         runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     log.info("%s", machine)
-    board.write_page(logger, runs.overrides(folder), cfg)
+    if trainer.is_global_zero:
+        board.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
         if machine.channels_last:
@@ -118,6 +122,8 @@ def main(cfg: DictConfig) -> None:
         log.warning("%d test picture(s) were trained on, by this network or one before it: %s, ...", len(seen), seen[0])
 
     # -- report -----------------------------------------------------------------------------------
+    if not trainer.is_global_zero:
+        return
     metrics = records.results(task.per_image, list(task.baselines))
     metrics["parameters"] = sum(p.numel() for p in net.parameters())
     metrics["train"] = speed.figures

@@ -35,7 +35,9 @@ class ProgressBar(Callback):
         self._bar: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar."""
+        """Opens the bar, in the first process."""
+        if not trainer.is_global_zero:
+            return
         text = "{task.description} epoch {task.fields[epoch]}  {task.percentage:3.0f} %"
         figures = "loss {task.fields[loss]}  {task.fields[figure]}  {task.fields[left]} left"
         self._bar = Progress(TextColumn(text), BarColumn(), TextColumn(figures))
@@ -46,7 +48,8 @@ class ProgressBar(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
         """Moves the bar, ten times a second at most."""
-        assert self._bar is not None
+        if self._bar is None:
+            return
         task = self._bar.tasks[0]
         progress = min(1.0, pl_module.progress)
         if self._first is None:
@@ -234,7 +237,7 @@ class Speed(Callback):
     ) -> None:
         """Notes when the step ends."""
         self._batch = batch
-        self._images += len(batch.index)
+        self._images += len(batch.index) * trainer.world_size
         self._ended_step = time.monotonic()
         self._stepping += self._ended_step - self._began_step
         pl_module.log("train/images_per_second", self._images / (self._stepping + self._waiting))

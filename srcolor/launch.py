@@ -118,6 +118,12 @@ def listen() -> None:
         signal.signal(number, stop)
 
 
+def is_first() -> bool:
+    """Whether this process, of those that train one network together, is the one that writes; alone, it is."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of torchrun, Lightning and SLURM
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
 def call(command: list[str]) -> int:
     """Runs a root script in a process of its own; when it is stopped, or this process, waits for it.
 
@@ -209,6 +215,14 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
 
 def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) -> UserError | None:
     """Calls a script's main function in a run's folder; answers what the user can mend, and raises what they cannot."""
+    if not is_first():  # the folder is the first process's
+        try:
+            main(cfg)
+        except Exception as error:
+            if problem := _for_a_person(error, folder):
+                return problem
+            raise
+        return None
     lock = FileLock(folder / ".hydra" / "lock")
     try:
         lock.acquire(timeout=0)
@@ -262,10 +276,23 @@ def train_line(words: Sequence[str]) -> list[str]:
         UserError: A word that Hydra's grammar refuses; switches that exclude each other; a run or its
             checkpoint that is missing; a run folder that is already used.
     """
+    if not is_first():
+        # Lightning starts the others with the completed words of the first; torchrun and srun with what was typed.
+        silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+        words = [*words, *(word for word in silent if word not in words)]
+        if "LOCAL_RANK" in os.environ and "hydra.job.name=train_ddp_process_" in " ".join(words):
+            return list(words)
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     if {"-m", "--multirun"} & set(words):
         if any(override.key_or_group == "resume" for override in overrides.values()):
             raise UserError("resume= goes on with one run; -m starts several. Give one of them.")
+        values = {str(o.key_or_group): o.value() for o in overrides.values() if not o.is_sweep_override()}
+        launcher = str(values.get("hydra/launcher", "basic"))
+        if values.get("trainer") == "ddp" and not launcher.startswith("submitit_slurm"):
+            raise UserError(
+                f"-m trainer=ddp with hydra/launcher={launcher}: each process of a job would start the sweep again. "
+                "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices> starts them itself."
+            )
         words = [*words, *_name_jobs(list(overrides.values()))]
     else:
         _refuse_several(overrides)
@@ -288,7 +315,10 @@ def train_line(words: Sequence[str]) -> list[str]:
             "fit=false only tests: name the network with ckpt=<run>, or what it is made of with net.first.run=<run> "
             "net.second.run=<run>."
         )
-    if "resume" not in switches:
+    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
+    if several and "resume" not in switches and "hydra.run.dir" not in given:
+        raise UserError("several processes: give them one folder with hydra.run.dir=...")
+    if "resume" not in switches and is_first():
         _refuse_used(given.get("hydra.run.dir"))
     if not switches:
         return list(words)

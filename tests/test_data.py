@@ -2,6 +2,7 @@ import hashlib
 import pickle
 import shutil
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -373,7 +374,7 @@ def test_jitter_gives_each_image_its_own_factors_and_order():
 
 def test_a_datamodule_goes_to_a_worker_process_without_its_trainer(pictures):
     data = folder(pictures, cache=False, pair=pairs.block_mean)
-    data.trainer = lambda: None  # cannot be pickled
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, hook=lambda: None)  # cannot be pickled
     crops = pickle.loads(pickle.dumps(data.train_dataloader().dataset))
     assert np.array_equal(crops.pictures.crop(0, 0, 0, 32), data._splits["train"].pictures.crop(0, 0, 0, 32))
 

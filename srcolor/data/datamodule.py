@@ -77,13 +77,37 @@ class Crops(Dataset[Batch]):
 
 
 class Epoch(Sampler[Rows]):
-    """Batches of rows: in training in the epoch's own random order, else one after the other."""
+    """Batches of rows: in training in the epoch's own random order, else one after the other.
 
-    def __init__(self, rows: int, batch_size: int, *, seed: int | None = None, length: int | None = None) -> None:
+    Several processes share each batch of training, as one process would draw it at `world` times the batch size; the
+    last is filled up with samples of the first, so that all have as many. In evaluation each has every `world`-th row,
+    and none has one that another has.
+
+    Args:
+        rows: How many samples the split has.
+        batch_size: Of this process.
+        seed: Of the run, in training; else None.
+        length: How many samples an epoch of training has; None for as many as there are.
+        rank: Number of this process.
+        world: How many processes there are.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        length: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.length = length or rows
+        self.rank = rank
+        self.world = world
         self.number = 0
 
     def set_epoch(self, number: int) -> None:
@@ -91,16 +115,22 @@ class Epoch(Sampler[Rows]):
         self.number = number
 
     def __len__(self) -> int:
-        """Number of batches."""
-        return -(-self.length // self.batch_size)
+        """Number of batches of this process."""
+        if self.seed is None:
+            return -(-len(range(self.rank, self.rows, self.world)) // self.batch_size)
+        return -(-self.length // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[Rows]:
         """Yields rows and draws, a batch at a time."""
         if self.seed is None:
-            order, table = torch.arange(self.rows), torch.zeros(self.rows, draws.COLUMNS)
-        else:
-            order, table = draws.epoch(self.seed, self.number, self.rows, self.length)
-        yield from zip(order.split(self.batch_size), table.split(self.batch_size), strict=True)
+            for index in torch.arange(self.rank, self.rows, self.world).split(self.batch_size):
+                yield index, torch.zeros(len(index), draws.COLUMNS)
+            return
+        order, table = draws.epoch(self.seed, self.number, self.rows, self.length)
+        filled = torch.arange(self.length + -self.length % self.world) % self.length
+        for places in filled.split(self.batch_size * self.world):
+            mine = places[self.rank :: self.world]
+            yield order[mine], table[mine]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -303,9 +333,15 @@ class ImageDataModule(LightningDataModule):
     def _loader(self, split: str) -> DataLoader[Batch]:
         crops = self._splits[split]
         training = {"seed": self.seed, "length": self.epoch_samples} if split == "train" else {}
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        for name, others in self._splits.items():  # all, as the test comes hours after the first batch
+            if len(others) < world:
+                raise UserError(
+                    f"{len(others)} crop(s) for {name}, for {world} processes: give fewer trainer.devices=."
+                )
         return DataLoader(
             crops,
-            sampler=Epoch(len(crops), self.batch_size, **training),
+            sampler=Epoch(len(crops), self.batch_size, rank=rank, world=world, **training),
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -9,6 +9,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
@@ -57,6 +58,8 @@ class Task(LightningModule):
         self.net = net
         self.loss = loss
         self.average = None if ema is None else AveragedModel(net, multi_avg_fn=_ema(ema), use_buffers=True)
+        if self.average is not None:
+            self.average.requires_grad_(False)
         self.baselines = nn.ModuleDict(baselines)
         self._optimizer = optimizer
         self._schedule = schedule
@@ -79,7 +82,10 @@ class Task(LightningModule):
 
     @property
     def progress(self) -> float:
-        """How far the run is: the largest of steps, epochs and time over their budgets; 1 at the end."""
+        """How far the run is: the largest of steps, epochs and time over their budgets; 1 at the end.
+
+        With several processes, the time is this one's own; see `_agreed_progress`.
+        """
         trainer = self.trainer
         shares = [0.0]
         if trainer.max_steps and trainer.max_steps > 0:
@@ -93,10 +99,14 @@ class Task(LightningModule):
                 shares.append(timer.time_elapsed() / duration)
         return max(shares)
 
+    def _agreed_progress(self) -> float:
+        """Progress by the first process's clock; every process must ask for it at the same time."""
+        return self.trainer.strategy.broadcast(self.progress) if self.trainer.world_size > 1 else self.progress
+
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """Sets the learning rate."""
         optimizer = self.trainer.optimizers[0]
-        factor = self._schedule(self.progress)
+        factor = self._schedule(self._agreed_progress())
         for group in optimizer.param_groups:
             group["lr"] = optimizer.defaults["lr"] * factor
 
@@ -125,7 +135,7 @@ class Task(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
         """Ends training when a budget is spent, which makes Lightning validate."""
-        if self.progress >= 1:
+        if self._agreed_progress() >= 1:
             self.trainer.should_stop = True
 
     # -- evaluation ----------------------------------------------------------------------------------
@@ -155,12 +165,19 @@ class Task(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics and keeps their values image by image."""
-        self.per_image = {"row": torch.cat(self._rows).tolist()}
+        rows = self._gathered(torch.cat(self._rows))
+        order = rows.argsort()
+        self.per_image = {"row": rows[order].tolist()}
         self._rows.clear()
         for name in ("net", *self.baselines):
             for metric, result in self._results["test", name].items():
-                self.per_image[metric if name == "net" else f"{name}_{metric}"] = result.values.tolist()
+                values = self._gathered(result.values)[order]
+                self.per_image[metric if name == "net" else f"{name}_{metric}"] = values.tolist()
         self._log("test")
+
+    def _gathered(self, values: Tensor) -> Tensor:
+        """The values of every process, one after the other."""
+        return torch.cat(gather_all_tensors(values)) if self.trainer.world_size > 1 else values
 
     # -- shared --------------------------------------------------------------------------------------
 

@@ -1,0 +1,118 @@
+"""Several processes: the steps and figures of one, and one set of files. On two CPU processes, by gloo."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import COMMON, FILES, ROOT, TINY, call_script
+
+import train
+from srcolor import launch, runs
+from srcolor.data import draws
+from srcolor.data.datamodule import Epoch
+from srcolor.data.folder import Folder
+from srcolor.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, call):
+    """Two processes at batches of 4, one at batches of 8."""
+    folder = tmp_path_factory.mktemp("ddp")
+    words = [*TINY, "data=photos", "data.epoch_samples=30"]
+    assert call(*words, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
+    command = [sys.executable, "train.py", *words, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
+    command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return folder / "one", folder / "two"
+
+
+def test_two_processes_follow_one_with_twice_the_batch(both):
+    one, two = (runs.read(run / "checkpoints" / "last.ckpt") for run in both)
+    assert one["global_step"] == two["global_step"] == 8
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-6)
+
+
+def test_the_test_counts_every_image_once(both, call, tmp_path):
+    again = tmp_path / "again"
+    words = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
+    assert call("fit=false", f"ckpt={both[1]}", *words) == 0
+    assert (again / "per_image.csv").read_bytes() == (both[1] / "per_image.csv").read_bytes()
+
+
+def test_only_the_first_process_writes(both):
+    one, two = ({path.name.split(".")[0] for path in run.rglob("*")} for run in both)
+    assert one == two
+    said = (both[1] / "train.log").read_text()
+    assert said.count("Testing the best network") == 1
+
+
+def test_fewer_images_than_processes_is_said_before_training(pictures):
+    class Trainer:
+        global_rank, world_size = 0, 2
+
+    data = Folder(**(COMMON | FILES | {"root": str(pictures)}))
+    data.setup()
+    data.trainer = Trainer()
+    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: give fewer trainer.devices="):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "batch", "world"), [(10, 10, 2, 2), (10, 25, 4, 3), (7, 7, 4, 2), (5, 3, 2, 4)]
+)
+def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, world):
+    parts = [list(Epoch(rows, batch, seed=3, length=length, rank=rank, world=world)) for rank in range(world)]
+    whole, table = draws.epoch(3, 0, rows, length)
+    assert len({len(part) for part in parts}) == 1
+    assert all(len(part) == len(Epoch(rows, batch, seed=3, length=length, world=world)) for part in parts)
+    taken = []
+    for step in zip(*parts, strict=True):
+        assert len({len(index) for index, _ in step}) == 1  # as many samples each, so the mean gradient is the mean
+        shares = [index.tolist() for index, _ in step]
+        taken += [row for place in zip(*shares, strict=True) for row in place]
+    assert taken[:length] == whole.tolist()
+    assert taken[length:] == whole.tolist()[: len(taken) - length]
+    assert torch.equal(parts[0][0][1], table[: batch * world : world][: len(parts[0][0][0])])
+
+
+@pytest.mark.parametrize(("rows", "world"), [(10, 2), (11, 3), (4, 4)])
+def test_in_evaluation_each_row_is_seen_once(rows, world):
+    epochs = [Epoch(rows, 2, rank=rank, world=world) for rank in range(world)]
+    seen = [row for epoch in epochs for index, _ in epoch for row in index.tolist()]
+    assert sorted(seen) == list(range(rows))
+    assert [len(list(epoch)) for epoch in epochs] == [len(epoch) for epoch in epochs]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-m", "trainer=ddp", "seed=0,1"], "each process of a job would start the sweep again"),
+        (["-m", "trainer=ddp", "seed=0,1", "hydra/launcher=joblib"], "submitit_slurm"),
+        (["trainer.devices=2"], "for several devices give trainer=ddp too"),
+        (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "sees no CUDA device"),
+    ],
+)
+def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert call_script(train, "train", launch.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    error = capfd.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call_script(train, "train", launch.train_line, ["trainer=ddp"]) == 1
+    assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
+
+
+def test_other_processes_write_no_configuration(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    line = launch.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
+    assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
