@@ -175,7 +175,11 @@ ROWS = {
     "word for a number": (lambda s, m: debug(s.root, "data.batch_size=many"), "many: expected a whole number", 1),
     "negative seed": (lambda s, m: debug(s.root, "seed=-1"), "seed=-1: expected at least 0", 1),
     "no budget": (lambda s, m: [*debug(s.root), "trainer.max_epochs=-1"], "no budget: give trainer.max_time=", 1),
-    "devices": (lambda s, m: debug(s.root, "trainer.devices=2"), "trainer.devices=2: for several devices give trainer=ddp too", 1),
+    "devices": (
+        lambda s, m: debug(s.root, "trainer.devices=2"),
+        "trainer.devices=2: for several devices give trainer=ddp too",
+        1,
+    ),
     "precision": (lambda s, m: debug(s.root, "trainer.precision=bf16-true"), "expected one of auto, 32", 1),
     "regions too small": (lambda s, m: ["data.holdout=region", "size=700", "trainer=debug"], "Lower size=", 1),
     "word for the seed": (lambda s, m: debug(s.root, "seed=abc"), "could not be converted to Integer", 1),
