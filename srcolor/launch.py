@@ -485,6 +485,9 @@ def _hint(message: str, config_name: str) -> str:
     """One line after Hydra's own error: the keys nearest to the one that it refused."""
     refused = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
     choice = re.search(r"Could not (?:find|load) '([^/']+)/([^']+)'", message)
+    if "'hydra/launcher/" in message:
+        extras = "joblib comes with pip install -e '.[sweep]', submitit_local and submitit_slurm with '.[cluster]'"
+        return f"Of hydra/launcher, {extras}."
     if choice:
         return config.nearest(choice[2], config.options(choice[1]))
     if not refused:

@@ -131,6 +131,11 @@ def test_several_at_once_share_the_cores(pictures, tmp_path):
     assert JoblibLauncher  # the extra is installed
 
 
+def test_a_launcher_that_is_not_there_says_what_brings_it(call, capfd):
+    assert call("-m", "seed=0,1", "hydra/launcher=ray") == 1
+    assert "joblib comes with pip install -e '.[sweep]'" in capfd.readouterr().err
+
+
 def test_resume_is_no_sweep(tiny_run, call, capfd):
     assert call("-m", f"resume={tiny_run}") == 1
     assert "resume= goes on with one run; -m starts several" in capfd.readouterr().err
