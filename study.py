@@ -67,7 +67,7 @@ def run(command: list[str]) -> None:
 
 
 def aside(folder: Path) -> None:
-    """Makes room for a run where an earlier one ended before it had saved anything, or in its test."""
+    """Makes room for a run where an earlier one ended before it had saved anything."""
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}.stopped-{time.time_ns()}"))
 
@@ -78,12 +78,8 @@ def train(folder: Path, experiment: str, words: list[str], title: str) -> None:
         return
     shown = f"callbacks.progress.title={launch.quote(title)}"
     if (folder / "checkpoints" / "last.ckpt").exists():
-        from srcolor import runs  # imports torch
-
-        trainer = runs.configuration(folder).trainer
-        if not runs.spent_budget(runs.read(folder / "checkpoints" / "last.ckpt"), trainer):
-            run(["train.py", f"resume={launch.quote(str(folder))}", shown])
-            return
+        run(["train.py", f"resume={launch.quote(str(folder))}", shown])
+        return
     aside(folder)
     run(["train.py", f"experiment={experiment}", *words, shown, f"hydra.run.dir={launch.quote(str(folder))}"])
 

@@ -14,7 +14,6 @@ def main(cfg: DictConfig) -> None:
     import lightning
     import torch
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from hydra.utils import instantiate
     from lightning.pytorch.loggers import TensorBoardLogger
     from omegaconf import OmegaConf
@@ -65,10 +64,9 @@ def main(cfg: DictConfig) -> None:
     if cfg.resume is not None:
         begun_from = []  # its checkpoint tells
     before = [record for run in begun_from if run is not None for record in runs.trained_on(run)]
-    if "root" in cfg.data and trainer.is_global_zero:
-        runs.pin(folder, "data.root", launch.quote(str(data.folder)))
     log.info("%s", machine)
     if trainer.is_global_zero:
+        runs.pin(folder, {"data.root": launch.quote(str(data.folder))} if "root" in cfg.data else {})
         board.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
@@ -92,7 +90,7 @@ def main(cfg: DictConfig) -> None:
             start = runs.load_net(str(begin["init_from"]))
             runs.load_weights(net, start.state_dict(), str(begin["init_from"]))
         spent = None if last is None else runs.spent_budget(runs.read(last), cfg.trainer)
-        if spent is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
+        if spent is not None and (folder / "metrics.json").exists():
             raise UserError(
                 f"resume={cfg.resume}: its budget trainer.{spent}={cfg.trainer[spent]} is spent. Give a larger "
                 f"trainer.{spent}=..., or test the run with fit=false ckpt={cfg.resume}."
@@ -102,11 +100,13 @@ def main(cfg: DictConfig) -> None:
         if cfg.monitor not in figures:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
         task.net_config = net_config
-        task.trained_on = [data.trained_on(), *before] if last is None else runs.read(last)["trained_on"]
-        before = task.trained_on[1:]
+        own = data.trained_on()
+        if last is not None:  # perhaps with other data
+            before = [record for record in runs.trained_on(str(last)) if not runs.same_record(record, own)]
+        task.trained_on = [own, *before]
         if last is not None:
             runs.load_weights(task, runs.read(last)["state_dict"], str(last))
-        if spent is None:  # else a job of a sweep, which was killed in its test
+        if spent is None:  # else it was stopped in its test
             trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
         log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])

@@ -239,14 +239,14 @@ def sweep_plot(folder: Path) -> Figure:
     """Plots a sweep's settings, ranked, by the figure that its runs were chosen by: mean and deviation over seeds."""
     found = sweeps.jobs(folder)
     metric, _ = sweeps.monitored(folder, found)
-    ranked = [setting for setting in sweeps.settings(folder, found) if metric in setting.metrics]
+    ranked = [setting for setting in sweeps.settings(folder, found) if setting.validation is not None]
     if not ranked:
         raise UserError(f"{folder}: no job is done; see sweep.csv there.")
     names = [", ".join(f"{key}={value}" for key, value in setting.overrides.items()) or "all" for setting in ranked]
-    means, deviations = zip(*(setting.metrics[metric] for setting in ranked), strict=True)
+    means, deviations = zip(*(setting.validation for setting in ranked if setting.validation), strict=True)
     figure, axes = pyplot.subplots(figsize=(7, 1 + 0.4 * len(names)))
     axes.errorbar(means, names, xerr=[deviation or 0.0 for deviation in deviations], fmt="o", capsize=3)
-    axes.set_xlabel(UNITS.get(metric, metric))
+    axes.set_xlabel(f"{UNITS.get(metric, metric)}, validation")
     axes.invert_yaxis()
     figure.tight_layout()
     return figure

@@ -66,6 +66,8 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
     except UserError as error:
         fail(error)
     except Stopped as stop:
+        if not is_first():  # the first one tells
+            sys.exit(128 + stop.number)
         if Sweep.folder is not None:
             Sweep.report()
             again = f"hydra.sweep.dir={_shown(Sweep.folder)}"
@@ -76,6 +78,8 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
     except Told:
         raise
     except SystemExit as end:
+        if Sweep.folder is not None and (Sweep.folder / "multirun.yaml").exists():  # a launcher failed
+            Sweep.report()
         if isinstance(end.__context__, HydraException | OmegaConfBaseException):
             print(_hint(str(end.__context__), config_name), file=sys.stderr)
         raise
@@ -94,7 +98,7 @@ class Sweep(Callback):
 
     @classmethod
     def report(cls) -> bool:
-        """Writes and shows the sweep's table; answers whether a job failed."""
+        """Writes and shows the sweep's table; answers whether a job is not done."""
         from srcolor import sweeps
 
         assert cls.folder is not None
@@ -225,7 +229,7 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
         return None
     lock = FileLock(folder / ".hydra" / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # not at once, as `runs.state` holds it for an instant
     except Timeout:
         return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
     failed = folder / "error.txt"
@@ -293,9 +297,9 @@ def train_line(words: Sequence[str]) -> list[str]:
                 f"-m trainer=ddp with hydra/launcher={launcher}: each process of a job would start the sweep again. "
                 "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices> starts them itself."
             )
-        words = [*words, *_name_jobs(list(overrides.values()))]
     else:
         _refuse_several(overrides)
+    words, overrides = _look_up(words, overrides)
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     switches = [key for key in SWITCHES if given.get(key) is not None]
     if len(switches) > 1:
@@ -315,14 +319,29 @@ def train_line(words: Sequence[str]) -> list[str]:
             "fit=false only tests: name the network with ckpt=<run>, or what it is made of with net.first.run=<run> "
             "net.second.run=<run>."
         )
-    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
+    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1
     if several and "resume" not in switches and "hydra.run.dir" not in given:
         raise UserError("several processes: give them one folder with hydra.run.dir=...")
-    if "resume" not in switches and is_first():
+    if "resume" not in switches:
         _refuse_used(given.get("hydra.run.dir"))
-    if not switches:
-        return list(words)
-    return _replay(words, overrides, switches[0], str(given[switches[0]]))
+    if switches:
+        words = _replay(words, overrides, switches[0], str(given[switches[0]]))
+    if {"-m", "--multirun"} & set(words):
+        words = [*words, *_name_jobs([parse(word) for word in words if "=" in word and not word.startswith("-")])]
+    return list(words)
+
+
+def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list[str], dict[str, Override]]:
+    """Puts paths in place of names of runs that a network starts from: `latest` may be another one in the next job."""
+    found = {}
+    for word, override in overrides.items():
+        key, names_run = str(override.key_or_group), r"init_from|net(\.\w+)*\.run"
+        if re.fullmatch(names_run, key) and not override.is_sweep_override() and isinstance(override.value(), str):
+            from srcolor import runs  # imports torch
+
+            found[word] = f"{key}={quote(str(runs.find(str(override.value())).absolute()))}"
+    looked_up = [found.get(word, word) for word in words]
+    return looked_up, {found.get(word, word): parse(found.get(word, word)) for word in overrides}
 
 
 def tune_line(words: Sequence[str]) -> list[str]:
@@ -341,7 +360,9 @@ def tune_line(words: Sequence[str]) -> list[str]:
     for override in overrides.values():
         if override.key_or_group in ("resume", "ckpt", "fit"):
             raise UserError(f"{override.input_line}: every trial is a new run; leave it out.")
-    return list(words)
+        if (override.key_or_group, override.value()) == ("trainer", "ddp"):
+            raise UserError("trainer=ddp: tune.py trains in one process a trial; leave it out.")
+    return _look_up(words, overrides)[0]
 
 
 def _refuse_several(overrides: Mapping[str, Override]) -> None:
@@ -358,7 +379,7 @@ def _name_jobs(overrides: list[Override]) -> list[str]:
         if override.key_or_group == "hydra.sweep.dir":
             file = Path(str(override.value())) / "multirun.yaml"
             before = set(OmegaConf.load(file).hydra.overrides.task) if file.exists() else None
-            asked = {str(o.input_line) for o in overrides if not o.key_or_group.startswith("hydra.")}
+            asked = {str(o.input_line) for o in overrides if not o.is_hydra_override()}
             if before is not None and before != asked:
                 raise UserError(
                     f"{file.parent} is the folder of another sweep: {' '.join(sorted(before))}. Name another with "
@@ -369,8 +390,17 @@ def _name_jobs(overrides: list[Override]) -> list[str]:
 
 
 def _refuse_used(folder: Any) -> None:
-    """Before Hydra writes its own files there."""
-    if folder is not None and (Path(str(folder)) / ".hydra").exists():
+    """Before Hydra writes its own files there. A folder in which a run ended before it had saved anything is free."""
+    if folder is None:
+        return
+    run = Path(str(folder))
+    used = any((run / file).exists() for file in ("checkpoints/last.ckpt", "metrics.json", "comparison.json"))
+    if not used and is_first() and (run / ".hydra" / "lock").exists():
+        try:
+            FileLock(run / ".hydra" / "lock").acquire(timeout=1).lock.release()
+        except Timeout:
+            used = True
+    if used:
         raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another.")
 
 

@@ -27,6 +27,7 @@ from srcolor import __version__, records
 from srcolor.errors import UserError
 
 ROOT = Path("runs")
+PINNED = ".hydra/pinned.yaml"
 STATES = ("done", "failed", "running", "unfinished")
 
 
@@ -104,19 +105,22 @@ def overrides(run: Path) -> list[str]:
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    return list(OmegaConf.load(file))
+    pinned = run / PINNED
+    words = dict(str(word).split("=", 1) for word in OmegaConf.load(pinned)) if pinned.exists() else {}
+    typed = [str(word) for word in OmegaConf.load(file) if str(word).split("=", 1)[0] not in words]
+    return [*typed, *(f"{key}={value}" for key, value in words.items())]
 
 
-def pin(run: Path, key: str, value: str) -> None:
-    """Adds to a run's recorded overrides what did not come from the command line (the data's root, say).
+def pin(run: Path, values: Mapping[str, str]) -> None:
+    """Records what a run's command line left open (the data's root), in a file that Hydra does not write anew.
 
     Args:
         run: The run's folder.
-        key: Full name of the key.
-        value: Its value, quoted as Hydra's grammar wants it.
+        values: By the keys' full names; quoted as Hydra's grammar wants it.
     """
-    words = [word for word in overrides(run) if not word.startswith(f"{key}=")]
-    records.write(run / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create([*words, f"{key}={value}"])))
+    records.write(
+        run / PINNED, OmegaConf.to_yaml(OmegaConf.create([f"{key}={value}" for key, value in values.items()]))
+    )
 
 
 def checkpoint_file(name: str, which: str = "best") -> Path:
@@ -198,6 +202,19 @@ def trained_on(name: str) -> list[dict[str, Any]]:
     if records is None:
         raise UserError(f"{file}: does not tell what it was trained on: it is of an older version. Train it anew.")
     return records
+
+
+def same_record(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of `trained_on` say the same."""
+    return one["cut"] == other["cut"] and torch.equal(one["files"], other["files"])
+
+
+def validated(run: Path) -> float | None:
+    """The validation figure that a run's best checkpoint was chosen by; None for a run that only tests."""
+    file = run / "checkpoints" / "best.ckpt"
+    states = read(file)["callbacks"].values() if file.exists() else ()
+    monitor = configuration(run).monitor
+    return next((float(state["current_score"]) for state in states if state.get("monitor") == monitor), None)
 
 
 def train_figures(name: str) -> dict[str, Any]:
@@ -352,7 +369,7 @@ def overview(folder: Path) -> list[dict[str, Any]]:
     for file in folder.glob("**/.hydra/config.yaml"):
         run = file.parent.parent
         config = configuration(run)
-        if "monitor" not in config:  # a comparison
+        if "monitor" not in config or "hparams" in config:  # a comparison, or a search
             continue
         result = run / "metrics.json"
         told = json.loads(result.read_text()) if result.exists() else None

@@ -29,6 +29,7 @@ class Job(NamedTuple):
         name: Its folder, from the sweep's.
         overrides: What it differs in from the others: key, and value as typed.
         state: See `runs.state`.
+        validation: What its checkpoint was chosen by; None unless it is done.
         metrics: Of its test; empty unless it is done.
         seconds: Of training.
         error: Why it failed.
@@ -37,6 +38,7 @@ class Job(NamedTuple):
     name: str
     overrides: dict[str, str]
     state: str
+    validation: float | None
     metrics: dict[str, float | None]
     seconds: float | None
     error: str | None
@@ -49,13 +51,15 @@ class Setting(NamedTuple):
         overrides: What they have in common.
         done: How many of them are done.
         jobs: How many there are.
-        metrics: Mean and standard deviation over those that are done; the latter None for a single job.
+        validation: Mean and standard deviation over those that are done; the latter None for a single job.
+        metrics: The same of the test's.
         seconds: Mean time of training.
     """
 
     overrides: dict[str, str]
     done: int
     jobs: int
+    validation: tuple[float, float | None] | None
     metrics: dict[str, tuple[float, float | None]]
     seconds: float | None
 
@@ -83,7 +87,7 @@ def jobs(folder: Path) -> list[Job]:
     found = []
     for file in folder.rglob(".hydra/overrides.yaml"):
         run = file.parent.parent
-        typed = dict(word.split("=", 1) for word in runs.overrides(run))
+        typed = dict(word.lstrip("+").split("=", 1) for word in runs.overrides(run))
         told = json.loads((run / "metrics.json").read_text()) if (run / "metrics.json").exists() else None
         error = run / "error.txt"
         found.append(
@@ -91,6 +95,7 @@ def jobs(folder: Path) -> list[Job]:
                 run.relative_to(folder).as_posix(),
                 {key: typed[key] for key in swept if key in typed},
                 runs.state(run),
+                None if told is None else runs.validated(run),
                 {} if told is None else told["test"],
                 None if told is None else told["train"]["seconds"],
                 error.read_text(encoding="utf-8").strip() if error.exists() else None,
@@ -108,8 +113,11 @@ def monitored(folder: Path, found: list[Job]) -> tuple[str, bool]:
 
 
 def settings(folder: Path, found: list[Job]) -> list[Setting]:
-    """Folds jobs over their seeds, and ranks by the monitored metric; settings with no job done come last."""
-    metric, more = monitored(folder, found)
+    """Folds jobs over their seeds, and ranks by the validation; settings with none come last.
+
+    Never by the test, whose images would then have chosen the settings.
+    """
+    _, more = monitored(folder, found)
     folded: dict[tuple[tuple[str, str], ...], list[Job]] = {}
     for job in found:
         folded.setdefault(tuple((k, v) for k, v in job.overrides.items() if k != "seed"), []).append(job)
@@ -118,18 +126,23 @@ def settings(folder: Path, found: list[Job]) -> list[Setting]:
         done = [job for job in same if job.state == "done"]
         metrics = {}
         for name in done[0].metrics if done else ():
-            values = [value for job in done if (value := job.metrics.get(name)) is not None]
-            if values:
-                metrics[name] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-        seconds = [job.seconds for job in done if job.seconds is not None]
-        mean = statistics.fmean(seconds) if seconds else None
-        ranked.append(Setting(dict(overrides), len(done), len(same), metrics, mean))
+            if folds := _fold([job.metrics.get(name) for job in done]):
+                metrics[name] = folds
+        validation = _fold([job.validation for job in done])
+        seconds = _fold([job.seconds for job in done])
+        mean = None if seconds is None else seconds[0]
+        ranked.append(Setting(dict(overrides), len(done), len(same), validation, metrics, mean))
 
     def place(setting: Setting) -> tuple[bool, float]:
-        value = setting.metrics.get(metric, (0.0, None))[0]
-        return metric not in setting.metrics, -value if more else value
+        value = 0.0 if setting.validation is None else setting.validation[0]
+        return setting.validation is None, -value if more else value
 
     return sorted(ranked, key=place)
+
+
+def _fold(values: list[float | None]) -> tuple[float, float | None] | None:
+    known = [value for value in values if value is not None]
+    return (statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None) if known else None
 
 
 def write(folder: Path) -> None:
@@ -146,11 +159,11 @@ def _csv(found: list[Job]) -> str:
     metrics = list(dict.fromkeys(name for job in found for name in job.metrics))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["job", *keys, "state", *metrics, "seconds", "error"])
+    writer.writerow(["job", *keys, "state", "validation", *metrics, "seconds", "error"])
     for job in found:
         overrides = [job.overrides.get(key) for key in keys]
         values = [job.metrics.get(name) for name in metrics]
-        writer.writerow([job.name, *overrides, job.state, *values, job.seconds, job.error])
+        writer.writerow([job.name, *overrides, job.state, job.validation, *values, job.seconds, job.error])
     return table.getvalue()
 
 
@@ -185,9 +198,11 @@ def lines(folder: Path, found: list[Job], only: str | None = None) -> list[list[
     ranked = settings(folder, found)
     keys = list(dict.fromkeys(key for setting in ranked for key in setting.overrides))
     metrics = list(dict.fromkeys(name for setting in ranked for name in setting.metrics if only in (None, name)))
-    table = [["", *keys, "done", *metrics, "seconds"]]
+    metric = monitored(folder, found)[0]
+    table = [["", *keys, "done", f"val {metric}", *(f"test {name}" for name in metrics), "seconds"]]
     for place, setting in enumerate(ranked, 1):
-        values = [_mean(setting.metrics.get(name), 2 if name.startswith("psnr") else 4) for name in metrics]
+        figures = [(metric, setting.validation), *((name, setting.metrics.get(name)) for name in metrics)]
+        values = [_mean(figure, 2 if name.startswith("psnr") else 4) for name, figure in figures]
         seconds = "-" if setting.seconds is None else f"{setting.seconds:.0f}"
         overrides = [setting.overrides.get(key, "") for key in keys]
         table.append([str(place), *overrides, f"{setting.done}/{setting.jobs}", *values, seconds])
@@ -202,7 +217,7 @@ def _mean(value: tuple[float, float | None] | None, digits: int) -> str:
 
 
 def show(folder: Path) -> bool:
-    """Prints a sweep's table and what failed; answers whether something did."""
+    """Prints a sweep's table and what failed; answers whether a job is not done."""
     found = jobs(folder)
     console = Console()
     if not found:
@@ -217,4 +232,4 @@ def show(folder: Path) -> bool:
     for job in failed:
         console.print(f"{job.name}: {job.error}", style="red", highlight=False, soft_wrap=True, markup=False)
     console.print(f"tables {folder / 'sweep.md'}, {folder / 'sweep.csv'}", highlight=False, soft_wrap=True)
-    return bool(failed)
+    return any(job.state != "done" for job in found)

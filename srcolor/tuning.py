@@ -171,7 +171,7 @@ def plot(study: optuna.Study, folder: Path, monitor: str) -> None:
 def overrides(params: Mapping[str, Any]) -> list[str]:
     """A trial's parameters as words for train.py.
 
-    >>> overrides({"net.channels": 24, "optimizer.lr": 0.001})
-    ['net.channels=24', 'optimizer.lr=0.001']
+    >>> overrides({"net.channels": 24, "optimizer.lr": 0.001, "task.ema": None})
+    ['net.channels=24', 'optimizer.lr=0.001', 'task.ema=null']
     """
-    return [f"{key}={value}" for key, value in params.items()]
+    return [f"{key}={json.dumps(value)}" for key, value in params.items()]

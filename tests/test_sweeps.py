@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, TINY
 from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
 
@@ -56,17 +57,23 @@ def test_seeds_are_folded_and_settings_ranked(swept):
     assert mean == pytest.approx(sum(values) / 2)
     assert deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     text = (swept / "sweep.md").read_text()
-    assert f"| 1 | 0.001 | 2/2 | {mean:.2f} ± {deviation:.2f} |" in text
+    validated = [runs.validated(swept / name) for name in rows(swept) if "-1" not in name]
+    assert first.validation[0] == pytest.approx(sum(validated) / 2)
+    val = "{:.2f} ± {:.2f}".format(*first.validation)
+    assert f"| 1 | 0.001 | 2/2 | {val} | {mean:.2f} ± {deviation:.2f} |" in text
     assert "- `optimizer.lr=-1,seed=0`: optimizer: Invalid learning rate: -1" in text
 
 
 @pytest.mark.parametrize("more", [True, False])
-def test_the_best_comes_first_whichever_way_is_better(more, tmp_path):
+def test_the_best_in_validation_comes_first_whichever_way_is_better(more, tmp_path):
     for name, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
         (tmp_path / name / ".hydra").mkdir(parents=True)
         (tmp_path / name / ".hydra" / "overrides.yaml").write_text(f"- net={name}\n")
         (tmp_path / name / ".hydra" / "config.yaml").write_text(f"monitor: val/x\nmode: {'max' if more else 'min'}\n")
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"test": {"x": value}, "train": {"seconds": 1}}))
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"test": {"x": -value}, "train": {"seconds": 1}}))
+        (tmp_path / name / "checkpoints").mkdir()
+        chosen = {"callbacks": {"best": {"monitor": "val/x", "current_score": torch.tensor(value)}}}
+        torch.save({"net_config": {}, "state_dict": {}, **chosen}, tmp_path / name / "checkpoints" / "best.ckpt")
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['net=a,b,c']}}\n")
     order = [setting.overrides["net"] for setting in sweeps.settings(tmp_path, sweeps.jobs(tmp_path))]
     assert order == (["b", "c", "a"] if more else ["a", "c", "b"])
@@ -91,7 +98,7 @@ def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_pat
     trained = (killed / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     sweeps.write(folder)
     assert [row["state"] for row in rows(folder).values()] == ["unfinished", "failed", "done"]
-    assert call(*asked) == 0
+    assert call(*asked, "hydra/launcher=basic") == 0
     again = rows(folder)
     assert again.keys() == table.keys()
     for name, row in again.items():
@@ -102,6 +109,17 @@ def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_pat
     assert call(*words(pictures, folder, "net.channels=4,8,12", "seed=0,1")) == 1
     assert f"{folder} is the folder of another sweep: " in capfd.readouterr().err
     assert len(rows(folder)) == 4
+
+
+def test_a_repeated_sweep_keeps_what_its_runs_were_trained_on(pictures, call, tmp_path, monkeypatch):
+    folder = tmp_path / "sweep"
+    monkeypatch.setenv("SRCOLOR_DATA", str(pictures))
+    asked = [word for word in words(pictures, folder, "seed=0,1") if not word.startswith("data.root")]
+    assert call(*asked) == 0
+    monkeypatch.setenv("SRCOLOR_DATA", str(tmp_path / "elsewhere"))
+    assert call(*asked) == 0
+    assert f'data.root="{pictures}"' in runs.overrides(folder / "seed=0")
+    assert call("fit=false", f'ckpt="{folder}/seed=0"', f"hydra.run.dir={tmp_path / 'test'}") == 0
 
 
 def test_an_unknown_key_is_named_before_the_first_job_starts(pictures, call, tmp_path, capfd):

@@ -206,6 +206,36 @@ def test_test_pictures_that_were_trained_on_are_named(call, tmp_path):
     assert says in (tmp_path / "test" / "train.log").read_text()
 
 
+def test_a_resumed_runs_first_data_stay_on_record(tiny_run, call, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (first,) = state(run, "last")["trained_on"]
+    assert call(f"resume={run}", "data=photos", "trainer.max_epochs=3") == 0
+    own, before = state(run, "last")["trained_on"]
+    assert torch.equal(before["files"], first["files"])
+    assert len(own["files"]) == 7
+    assert call(f"resume={run}", "data=photos", "trainer.max_epochs=4") == 0
+    assert len(state(run, "last")["trained_on"]) == 2
+    assert call("fit=false", f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0  # no data.root is left over
+
+
+def test_a_run_that_was_stopped_in_its_test_is_tested_by_resume(tiny_run, call, tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "metrics.json").unlink()
+    trained = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert call(f"resume={run}") == 0
+    assert figures(run)["test"] == figures(tiny_run)["test"]
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
+    assert call(f"resume={run}") == 1
+    assert "its budget trainer.max_epochs=2 is spent" in capfd.readouterr().err
+
+
+def test_the_validation_figure_is_the_one_that_was_chosen_by(tiny_run):
+    events = EventAccumulator(str(tiny_run)).Reload().Scalars("val/psnr")
+    assert runs.validated(tiny_run) == pytest.approx(max(event.value for event in events), rel=1e-6)
+
+
 def test_learning_is_real(pictures, call, tmp_path):
     """On a tiny set the network passes bicubic within a bounded number of steps."""
     run = tmp_path / "run"

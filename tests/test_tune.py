@@ -140,6 +140,7 @@ def test_a_space_that_makes_no_sense_is_refused(hparams, says):
         (["-m"], "leave out -m"),
         (["seed=0,1"], "several values"),
         (["resume=latest"], "every trial is a new run"),
+        (["trainer=ddp"], "tune.py trains in one process a trial"),
         (["trials=0"], "trials=0: expected at least 1"),
     ],
 )
