@@ -299,7 +299,6 @@ def train_line(words: Sequence[str]) -> list[str]:
             )
     else:
         _refuse_several(overrides)
-    words, overrides = _look_up(words, overrides)
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     switches = [key for key in SWITCHES if given.get(key) is not None]
     if len(switches) > 1:
@@ -324,8 +323,10 @@ def train_line(words: Sequence[str]) -> list[str]:
         raise UserError("several processes: give them one folder with hydra.run.dir=...")
     if "resume" not in switches:
         _refuse_used(given.get("hydra.run.dir"))
+    words, overrides = _look_up(words, overrides)
     if switches:
-        words = _replay(words, overrides, switches[0], str(given[switches[0]]))
+        named = [override.value() for override in overrides.values() if override.key_or_group == switches[0]]
+        words = _replay(words, overrides, switches[0], str(named[-1]))
     if {"-m", "--multirun"} & set(words):
         words = [*words, *_name_jobs([parse(word) for word in words if "=" in word and not word.startswith("-")])]
     return list(words)

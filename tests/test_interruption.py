@@ -80,14 +80,20 @@ def saved_epoch(run):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pictures, tmp_path, call):
-    run = tmp_path / "run"
+    """And what goes on ends as if there had been no signal, bit by bit."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
     last = run / "checkpoints" / "last.ckpt"
-    ended, line = Process(tmp_path, long_run(pictures, run)).stop_when(last.exists, number)
+    words = [*long_run(pictures, run), "schedule=constant"]  # the same rate, whatever the budget
+    ended, line = Process(tmp_path, words).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
     assert line == f"stopped after epoch {epoch + 1}; go on with: python train.py resume={run}"
     assert call(f"resume={run}", f"trainer.max_epochs={epoch + 3}") == 0
     assert saved_epoch(run) == epoch + 2
+    assert call(*words, f"trainer.max_epochs={epoch + 3}", f"hydra.run.dir={whole}") == 0
+    states = [runs.read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, whole)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
