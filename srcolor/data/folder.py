@@ -1,8 +1,9 @@
 """A person's own pictures: any tree of image files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from srcolor.data.cache import Item
 from srcolor.data.files import Files, stamp
@@ -22,11 +23,16 @@ SPLIT_FOLDERS = {
 
 @dataclass(kw_only=True, eq=False)
 class Folder(Files):
-    """Pictures of any tree of JPEG, PNG, WebP, BMP and TIFF files; see `Files` for its arguments.
+    """Pictures of any tree of JPEG, PNG, WebP, BMP and TIFF files; see `Files` for the other arguments.
 
     Split 80/10/10 by the content of each file. Where every picture lies in a folder `train`, `val` or `test`
     directly under the root, those are the splits.
+
+    Args:
+        exclude: Pictures that are left out: their paths from the root, with `*` for anything.
     """
+
+    exclude: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -38,7 +44,7 @@ class Folder(Files):
         """Lists the image files under the root, sorted by their path; hidden ones are left out.
 
         Raises:
-            UserError: The root is no folder, or holds no image file.
+            UserError: The root is no folder, or holds no image file; or nothing there is as `exclude` says.
         """
         if not self.folder.is_dir():
             what = "is a file" if self.folder.exists() else "does not exist"
@@ -52,6 +58,12 @@ class Folder(Files):
                 f"data.root={self.folder} holds no picture: expected files ending in {', '.join(SUFFIXES)}, "
                 "directly in it or in folders below."
             )
+        for pattern in self.exclude:
+            if not any(fnmatchcase(name, pattern) for name, _ in found):
+                raise UserError(f"data.exclude: no picture is called {pattern} in {self.folder}, first {found[0][0]}.")
+        found = [(name, when) for name, when in found if not any(fnmatchcase(name, p) for p in self.exclude)]
+        if not found:
+            raise UserError(f"data.exclude={list(self.exclude)} leaves no picture of {self.folder}.")
         splits = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None for name, _ in found]
         official = None not in splits and len(set(splits)) > 1
         return [

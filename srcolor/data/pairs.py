@@ -19,6 +19,12 @@ def bicubic(images: Tensor, index: Tensor, scale: int) -> Pair:
     return Pair(im.bicubic_down(images, scale), images, index)
 
 
+def bicubic_luma(images: Tensor, index: Tensor, scale: int) -> Pair:
+    """The luma of what `bicubic` answers: input (N, 1, H / scale, W / scale), target (N, 1, H, W)."""
+    low_res, target, index = bicubic(images, index, scale)
+    return Pair(im.luma(low_res), im.luma(target), index)
+
+
 def gray(images: Tensor, index: Tensor, shrink: int) -> Pair:
     """Target: the image, shrunk by block means; input: its luma, (N, 1, H / shrink, W / shrink)."""
     small = im.block_mean(images, shrink)

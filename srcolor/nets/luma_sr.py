@@ -9,14 +9,15 @@ from srcolor.nets import Net
 class LumaSR(Net):
     """Enlarges the luma by a network, the chroma by bicubic interpolation.
 
-    So the network cannot change colours, and sees grays only.
+    So the network cannot change colours, and sees grays only. Of a gray image it answers the network's luma, which
+    is all that training needs.
 
     Args:
-        net: A super-resolution network, RGB to RGB.
+        net: A super-resolution network, gray to gray or RGB to RGB.
     """
 
-    inputs = 3
-    outputs = 3
+    inputs = None
+    outputs = None
 
     def __init__(self, net: Net) -> None:
         super().__init__()
@@ -25,6 +26,9 @@ class LumaSR(Net):
         self.receptive_field = None if net.receptive_field is None else max(net.receptive_field, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, 3, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
-        gray = images.luma(self.net(images.luma(x).expand(-1, 3, -1, -1))).clamp(0, 1)
-        return images.with_luma(images.bicubic_up(x, self.scale), gray)
+        """Maps (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1], C 1 or 3; gray is not clamped."""
+        gray = x if x.shape[1] == 1 else images.luma(x)
+        large = self.net(gray) if self.net.inputs == 1 else images.luma(self.net(gray.expand(-1, 3, -1, -1)))
+        if x.shape[1] == 1:
+            return large
+        return images.with_luma(images.bicubic_up(x, self.scale), large.clamp(0, 1))
