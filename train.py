@@ -18,7 +18,8 @@ def main(cfg: DictConfig) -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
     from omegaconf import OmegaConf
 
-    from srcolor import board, callbacks, config, hardware, records, runs
+    from srcolor import board, callbacks, config, hardware, nets, published, records, runs
+    from srcolor.data import leaks
     from srcolor.errors import UserError, check_range
     from srcolor.tasks.base import Task
 
@@ -78,6 +79,7 @@ def main(cfg: DictConfig) -> None:
 
     # -- fit --------------------------------------------------------------------------------------
     if cfg.fit:
+        leaks.check(*data.prints(), cfg.benchmark)
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
@@ -115,7 +117,7 @@ def main(cfg: DictConfig) -> None:
         log.info("Testing %s", trained or cfg.net)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
-    net = instantiate(cfg.net) if trained is None else runs.load_net(str(trained))
+    net = nets.fused(instantiate(cfg.net) if trained is None else runs.load_net(str(trained)))
     task = make_task(net)
     trainer.test(task, data, verbose=False)
     if seen := data.overlap(before):
@@ -124,13 +126,16 @@ def main(cfg: DictConfig) -> None:
     # -- report -----------------------------------------------------------------------------------
     if not trainer.is_global_zero:
         return
-    metrics = records.results(task.per_image, list(task.baselines))
+    sets = data.sets(task.per_image["row"])
+    metrics = records.results(task.per_image, list(task.baselines), sets)
     metrics["parameters"] = sum(p.numel() for p in net.parameters())
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]
     records.record(folder, metrics, names, task.per_image)
     board.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
-    records.show(folder, metrics, type(net).__name__)
+    seen = {bytes(row) for record in before for row in record["files"].numpy()}
+    table = published.table(metrics, type(net).__name__, len(seen), cfg.scale) if sets else None
+    records.show(folder, metrics, type(net).__name__, table)
 
 
 if __name__ == "__main__":

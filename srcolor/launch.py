@@ -307,6 +307,11 @@ def train_line(words: Sequence[str]) -> list[str]:
             "(with fit=false), resume= goes on with a run, init_from= starts a new run from saved weights."
         )
     fit = given.get("fit", True)
+    if given.get("data") == "benchmark":
+        if fit or switches != ["ckpt"]:
+            raise UserError("data=benchmark is for tests: name the network with fit=false ckpt=<run>.")
+        words = _benchmark(words, str(given["ckpt"]), set(given))
+        overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     if "ckpt" in switches and fit:
         raise UserError(
             "ckpt= tests a saved network: add fit=false. To train on, resume=<run> goes on with a run and "
@@ -330,6 +335,15 @@ def train_line(words: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(words):
         words = [*words, *_name_jobs([parse(word) for word in words if "=" in word and not word.startswith("-")])]
     return list(words)
+
+
+def _benchmark(words: Sequence[str], name: str, typed: set[Any]) -> list[str]:
+    """Puts the benchmark's experiment in place of the run's own: of its settings the scale alone counts."""
+    from srcolor import runs  # imports torch
+
+    run = runs.folder(name)
+    scale = [] if run is None or "scale" in typed else [f"scale={runs.configuration(run).scale}"]
+    return [*([] if "experiment" in typed else ["experiment=benchmark"]), *scale, *words]
 
 
 def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list[str], dict[str, Override]]:

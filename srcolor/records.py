@@ -18,28 +18,42 @@ from srcolor import __version__
 from srcolor.errors import UserError
 
 
-def results(per_image: Mapping[str, Sequence[float]], baselines: Sequence[str]) -> dict[str, Any]:
+def results(
+    per_image: Mapping[str, Sequence[float]], baselines: Sequence[str], sets: Sequence[str] = ()
+) -> dict[str, Any]:
     """Works out the part of `metrics.json` that a test gives.
 
     Args:
         per_image: Columns of values: `row`, a column a metric, and `<baseline>_<metric>`.
         baselines: Names of the baselines.
+        sets: The set of each image, where there are several.
 
     Returns:
         `test`, `baselines` and `sets` (metric: mean over images, None where no image has a finite value),
-        `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite.
+        `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite. Where there are sets,
+        each has its `images` too, and a baseline has `sets` of its own.
     """
     columns = [name for name in per_image if name != "row"]
     for name in columns:
         if any(math.isnan(value) for value in per_image[name]):
             raise UserError(f"{name} is not a number on some test images: the network's answer is not finite.")
     own = [name for name in columns if not any(name.startswith(f"{baseline}_") for baseline in baselines)]
+
+    def means(prefix: str, rows: Sequence[int]) -> dict[str, Any]:
+        return {name: _mean([per_image[prefix + name][row] for row in rows]) for name in own}
+
+    def by_set(prefix: str) -> dict[str, Any]:
+        places = {name: [row for row, other in enumerate(sets) if other == name] for name in dict.fromkeys(sets)}
+        return {name: {**means(prefix, rows), "images": len(rows)} for name, rows in places.items()}
+
+    every = range(len(per_image["row"]))
+    measured = {b: {**means(f"{b}_", every), **({"sets": by_set(f"{b}_")} if sets else {})} for b in baselines}
     return {
-        "test": {name: _mean(per_image[name]) for name in own},
-        "sets": {},
-        "baselines": {b: {name: _mean(per_image[f"{b}_{name}"]) for name in own} for b in baselines},
-        "images": len(per_image["row"]),
-        "exact": sum(value == math.inf for value in per_image.get("psnr", ())),
+        "test": means("", every),
+        "sets": by_set(""),
+        "baselines": measured,
+        "images": len(every),
+        "exact": sum(value == math.inf for value in per_image.get("psnr", per_image.get("psnr_rgb", ()))),
     }
 
 
@@ -93,14 +107,28 @@ def git_revision() -> str | None:
         return None
 
 
-def show(folder: Path, metrics: Mapping[str, Any], name: str) -> None:
-    """Prints the table of a run: baselines, this run, the difference where there is one baseline; speed, and files.
+def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | None = None) -> None:
+    """Prints the table of a run, its speed, and where its files are.
 
     Args:
         folder: The run's.
         metrics: As in `metrics.json`.
         name: What to call the network.
+        table: Another than that of the baselines, this run, and the difference where there is one baseline.
     """
+    console = Console()
+    console.print(_table(metrics, name) if table is None else table)
+    train = metrics["train"]
+    if train["images_per_second"] is not None:
+        console.print(
+            f"trained {train['seconds']:.0f} s at {train['images_per_second']:.0f} images/s ({train['precision']}), "
+            f"{metrics['parameters']:,} parameters",
+            highlight=False,
+        )
+    console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
+
+
+def _table(metrics: Mapping[str, Any], name: str) -> Table:
     columns = {**metrics["baselines"], name: metrics["test"]}
     table = Table(title=f"{metrics['images']} test images", title_justify="left")
     for heading in ("", *columns):
@@ -114,13 +142,4 @@ def show(folder: Path, metrics: Mapping[str, Any], name: str) -> None:
         if len(metrics["baselines"]) == 1:
             cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
         table.add_row({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), *cells)
-    console = Console()
-    console.print(table)
-    train = metrics["train"]
-    if train["images_per_second"] is not None:
-        console.print(
-            f"trained {train['seconds']:.0f} s at {train['images_per_second']:.0f} images/s ({train['precision']}), "
-            f"{metrics['parameters']:,} parameters",
-            highlight=False,
-        )
-    console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
+    return table

@@ -25,15 +25,17 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rich.progress import track
 
 from srcolor.data.cells import SPLIT, SPLITS, Pixels, Region, cells_of, is_flat, is_gray, sample
+from srcolor.data.prints import fingerprint
 from srcolor.errors import UserError
 
 log = logging.getLogger(__name__)
 
 SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
-FORMAT = 2
+FORMAT = 3
 ABANDONED = 3600  # seconds without a byte written, after which an unfinished cache is nobody's
 
 R = TypeVar("R")
@@ -82,6 +84,7 @@ class Index:
         names: The n pictures, in order.
         shapes: Their heights and widths, (n, 2) int32.
         hashes: SHA-256 of each file, (n, 32).
+        prints: Perceptual hash of each decoded picture, (n, 18), which near copies share; see `prints`.
         splits: Number of each picture's split, (n,); -1 where its regions go to different splits.
         cells: The crops, a row each; see `cells`.
         skipped: Names of unusable files, each with the reason.
@@ -91,6 +94,7 @@ class Index:
     names: list[str]
     shapes: NDArray[np.int32]
     hashes: NDArray[np.uint8]
+    prints: NDArray[np.uint8]
     splits: NDArray[np.int8]
     cells: NDArray[np.int32]
     skipped: list[tuple[str, str]]
@@ -212,6 +216,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
     names: list[str] = []
     shapes: list[tuple[int, ...]] = []
     hashes: list[str] = []
+    prints: list[NDArray[np.uint8]] = []
     given: list[str | None] = []
     cells: list[tuple[int, ...]] = []
     samples: list[Pixels] = []
@@ -224,14 +229,14 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             gray.append(is_gray(np.stack(samples)))
             samples.clear()
 
-    def read(item: Item) -> tuple[Pixels, str, list[tuple[int, ...]], int] | str:
+    def read(item: Item) -> tuple[Pixels, str, NDArray[np.uint8], list[tuple[int, ...]], int] | str:
         try:
             pixels, digest = source.decode(item)
         except Exception as error:  # a foreign file can make a decoder raise anything
             return str(error) or type(error).__name__
         found = list(cells_of(source.regions(*pixels.shape[:2]), source.size))
         full = [cell for cell in found if not is_flat(_cut(pixels, cell, source.size))]
-        return pixels, digest, full, len(found) - len(full)
+        return pixels, digest, fingerprint(Image.fromarray(pixels)), full, len(found) - len(full)
 
     with _reading(os.cpu_count() or 1) as results_of:
         results = results_of(read, items)
@@ -241,7 +246,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             if isinstance(result, str):
                 skipped.append((item.name, result))
                 continue
-            pixels, digest, full, empty = result
+            pixels, digest, own_print, full, empty = result
             flat += empty
             if not full:
                 skipped.append((item.name, "no crop has content"))
@@ -252,6 +257,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             names.append(item.name)
             shapes.append(pixels.shape[:2])
             hashes.append(digest)
+            prints.append(own_print)
             given.append(item.split)
             keep(pixels)
     if not names:
@@ -262,7 +268,8 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
     if (table[:, SPLIT] < 0).any():
         splits = [SPLITS.index(split) for split in assign_splits(hashes, given)]
     digests = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, 32)
-    return Index(names, np.array(shapes, np.int32), digests, np.array(splits, np.int8), table, skipped, flat)
+    places = np.array(splits, np.int8)
+    return Index(names, np.array(shapes, np.int32), digests, np.stack(prints), places, table, skipped, flat)
 
 
 def _cut(pixels: Pixels, cell: Sequence[int], size: int) -> Pixels:

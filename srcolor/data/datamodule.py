@@ -262,10 +262,20 @@ class ImageDataModule(LightningDataModule):
         cell = self._splits[split].cells[row]
         return f"{self.index.names[cell[c.IMAGE]]}@{cell[c.TOP]},{cell[c.LEFT]}"
 
+    def sets(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Names the set of each test image, where there are several; there are none here."""
+        return ()
+
     def digests(self, split: str) -> dict[str, str]:
         """Names of the pictures of a split, by the SHA-256 of their files."""
         pictures = np.unique(self._splits[split].cells[:, c.IMAGE])
         return {self.index.hashes[i].tobytes().hex(): self.index.names[i] for i in pictures}
+
+    def prints(self) -> tuple[list[str], NDArray[np.uint8]]:
+        """Names and fingerprints, (n, 18), of the pictures that training and validation see; see `leaks.check`."""
+        seen = np.concatenate([self._splits[split].cells[:, c.IMAGE] for split in ("train", "val")])
+        pictures = np.unique(seen)
+        return [self.index.names[i] for i in pictures], self.index.prints[pictures]
 
     def trained_on(self) -> dict[str, Any]:
         """What a network that is trained on this must not be tested on; see `overlap`.

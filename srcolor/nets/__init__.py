@@ -1,5 +1,7 @@
 """Networks, one a file, in plain PyTorch."""
 
+from typing import cast
+
 from torch import nn
 
 
@@ -20,3 +22,15 @@ class Net(nn.Module):
     scale: int
     stride: int
     receptive_field: int | None
+
+
+def fused(net: nn.Module) -> nn.Module:
+    """Puts every part that is trained in another form than it is used in into the latter, in place where it can.
+
+    A part that has such a form has a method `fused`, which answers it.
+    """
+    if (own := getattr(net, "fused", None)) is not None:
+        return cast(nn.Module, own())
+    for name, child in net.named_children():
+        setattr(net, name, fused(child))
+    return net

@@ -1,6 +1,6 @@
 """A luminance network that is trained wide and used narrow: collapsed re-parameterisation."""
 
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,28 +23,38 @@ class Collapsed(nn.Module):
         width: Channels between.
     """
 
+    around: Tensor
+
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
         wide, narrow = nn.Conv2d(inputs, width, 3, bias=False), nn.Conv2d(width, outputs, 1)
         nn.init.kaiming_normal_(wide.weight, nonlinearity="linear")
         nn.init.kaiming_normal_(narrow.weight, nonlinearity="linear")
-        nn.init.zeros_(narrow.bias)  # type: ignore[arg-type]  # Conv2d has a bias unless told otherwise
-        self.wide, self.narrow, self.bias = wide.weight, narrow.weight, narrow.bias
+        self.wide, self.narrow, self.bias = wide.weight, narrow.weight, nn.Parameter(torch.zeros(outputs))
         around = torch.zeros(outputs, inputs, 3, 3)
         if inputs == outputs:
             around[range(inputs), range(inputs), 1, 1] = 1
         self.register_buffer("around", around, persistent=False)
 
     @property
-    def kernel(self) -> Tensor:
-        """The one convolution that this is, (outputs, inputs, 3, 3)."""
+    def weight(self) -> Tensor:
+        """The one kernel that this is, (outputs, inputs, 3, 3)."""
         kernel = (self.narrow.flatten(1) @ self.wide.flatten(1)).view_as(self.around) + self.around
         # In the layout of the images: else each convolution turns it, and a step takes 1.3 times as long on a CPU.
         return kernel.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, inputs, H, W) to (N, outputs, H, W)."""
-        return F.conv2d(x, self.kernel, self.bias, padding=1)
+        return F.conv2d(x, self.weight, self.bias, padding=1)
+
+
+class _Conv(nn.Conv2d):
+    """A 3x3 convolution with a bias."""
+
+    bias: nn.Parameter
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
 
 
 class SESR(Net):
@@ -74,17 +84,15 @@ class SESR(Net):
             check_range("net.width", width, 1)
         self.scale = scale
         sides = [(1, channels), *((channels, channels),) * layers, (channels, scale**2)]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(*side, 3, padding=1) if width is None else Collapsed(*side, width) for side in sides
-        )
-        last = self.convs[-1]
-        nn.init.zeros_(last.weight if width is None else last.narrow)
+        self.convs = nn.ModuleList(_Conv(*side) if width is None else Collapsed(*side, width) for side in sides)
+        last = self._layers()[-1]
+        nn.init.zeros_(last.narrow if isinstance(last, Collapsed) else last.weight)
         nn.init.zeros_(last.bias)
         self.receptive_field = 1 + 2 * (2 + layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, 1, H, W) to (N, 1, scale * H, scale * W), both in [0, 1]; not clamped."""
-        head, *body, tail = self.convs
+        head, *body, tail = self._layers()
         first = features = F.relu(head(x))
         for conv in body:
             features = F.relu(conv(features))
@@ -93,9 +101,12 @@ class SESR(Net):
     @torch.no_grad()
     def fused(self) -> Self:
         """The same network in plain convolutions: the same answers, to float rounding."""
-        head, *body, _ = self.convs
-        plain = type(self)(head.bias.numel(), len(body), self.scale, width=None)
-        for conv, own in zip(plain.convs, self.convs, strict=True):
-            conv.weight.copy_(own.kernel if isinstance(own, Collapsed) else own.weight)
+        head, *body, _ = self._layers()
+        plain = type(self)(len(head.bias), len(body), self.scale, width=None)
+        for conv, own in zip(plain._layers(), self._layers(), strict=True):
+            conv.weight.copy_(own.weight)
             conv.bias.copy_(own.bias)
         return plain.train(self.training)
+
+    def _layers(self) -> "list[Collapsed | _Conv]":
+        return cast("list[Collapsed | _Conv]", list(self.convs))

@@ -195,11 +195,15 @@ class Task(LightningModule):
             )
         return prediction
 
+    def compared(self, answer: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
+        """What of an answer is measured, against what."""
+        return answer, batch.target
+
     def _measure(self, split: str, batch: Pair) -> None:
         # Evaluation is float32 whatever training is, the metrics' own convolutions too.
         with torch.autocast(self.device.type, enabled=False):
             for name, answer in self.answers(batch).items():
-                update_all(self._results[split, name].values(), answer, batch.target)
+                update_all(self._results[split, name].values(), *self.compared(answer, batch))
 
     def _log(self, split: str) -> None:
         for name in ("net", *self.baselines):
