@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from srcolor import __version__, records
+from srcolor import __version__, records, weights
 from srcolor.errors import UserError
 
 ROOT = Path("runs")
@@ -38,12 +38,15 @@ def find(name: str) -> Path:
     """Finds a run's folder, or a checkpoint file, by the one way in which networks are named.
 
     Args:
-        name: A run's folder; a `.ckpt` file; `latest`, the newest run that has a checkpoint under `runs/`;
-            or `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by.
+        name: A run's folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run that has a checkpoint under
+            `runs/`; `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by; or
+            `srcolor/<name>`, a network that comes with srcolor.
 
     Raises:
         UserError: There is no such run or file.
     """
+    if name.startswith(weights.PREFIX):
+        return weights.find(name)
     if name == "latest" or name.startswith("best:"):
         runs = [path.parent.parent for path in ROOT.glob("**/checkpoints/best.ckpt")]
         if name == "latest":
@@ -148,6 +151,8 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         UserError: It is damaged, or none of srcolor's.
     """
+    if file.suffix == ".safetensors":
+        return weights.read(file)
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
@@ -264,11 +269,11 @@ def load_net(run: str) -> nn.Module:
     file = checkpoint_file(run)
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
-    load_weights(net, weights(checkpoint["state_dict"]), str(file))
+    load_weights(net, judged(checkpoint["state_dict"]), str(file))
     return net.eval()
 
 
-def weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def judged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Picks a network's weights out of a task's state: the averaged ones, where there are any."""
     prefix = "average.module." if any(key.startswith("average.") for key in state) else "net."
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -1,4 +1,5 @@
 import hashlib
+import logging
 import pickle
 import shutil
 import socket
@@ -404,6 +405,7 @@ def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_
     for name in ("gray", "sepia"):
         Image.fromarray(toned(name)[:48, :48]).save(tmp_path / "pictures" / f"{name}.png")
     root = tmp_path / "pictures"
+    caplog.set_level(logging.INFO)
     kept, dropped = (folder(root, drop_gray=drop) for drop in (False, True))
     gone = set.union(*(names(kept, split) - names(dropped, split) for split in cells.SPLITS))
     assert {"gray.png", "sepia.png"} <= gone

@@ -1,14 +1,18 @@
 import csv
+import hashlib
 import json
 import os
 
 import pytest
+import safetensors.torch
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import records, runs
+from srcolor import export, records, runs, weights
 from srcolor.errors import UserError
+from srcolor.nets.luma_sr import LumaSR
+from srcolor.nets.sesr import SESR
 
 
 class Payload:
@@ -121,3 +125,89 @@ def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
     assert {figure.name.tag for figure in figures} == {"test/psnr", "test/ssim"}
     told = json.loads((tiny_run / "metrics.json").read_text())["test"]
     assert events.Scalars("test/psnr")[-1].value == pytest.approx(told["psnr"], rel=1e-6)
+
+
+# -- weights in a file of their own ------------------------------------------------------------------------------------
+
+
+def test_a_network_taken_out_of_its_run_answers_the_same_and_knows_what_it_was_trained_on(tiny_run, tmp_path):
+    file = tmp_path / "net.safetensors"
+    export.main(["--run", str(tiny_run), "--output", str(file)])
+    x = torch.rand(1, 3, 9, 7)
+    assert torch.equal(runs.load_net(str(file))(x), runs.load_net(str(tiny_run))(x))
+    (own,), (before,) = runs.trained_on(str(file)), runs.trained_on(str(tiny_run))
+    assert runs.same_record(own, before)
+
+
+def test_a_network_that_trains_in_another_form_is_taken_out_in_the_one_it_is_used_in(tmp_path):
+    net = LumaSR(SESR(channels=4, layers=1, width=8))
+    torch.nn.init.normal_(net.net.convs[-1].narrow)
+    config = {"_target_": "srcolor.nets.luma_sr.LumaSR", "net": {"_target_": "srcolor.nets.sesr.SESR"}}
+    config["net"] |= {"channels": 4, "layers": 1, "scale": 2, "width": 8}
+    state = {f"net.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"net_config": config, "state_dict": state, "trained_on": []}, tmp_path / "net.ckpt")
+    export.to_safetensors(str(tmp_path / "net.ckpt"), tmp_path / "net.safetensors")
+    made = runs.load_net(str(tmp_path / "net.safetensors"))
+    assert {name for name, _ in made.named_parameters()} == {
+        f"net.convs.{i}.{k}" for i in range(3) for k in ("weight", "bias")
+    }
+    x = torch.rand(1, 3, 9, 7)
+    torch.testing.assert_close(made(x), net.eval()(x), rtol=0, atol=1e-5)
+
+
+def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
+    file = tmp_path / "net.safetensors"
+    file.write_text("mine")
+    with pytest.raises(SystemExit, match="1"):
+        export.main(["--run", str(tiny_run), "--output", str(file)])
+    assert "is there already" in capsys.readouterr().err
+    assert file.read_text() == "mine"
+
+
+@pytest.fixture
+def reference(tiny_run, tmp_path, monkeypatch):
+    """A folder of networks that come with srcolor, with one in it."""
+    export.main(["--run", str(tiny_run), "--output", str(tmp_path / "one.safetensors")])
+    digest = hashlib.sha256((tmp_path / "one.safetensors").read_bytes()).hexdigest()
+    (tmp_path / "hashes.json").write_text(json.dumps({"one": digest}))
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    monkeypatch.setattr(weights, "HASHES", tmp_path / "hashes.json")
+    return tmp_path / "one.safetensors"
+
+
+def test_a_network_that_comes_with_srcolor_is_named(reference, tiny_run):
+    x = torch.rand(1, 3, 9, 7)
+    assert torch.equal(runs.load_net("srcolor/one")(x), runs.load_net(str(tiny_run))(x))
+
+
+def test_a_network_that_comes_with_srcolor_is_as_it_was(reference):
+    with pytest.raises(UserError, match=r"srcolor/two: no such network comes with srcolor\. Known: srcolor/one"):
+        runs.load_net("srcolor/two")
+    content = bytearray(reference.read_bytes())
+    content[-1] ^= 1
+    reference.write_bytes(content)
+    with pytest.raises(UserError, match=r"one\.safetensors is damaged: its SHA-256 is not"):
+        runs.load_net("srcolor/one")
+    reference.unlink()
+    with pytest.raises(UserError, match=r"srcolor/one: its file is missing: .*Install srcolor anew"):
+        runs.load_net("srcolor/one")
+
+
+def test_a_damaged_or_foreign_safetensors_file_is_an_error(reference, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(reference.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"copy\.safetensors: cannot be read as safetensors"):
+        runs.load_net(str(copy))
+    safetensors.torch.save_file({"x": torch.zeros(1)}, copy)
+    with pytest.raises(UserError, match=r"copy\.safetensors: no network of srcolor"):
+        runs.load_net(str(copy))
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
+    file = weights.find(f"srcolor/{name}")
+    assert file.stat().st_size <= 6e6
+    net = runs.load_net(f"srcolor/{name}")
+    answer = net(torch.rand(1, net.inputs or 3, 64, 64))
+    assert answer.shape == (1, 3, 64 * net.scale, 64 * net.scale)
+    assert answer.isfinite().all()

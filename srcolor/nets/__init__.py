@@ -27,7 +27,7 @@ class Net(nn.Module):
 def fused(net: nn.Module) -> nn.Module:
     """Puts every part that is trained in another form than it is used in into the latter, in place where it can.
 
-    A part that has such a form has a method `fused`, which answers it.
+    A part that has such a form has a method `fused`, which answers it, and `fused_arguments`, what it is built with.
     """
     if (own := getattr(net, "fused", None)) is not None:
         return cast(nn.Module, own())

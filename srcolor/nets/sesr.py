@@ -1,6 +1,6 @@
 """A luminance network that is trained wide and used narrow: collapsed re-parameterisation."""
 
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +74,7 @@ class SESR(Net):
     inputs = 1
     outputs = 1
     stride = 1
+    fused_arguments: ClassVar = {"width": None}
 
     def __init__(self, channels: int = 32, layers: int = 6, scale: int = 2, width: int | None = 256) -> None:
         super().__init__()
