@@ -54,7 +54,11 @@ def main(cfg: DictConfig) -> None:
         accelerator=machine.accelerator,
         precision=machine.precision,
         logger=logger,
-        callbacks=[*(instantiate(node) for node in cfg.callbacks.values() if node is not None), speed],
+        callbacks=[
+            *(instantiate(node) for node in cfg.callbacks.values() if node is not None),
+            speed,
+            callbacks.StopTogether(),
+        ],
     )
     begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
     data = instantiate(cfg.data)
@@ -79,7 +83,7 @@ def main(cfg: DictConfig) -> None:
 
     # -- fit --------------------------------------------------------------------------------------
     if cfg.fit:
-        leaks.check(*data.prints(), cfg.benchmark)
+        leaks.check(*data.prints(), cfg.benchmark_root)
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")

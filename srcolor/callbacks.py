@@ -1,8 +1,10 @@
 """What a run shows and measures beside its metrics: a progress bar, picture grids, speed and memory."""
 
 import copy
+import signal
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -78,6 +80,42 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar, so that the message stands on a line of its own."""
         self.on_train_end(trainer, pl_module)
+
+
+class StopTogether(Callback):
+    """With several processes, a signal to one of them has its effect in all, after the same training batch.
+
+    (Lightning's own handlers wait for the other processes where they may never come: within them.) So it is with
+    SIGUSR1 under SLURM for a single process too: Lightning then saves `hpc_ckpt_<n>.ckpt`, and requeues the job.
+    """
+
+    def __init__(self) -> None:
+        self._effects = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._asked = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts noting in place of what Lightning's handlers do."""
+        if trainer.world_size == 1:
+            self._effects.clear()
+        requeue = signal.getsignal(signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else None
+        if callable(requeue):  # Lightning's
+            self._effects[signal.SIGUSR1] = requeue
+        for number in self._effects:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Asks all whether one had a signal."""
+        asked = self._asked
+        if trainer.world_size > 1:
+            own = torch.tensor(asked, device=trainer.strategy.root_device)
+            asked = int(trainer.strategy.reduce(own, reduce_op="max"))
+        self._asked = 0
+        effect = self._effects[signal.Signals(asked)] if asked else None
+        if callable(effect):
+            effect(asked, None)
 
 
 class Pictures(Callback):

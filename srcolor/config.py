@@ -37,7 +37,7 @@ class TrainConfig:
     ckpt: str | None = _key("with fit=false: the network to test; starts from its run's own settings", None)
     resume: str | None = _key("a run to go on with, in its own folder", None)
     init_from: str | None = _key("a network whose weights a new run starts from", None)
-    benchmark: str | None = _key(
+    benchmark_root: str | None = _key(
         "a folder with Set5/, BSD100/, ...: pictures of these are not trained on", "${oc.env:SRCOLOR_BENCHMARK,null}"
     )
     compile: bool = _key("compile the network with torch.compile", False)

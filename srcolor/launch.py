@@ -343,7 +343,7 @@ def _benchmark(words: Sequence[str], name: str, typed: set[Any]) -> list[str]:
 
     run = runs.folder(name)
     scale = [] if run is None or "scale" in typed else [f"scale={runs.configuration(run).scale}"]
-    return [*([] if "experiment" in typed else ["experiment=benchmark"]), *scale, *words]
+    return [*([] if "experiment" in typed else ["experiment=_benchmark"]), *scale, *words]
 
 
 def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list[str], dict[str, Override]]:

@@ -140,6 +140,8 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
     if path.is_file():
         return path
     file = path / "checkpoints" / f"{which}.ckpt"
+    if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # what SLURM's signal had written
+        file = max(filter(Path.exists, (file, *requeued)), key=lambda file: file.stat().st_mtime)
     if not file.exists():
         raise UserError(f"{path}: no {file.relative_to(path)}; the run ended before its first validation. Start anew.")
     return file

@@ -205,7 +205,7 @@ def test_a_benchmark_picture_among_the_training_pictures_stops_the_run(how, crop
             picture.save((root, root.parent / "val", root.parent / "test")[min(i, 2)] / f"{name}.png")
     words = [*TINY, "data=folder", f"data.crop={crop}", f"data.root={root.parent}", "trainer.max_epochs=1"]
     words = [word for word in words if word != "trainer.max_epochs=2"]
-    told = [f"benchmark={held.parent}", f"hydra.run.dir={tmp_path / 'run'}"]
+    told = [f"benchmark_root={held.parent}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call(*words, *told) == 1
     error = capfd.readouterr().err
     assert "error: 1 picture(s) are, or look like, pictures of the benchmark" in error

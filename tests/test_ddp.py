@@ -1,8 +1,10 @@
 """Several processes: the steps and figures of one, and one set of files. On two CPU processes, by gloo."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -116,3 +118,26 @@ def test_other_processes_write_no_configuration(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     line = launch.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_they_go_on(tmp_path):
+    run = tmp_path / "run"
+    last = run / "checkpoints" / "last.ckpt"
+    command = [sys.executable, "train.py", *TINY, "data=photos", "data.epoch_samples=30", "data.batch_size=4"]
+    command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null"]
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "trainer.max_epochs=1000", f"hydra.run.dir={run}"], **options)
+    while not last.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 143, error
+    assert "Traceback" not in error
+    epoch = runs.read(last)["epoch"]
+    assert (
+        error.strip().splitlines()[-1] == f"stopped after epoch {epoch + 1}; go on with: python train.py resume={run}"
+    )
+    command = [sys.executable, "train.py", f"resume={run}", f"trainer.max_epochs={epoch + 3}"]
+    assert subprocess.run(command, **options, timeout=240).returncode == 0
+    assert runs.read(last)["epoch"] == epoch + 2

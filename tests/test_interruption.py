@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and kill -9 at chosen moments: what is said, what is left, and how it goes on."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from conftest import COMMON, FILES, ROOT, TINY
 
-from srcolor import records, runs
+from srcolor import callbacks, records, runs
 from srcolor.checkpoint import AtomicCheckpointIO
 from srcolor.data import cache
 from srcolor.data.folder import Folder
@@ -225,3 +226,36 @@ def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write the cache .*No space left.*data\.cache_dir"):
         folder(pictures, tmp_path)
     assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
+    class OneProcess:
+        world_size = 1
+
+    did = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGUSR1, lambda number, frame: did.append(number))  # as Lightning does under SLURM
+        together = callbacks.StopTogether()
+        together.on_train_start(OneProcess(), None)
+        assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]  # one process alone stops at once
+        signal.raise_signal(signal.SIGUSR1)
+        assert not did
+        together.on_train_batch_end(OneProcess())
+        together.on_train_batch_end(OneProcess())
+        assert did == [signal.SIGUSR1]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_what_slurms_signal_had_written_is_gone_on_from_while_it_is_the_newest(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    last, requeued = run / "checkpoints" / "last.ckpt", run / "hpc_ckpt_1.ckpt"
+    shutil.copy(last, requeued)
+    for newest, file in ((requeued, last), (last, requeued)):
+        os.utime(file, (1, 1))
+        os.utime(newest, (2, 2))
+        assert runs.checkpoint_file(str(run), "last") == newest
+        assert runs.checkpoint_file(str(run)) == run / "checkpoints" / "best.ckpt"

@@ -180,11 +180,13 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, tmp_path
 
 
 @pytest.mark.parametrize("experiment", config.options("experiment"))
-def test_every_experiment_runs_two_batches(experiment, study_runs, call, tmp_path):
+def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, call, tmp_path):
     run = tmp_path / "run"
     words = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]
     if experiment.startswith("chain"):
         words += [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
+    if experiment.startswith("sr_x2"):
+        words += [f"data.root={pictures}", "size=48"]
     assert call(*words) == 0
     assert state(run, "last")["global_step"] == 2
     told = figures(run)["test"]
