@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install train study test lint board notebooks clean
+.PHONY: help install train study test lint board notebooks verify-weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -37,6 +37,9 @@ board: .venv/ready ## TensorBoard on all runs
 
 notebooks: .venv/ready-dev ## the notebooks, run on the latest run, comparison and sweep, as HTML in runs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --allow-errors --output-dir runs/notebooks notebooks/*.ipynb
+
+verify-weights: .venv/ready ## every figure of the model cards, measured again: DATA=<folder with benchmark/ and faces/>
+	$(BIN)/python benchmarks/verify_weights.py "$(DATA)"
 
 clean: ## remove the environment and everything that tools left; runs stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

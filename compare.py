@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from srcolor import launch
+from srcolor import command_line, launch
 
 
 def main(cfg: DictConfig) -> None:
@@ -115,4 +115,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "compare", launch.compare_line)
+    launch.run(main, "compare", command_line.compare_line)

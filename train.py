@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from srcolor import launch
+from srcolor import command_line, launch
 
 
 def main(cfg: DictConfig) -> None:
@@ -71,7 +71,7 @@ def main(cfg: DictConfig) -> None:
     before = [record for run in begun_from if run is not None for record in runs.trained_on(run)]
     log.info("%s", machine)
     if trainer.is_global_zero:
-        runs.pin(folder, {"data.root": launch.quote(str(data.folder))} if "root" in cfg.data else {})
+        runs.pin(folder, {"data.root": command_line.quote(str(data.folder))} if "root" in cfg.data else {})
         board.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
@@ -143,4 +143,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "train", launch.train_line)
+    launch.run(main, "train", command_line.train_line)

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from srcolor import launch
+from srcolor import command_line, launch
 
 
 def main(cfg: DictConfig) -> None:
@@ -38,10 +38,10 @@ def main(cfg: DictConfig) -> None:
         prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder), "trial": trial._trial_id}
         prune |= {"monitor": cfg.monitor, "mode": cfg.mode}
         callback = [
-            f"+callbacks.prune.{key}={launch.quote(str(value))}" for key, value in prune.items() if key != "trial"
+            f"+callbacks.prune.{key}={command_line.quote(str(value))}" for key, value in prune.items() if key != "trial"
         ]
         callback.append(f"+callbacks.prune.trial={trial._trial_id}")
-        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={launch.quote(str(run))}"])
+        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={command_line.quote(str(run))}"])
         told = study.trials[trial.number].user_attrs
         if code or "best" not in told:
             study.tell(trial, state=tuning.TrialState.FAIL)
@@ -72,4 +72,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "tune", launch.tune_line)
+    launch.run(main, "tune", command_line.tune_line)

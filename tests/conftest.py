@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from skimage import data
 
-from srcolor import launch
+from srcolor import command_line, launch
 from srcolor.data import pairs
 
 ROOT = Path(__file__).parent.parent
@@ -87,13 +87,13 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def call():
     """Calls train.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(train, "train", launch.train_line, words)
+    return lambda *words: call_script(train, "train", command_line.train_line, words)
 
 
 @pytest.fixture(scope="session")
 def call_compare():
     """Calls compare.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(compare, "compare", launch.compare_line, words)
+    return lambda *words: call_script(compare, "compare", command_line.compare_line, words)
 
 
 def call_script(script, name, complete, words) -> int:

@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from srcolor import config, launch
+from srcolor import command_line, config
 from srcolor.errors import UserError
 
 
@@ -75,9 +75,9 @@ def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, c
 @pytest.mark.parametrize("value", ["~/faces", "/a [b]/c", "/a,b", "/写真", "/it's", '/a "b" c', "/a:b={c}"])
 def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(value):
     with pytest.raises(UserError) as error:
-        launch.train_line(["data=folder", f"data.root={value}"])
+        command_line.train_line(["data=folder", f"data.root={value}"])
     (word,) = shlex.split(str(error.value).splitlines()[-1])
-    assert launch.parse(word).value() == value
+    assert command_line.parse(word).value() == value
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
 )
 def test_switches_that_exclude_each_other(words, message):
     with pytest.raises(UserError, match=message):
-        launch.train_line(words)
+        command_line.train_line(words)
 
 
 def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):

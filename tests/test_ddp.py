@@ -11,7 +11,7 @@ import torch
 from conftest import COMMON, FILES, ROOT, TINY, call_script
 
 import train
-from srcolor import launch, runs
+from srcolor import command_line, runs
 from srcolor.data import draws
 from srcolor.data.datamodule import Epoch
 from srcolor.data.folder import Folder
@@ -102,7 +102,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
 )
 def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert call_script(train, "train", launch.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error
@@ -110,13 +110,13 @@ def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
 
 def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert call_script(train, "train", launch.train_line, ["trainer=ddp"]) == 1
+    assert call_script(train, "train", command_line.train_line, ["trainer=ddp"]) == 1
     assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
 
 
 def test_other_processes_write_no_configuration(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    line = launch.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
+    line = command_line.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
 
 

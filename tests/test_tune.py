@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tune as script
-from srcolor import config, launch, runs, tuning
+from srcolor import command_line, config, runs, tuning
 from srcolor.errors import UserError
 
 SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -145,7 +145,7 @@ def test_a_space_that_makes_no_sense_is_refused(hparams, says):
     ],
 )
 def test_words_that_make_no_sense_are_refused(words, says, tmp_path, capfd):
-    assert call_script(script, "tune", launch.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
+    assert call_script(script, "tune", command_line.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error

@@ -1,0 +1,286 @@
+"""The words of a command line: checked, and completed with the settings of the runs that they name.
+
+Imports no torch unless a run is named, so that `--help` and `--cfg job` answer at once.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from srcolor import config
+from srcolor.errors import UserError
+
+SWITCHES = ("ckpt", "resume", "init_from")
+
+
+def is_first() -> bool:
+    """Whether this process, of those that train one network together, is the one that writes; alone, it is."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of torchrun, Lightning and SLURM
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def train_line(words: Sequence[str]) -> list[str]:
+    """Completes the words of a command line: `ckpt=` and `resume=` begin with the run's own settings.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Returns:
+        The words for Hydra.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; switches that exclude each other; a run or its
+            checkpoint that is missing; a run folder that is already used.
+    """
+    if not is_first():
+        # Lightning starts the others with the completed words of the first; torchrun and srun with what was typed.
+        silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+        words = [*words, *(word for word in silent if word not in words)]
+        if "LOCAL_RANK" in os.environ and "hydra.job.name=train_ddp_process_" in " ".join(words):
+            return list(words)
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    if {"-m", "--multirun"} & set(words):
+        if any(override.key_or_group == "resume" for override in overrides.values()):
+            raise UserError("resume= goes on with one run; -m starts several. Give one of them.")
+        values = {str(o.key_or_group): o.value() for o in overrides.values() if not o.is_sweep_override()}
+        launcher = str(values.get("hydra/launcher", "basic"))
+        if values.get("trainer") == "ddp" and not launcher.startswith("submitit_slurm"):
+            raise UserError(
+                f"-m trainer=ddp with hydra/launcher={launcher}: each process of a job would start the sweep again. "
+                "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices> starts them itself."
+            )
+    else:
+        _refuse_several(overrides)
+    given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
+    switches = [key for key in SWITCHES if given.get(key) is not None]
+    if len(switches) > 1:
+        raise UserError(
+            f"{' and '.join(f'{key}=' for key in switches)} at once: expected one of them. ckpt= tests a network "
+            "(with fit=false), resume= goes on with a run, init_from= starts a new run from saved weights."
+        )
+    fit = given.get("fit", True)
+    if given.get("data") == "benchmark":
+        if fit or switches != ["ckpt"]:
+            raise UserError("data=benchmark is for tests: name the network with fit=false ckpt=<run>.")
+        words = _benchmark(words, str(given["ckpt"]), set(given))
+        overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    if "ckpt" in switches and fit:
+        raise UserError(
+            "ckpt= tests a saved network: add fit=false. To train on, resume=<run> goes on with a run and "
+            "init_from=<run> starts a new one from its weights."
+        )
+    built_of_runs = any(re.fullmatch(r"net(\.\w+)*\.run", key) for key in given)
+    if not fit and switches != ["ckpt"] and not (built_of_runs and not switches):
+        raise UserError(
+            "fit=false only tests: name the network with ckpt=<run>, or what it is made of with net.first.run=<run> "
+            "net.second.run=<run>."
+        )
+    several = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1
+    if several and "resume" not in switches and "hydra.run.dir" not in given:
+        raise UserError("several processes: give them one folder with hydra.run.dir=...")
+    if "resume" not in switches:
+        _refuse_used(given.get("hydra.run.dir"))
+    words, overrides = _look_up(words, overrides)
+    if switches:
+        named = [override.value() for override in overrides.values() if override.key_or_group == switches[0]]
+        words = _replay(words, overrides, switches[0], str(named[-1]))
+    if {"-m", "--multirun"} & set(words):
+        words = [*words, *_name_jobs([parse(word) for word in words if "=" in word and not word.startswith("-")])]
+    return list(words)
+
+
+def _benchmark(words: Sequence[str], name: str, typed: set[Any]) -> list[str]:
+    """Puts the benchmark's experiment in place of the run's own: of its settings the scale alone counts."""
+    from srcolor import runs  # imports torch
+
+    run = runs.folder(name)
+    scale = [] if run is None or "scale" in typed else [f"scale={runs.configuration(run).scale}"]
+    return [*([] if "experiment" in typed else ["experiment=_benchmark"]), *scale, *words]
+
+
+def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list[str], dict[str, Override]]:
+    """Puts paths in place of names of runs that a network starts from: `latest` may be another one in the next job."""
+    found = {}
+    for word, override in overrides.items():
+        key, names_run = str(override.key_or_group), r"init_from|net(\.\w+)*\.run"
+        if re.fullmatch(names_run, key) and not override.is_sweep_override() and isinstance(override.value(), str):
+            from srcolor import runs  # imports torch
+
+            found[word] = f"{key}={quote(str(runs.find(str(override.value())).absolute()))}"
+    looked_up = [found.get(word, word) for word in words]
+    return looked_up, {found.get(word, word): parse(found.get(word, word)) for word in overrides}
+
+
+def tune_line(words: Sequence[str]) -> list[str]:
+    """Checks the words of a command line of tune.py, which are Hydra's.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; several values; a switch of train.py that names one run.
+    """
+    if {"-m", "--multirun"} & set(words):
+        raise UserError("tune.py chooses the values itself: leave out -m.")
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    _refuse_several(overrides)
+    for override in overrides.values():
+        if override.key_or_group in ("resume", "ckpt", "fit"):
+            raise UserError(f"{override.input_line}: every trial is a new run; leave it out.")
+        if (override.key_or_group, override.value()) == ("trainer", "ddp"):
+            raise UserError("trainer=ddp: tune.py trains in one process a trial; leave it out.")
+    return _look_up(words, overrides)[0]
+
+
+def _refuse_several(overrides: Mapping[str, Override]) -> None:
+    for word, override in overrides.items():
+        if override.is_sweep_override():
+            raise UserError(
+                f"{word}: several values. To run each, add -m. If it is one value, quote it:\n  {quoted(word)}"
+            )
+
+
+def _name_jobs(overrides: list[Override]) -> list[str]:
+    """The word that names the folders of a sweep's jobs by what they differ in; refuses another sweep's folder."""
+    for override in overrides:
+        if override.key_or_group == "hydra.sweep.dir":
+            file = Path(str(override.value())) / "multirun.yaml"
+            before = set(OmegaConf.load(file).hydra.overrides.task) if file.exists() else None
+            asked = {str(o.input_line) for o in overrides if not o.is_hydra_override()}
+            if before is not None and before != asked:
+                raise UserError(
+                    f"{file.parent} is the folder of another sweep: {' '.join(sorted(before))}. Name another with "
+                    "hydra.sweep.dir=..."
+                )
+    same = [str(o.key_or_group) for o in overrides if not o.is_sweep_override()]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(same)}]"] if len(same) < len(overrides) else []
+
+
+def _refuse_used(folder: Any) -> None:
+    """Before Hydra writes its own files there. A folder in which a run ended before it had saved anything is free."""
+    if folder is None:
+        return
+    run = Path(str(folder))
+    used = any((run / file).exists() for file in ("checkpoints/last.ckpt", "metrics.json", "comparison.json"))
+    if not used and is_first() and (run / ".hydra" / "lock").exists():
+        try:
+            FileLock(run / ".hydra" / "lock").acquire(timeout=1).lock.release()
+        except Timeout:
+            used = True
+    if used:
+        raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another.")
+
+
+def compare_line(words: Sequence[str]) -> list[str]:
+    """Completes the words of a command line of compare.py: begins with the data settings of the colourizer's run.
+
+    The runs are looked up here, once: what is `latest` may be another by the time that they are loaded.
+
+    Args:
+        words: What was typed after the script's name.
+
+    Returns:
+        The words for Hydra.
+
+    Raises:
+        UserError: A word that Hydra's grammar refuses; a run that is missing; a folder that is already used.
+    """
+    if {"-m", "--multirun"} & set(words):
+        raise UserError("compare.py makes one comparison at a time: leave out -m.")
+    overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
+    given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
+    _refuse_used(given.get("hydra.run.dir"))
+    named = [key for key in config.COMPARED if given.get(key) is not None]
+    if not named:
+        return list(words)
+    from srcolor import runs  # imports torch
+
+    typed = {override.key_or_group for override in overrides.values()}
+    paths = {key: runs.find(str(given[key])).absolute() for key in named}
+    words = [word for word in words if word not in overrides or overrides[word].key_or_group not in named]
+    words += [f"{key}={quote(str(path))}" for key, path in paths.items()]
+    run = runs.folder(str(paths["colorize"])) if "colorize" in paths else None
+    if run is None:
+        return words
+    recorded = {}
+    for key, value in runs.data_settings(str(run)).items():
+        typed_value = quote(value) if isinstance(value, str) else json.dumps(value)
+        recorded[key] = f"{key}={typed_value if '.' in key else value}"  # the name of a choice needs no quotes
+    for word in runs.overrides(run):
+        if word.startswith("data.root="):  # what stood for the root is on record in words
+            recorded["data.root"] = word
+    return [*(word for key, word in recorded.items() if not _replaced(key, typed)), *words]
+
+
+def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:
+    from srcolor import runs  # imports torch
+
+    path = runs.find(name).absolute()
+    # `latest` is looked up once: another run may end before this one begins.
+    named = f"{switch}={quote(str(path))}"
+    words = [*(word for word in words if word not in overrides or overrides[word].key_or_group != switch), named]
+    overrides = {word: parse(word) for word in words if word in overrides or word == named}
+    if switch == "init_from":
+        return words
+    if switch == "resume":
+        if path.is_file():
+            raise UserError(f"resume={name}: expected a run folder, got a file. init_from= takes checkpoint files.")
+        runs.checkpoint_file(str(path), "last")
+    if path.is_file():
+        # A checkpoint in its run's folder stands for the run; elsewhere it stands alone.
+        if not (path.parent.parent / ".hydra").exists():
+            return words
+        path = path.parent.parent
+    before = runs.overrides(path)
+    # Naming the run's own experiment again changes nothing.
+    typed = {override.key_or_group for word, override in overrides.items() if word not in before}
+    recorded = [word for word in before if not _replaced(parse(word).key_or_group, typed)]
+    flags = [word for word in words if word not in overrides]
+    if switch == "resume":
+        recorded.append(f"hydra.run.dir={quote(str(path))}")
+    return [*flags, *recorded, *overrides]
+
+
+def _replaced(key: str, typed: set[str]) -> bool:
+    """Whether a recorded override gives way: to the same key, to another choice of its group, or always."""
+    first = key.split(".")[0]
+    return key in typed or first in typed or key in (*SWITCHES, "fit") or "experiment" in typed
+
+
+def parse(word: str) -> Override:
+    """Reads one override by Hydra's grammar.
+
+    Raises:
+        UserError: The grammar refuses it; shows the quoted form that works.
+    """
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise UserError(f"{word}: Hydra's grammar needs quotes around such a value. Write\n  {quoted(word)}") from error
+
+
+def quote(value: str) -> str:
+    r"""Quotes a value for Hydra's grammar.
+
+    >>> print(quote("~/it's [here]"))
+    "~/it's [here]"
+    """
+    escaped = re.sub(r'\\*"', lambda m: "\\" * (2 * len(m[0]) - 1) + '"', value)
+    trailing = escaped[len(escaped.rstrip("\\")) :]
+    return f'"{escaped}{trailing}"'
+
+
+def quoted(word: str) -> str:
+    """The word with its value quoted for Hydra's grammar, and all of it for the shell."""
+    key, _, value = word.partition("=")
+    return shlex.quote(f"{key}={quote(value)}")
