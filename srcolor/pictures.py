@@ -1,0 +1,188 @@
+"""Picture files as people have them: any size, 8 or 16 bits, with transparency, colour profile and EXIF."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from srcolor.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # what a file says of itself
+SAVING: dict[str, dict[str, Any]] = {
+    ".jpg": {"Q": 95, "subsample_mode": "off"},
+    ".jpeg": {"Q": 95, "subsample_mode": "off"},
+    ".webp": {"Q": 95, "smart_subsample": True},
+    ".tif": {"compression": "deflate", "predictor": "horizontal", "bigtiff": True},
+    ".tiff": {"compression": "deflate", "predictor": "horizontal", "bigtiff": True},
+    ".png": {},
+}
+
+
+@dataclass
+class Picture:
+    """A picture in a file: what is asked of it is decoded, no more.
+
+    `picture[top:bottom, left:right]` is a part of it, (h, w, 3), uint8 or uint16, RGB, upright.
+
+    Attributes:
+        image: Its colours.
+        alpha: Its transparency, if any.
+        remarks: What a person should know of how it was read.
+    """
+
+    image: pyvips.Image
+    alpha: pyvips.Image | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, 3."""
+        return self.image.height, self.image.width, 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or uint16."""
+        return np.dtype(np.uint16 if self.image.format == "ushort" else np.uint8)
+
+    def load(self) -> None:
+        """Decodes all of it, into memory.
+
+        Raises:
+            UserError: It cannot be.
+        """
+        try:
+            self.image = self.image.copy_memory()
+        except pyvips.Error as error:
+            raise UserError(_reason(error)) from error
+
+    def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
+        """Decodes a part."""
+        rows, columns = part
+        top, bottom, _ = rows.indices(self.image.height)
+        left, right, _ = columns.indices(self.image.width)
+        try:
+            return self.image.crop(left, top, right - left, bottom - top).numpy()
+        except pyvips.Error as error:
+            raise UserError(_reason(error)) from error
+
+
+def read(path: Path, most_megapixels: float) -> Picture:
+    """Opens a picture file.
+
+    Turned as its EXIF says; gray, palette and CMYK become RGB; of several frames or pages the first is taken.
+
+    Args:
+        path: A JPEG, PNG, WebP, TIFF or BMP file.
+        most_megapixels: The largest picture that is taken for one, and not for an attack.
+
+    Raises:
+        UserError: It cannot be read, or is too large.
+    """
+    if path.stat().st_size == 0:
+        raise UserError("empty file")
+    try:
+        if path.suffix.lower() == ".bmp":
+            image = _read_bmp(path, most_megapixels)
+        else:
+            image = pyvips.Image.new_from_file(str(path), access="random", fail_on="truncated")
+    except pyvips.Error as error:
+        raise UserError(_reason(error)) from error
+    _check_size(image.width, image.height, most_megapixels)
+    if image.format not in ("uchar", "ushort"):
+        raise UserError(f"{image.format} pixels: expected 8 or 16 bits a channel; convert it first")
+    remarks = []
+    if image.get_typeof("n-pages") and image.get("n-pages") > 1:
+        remarks.append(f"the first of {image.get('n-pages')} frames")
+    try:
+        image = image.autorot()
+        alpha = None
+        if image.hasalpha():
+            alpha, image = image[image.bands - 1], image.extract_band(0, n=image.bands - 1)
+        if image.interpretation == "cmyk":
+            image = image.icc_transform("srgb", embedded=True, input_profile="cmyk")
+        elif image.bands == 1:
+            image = image.colourspace("rgb16" if image.format == "ushort" else "srgb").copy()
+            image.remove("icc-profile-data")  # of gray
+        if image.bands != 3:
+            raise UserError(f"{image.bands} channels: expected gray or RGB, perhaps with transparency")
+    except pyvips.Error as error:
+        raise UserError(_reason(error)) from error
+    return Picture(image, alpha, remarks)
+
+
+def write(path: Path, pixels: NDArray[Any], source: Picture) -> None:
+    """Writes a picture, complete or not at all, with what its source's file says of itself.
+
+    Args:
+        path: Its suffix says the format.
+        pixels: (H, W, 3) uint8 or uint16.
+        source: What it was made of: its transparency is enlarged with it (Lanczos).
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    height, width = pixels.shape[:2]
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        if path.suffix.lower() == ".bmp":
+            Image.fromarray(pixels).save(unfinished)
+        else:
+            data = np.ascontiguousarray(pixels)
+            kind = "ushort" if pixels.dtype == np.uint16 else "uchar"
+            image = pyvips.Image.new_from_memory(data.data, width, height, 3, kind)
+            image = image.copy(interpretation="rgb16" if kind == "ushort" else "srgb")
+            if source.alpha is not None and path.suffix.lower() not in (".jpg", ".jpeg"):
+                image = image.bandjoin(_resized(source.alpha, width, height))
+            image = image.copy()
+            for key in KEPT:
+                if source.image.get_typeof(key):
+                    image.set_type(pyvips.GValue.blob_type, key, source.image.get(key))
+            image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it is upright, whatever the EXIF said
+            image.write_to_file(str(unfinished), **SAVING[path.suffix.lower()])
+        os.replace(unfinished, path)
+    except (pyvips.Error, OSError) as error:
+        raise UserError(f"cannot write {path}: {_reason(error)}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _resized(alpha: pyvips.Image, width: int, height: int) -> pyvips.Image:
+    if (alpha.width, alpha.height) == (width, height):
+        return alpha
+    large = alpha.resize(width / alpha.width, vscale=height / alpha.height, kernel="lanczos3")
+    return large.crop(0, 0, width, height)
+
+
+def _read_bmp(path: Path, most_megapixels: float) -> pyvips.Image:
+    try:
+        with Image.open(path) as file:
+            _check_size(*file.size, most_megapixels)
+            picture = file.convert("RGBA" if file.has_transparency_data else "RGB")
+    except UnidentifiedImageError:
+        raise UserError("no picture, whatever its name says") from None
+    except OSError as error:
+        raise UserError(str(error)) from error
+    return pyvips.Image.new_from_array(np.asarray(picture), interpretation="srgb")
+
+
+def _check_size(width: int, height: int, most: float) -> None:
+    if width * height > most * 1e6:
+        raise UserError(
+            f"{width}x{height} is {width * height / 1e6:.3g} megapixels, more than --max-megapixels {most:g}: "
+            "an attack? Raise the limit if not"
+        )
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, pyvips.Error):
+        return str(error)
+    if error.message.startswith("unable to load from file"):  # it found no format to read it as
+        return "no picture, whatever its name says"
+    # Threads share the buffer that the detail is from: another may have emptied it.
+    return next(iter(error.detail.strip().splitlines()), error.message)

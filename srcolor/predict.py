@@ -1,0 +1,285 @@
+"""A person's own pictures, larger and in colour: `srcolor-predict photo.jpg`."""
+
+import argparse
+import glob
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from srcolor import __version__, pictures, runs, tiles
+from srcolor.errors import UserError
+from srcolor.nets import Net, fused
+
+MODES = ("upscale", "colorize", "restore")
+SHIPPED = {"upscale": "srcolor/sr_x2_small", "colorize": "srcolor/colorize64"}
+LARGE = 2**28  # bytes of a result from which on it lies in a file
+
+
+class Job(NamedTuple):
+    """A picture file, and where its result goes."""
+
+    source: Path
+    result: Path
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the words of the command line."""
+    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Makes pictures larger, or colours them.")
+    add = parser.add_argument
+    add("inputs", nargs="+", help="picture files, folders of them, or patterns such as '*.tif'")
+    add("-m", "--mode", choices=MODES, default="upscale", help="twice the size, colour, or both (%(default)s)")
+    add("-o", "--output", type=Path, help="a folder for the results; else they are put beside the pictures")
+    add("--run", help=f"the network: a run folder, a file, latest, srcolor/<name> ({SHIPPED})")
+    add("--sr-run", help="with --mode restore: the network that enlarges")
+    add("--render-size", default="64", help="sides at which the picture is coloured: 64, or with --sheet 48,64,96")
+    add("--saturation", type=float, default=1.0, help="factor on the colours (%(default)s)")
+    add("--sheet", action="store_true", help="a sheet of the picture coloured at each of --render-size, to choose from")
+    add("--compare", action="store_true", help="before | after, beside the result")
+    add("--overwrite", action="store_true", help="make results anew that are there already")
+    add("--tile", type=int, default=512, help="side of what is enlarged at once (%(default)s)")
+    add("--max-megapixels", type=float, default=250, help="the largest picture that is taken for one (%(default)s)")
+    add("--version", action="version", version=__version__)
+    asked = parser.parse_args(words)
+    try:
+        asked.render_sizes = [int(size) for size in asked.render_size.split(",")]
+    except ValueError:
+        parser.error(f"--render-size {asked.render_size}: expected whole numbers, 64 or 48,64,96")
+    if min(asked.render_sizes) < 8:
+        parser.error(f"--render-size {asked.render_size}: expected at least 8")
+    if len(asked.render_sizes) > 1 and not asked.sheet:
+        parser.error(f"--render-size {asked.render_size}: several sizes are for --sheet")
+    if asked.sheet and asked.mode == "upscale":
+        parser.error("--sheet shows colours: give --mode colorize")
+    if asked.tile < 1 or asked.saturation < 0:
+        parser.error("--tile and --saturation cannot be negative")
+    try:
+        asked.jobs = list(jobs(asked.inputs, asked.output, asked.mode))
+    except UserError as error:
+        parser.error(str(error))
+    return asked
+
+
+def jobs(inputs: Sequence[str], output: Path | None, mode: str) -> Iterator[Job]:
+    """Says which files are meant, and where their results go: `<stem>_<mode>`, with the same suffix.
+
+    A folder's results of earlier calls are not taken for pictures.
+
+    Raises:
+        UserError: There is no such file; or two results would have one name.
+    """
+    sources: dict[Path, Path] = {}  # and their place below -o
+    for name in inputs:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and not _is_result(file)]
+            if not found:
+                raise UserError(f"{name}: no picture in this folder; known are {', '.join(pictures.SUFFIXES)}")
+            sources |= {file: file.relative_to(path) for file in found}
+        elif path.exists():
+            sources[path] = Path(path.name)
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+            if not matches:
+                raise UserError(f"{name}: no such file or folder, and as a pattern it matches nothing")
+            sources |= {file: Path(file.name) for file in matches if file.is_file() and not _is_result(file)}
+    taken: dict[Path, Path] = {}
+    for source, place in sources.items():
+        folder = source.parent if output is None else output / place.parent
+        suffix = source.suffix if source.suffix.lower() in pictures.SUFFIXES else ".png"
+        result = folder / f"{source.stem}_{mode}{suffix}"
+        if result in taken:
+            raise UserError(f"{taken[result]} and {source} would both become {result}: give them different names")
+        taken[result] = source
+        yield Job(source, result)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in pictures.SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _is_result(file: Path) -> bool:
+    stem, _, mode = file.stem.rpartition("_")
+    return mode in (*MODES, "compare", "sheet") and file.with_name(f"{stem}{file.suffix}").exists()
+
+
+def load(run: str, mode: str) -> Net:
+    """Loads a network for a mode, `upscale` or `colorize`, in the form that it is used in.
+
+    Raises:
+        UserError: It is of another kind.
+    """
+    net = cast(Net, fused(runs.load_net(run)).eval())
+    fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
+    if not fits:
+        wanted = "one that enlarges RGB" if mode == "upscale" else "one from gray to colour, of the same size"
+        raise UserError(f"--run {run}: {type(net).__name__} is no network for this: expected {wanted}.")
+    return net
+
+
+class Worker:
+    """Turns pictures into results.
+
+    Args:
+        asked: What `parse` answers.
+    """
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        mode = asked.mode
+        run, other = asked.run, asked.sr_run
+        self.colour = None if mode == "upscale" else load(run or SHIPPED["colorize"], "colorize")
+        enlarging = run if mode == "upscale" else other
+        self.sr = None if mode == "colorize" else load(enlarging or SHIPPED["upscale"], "upscale")
+
+    def work(self, source: pictures.Picture, done: Callable[[float], None]) -> NDArray[Any]:
+        """Answers the result of a picture, (H, W, 3), of its type."""
+        pixels: tiles.Pixels = source
+        shares = 1.0 if self.colour is None or self.sr is None else 0.5
+        if self.colour is not None:
+            out = _room(source.shape[:2], source.dtype)
+            pixels = tiles.colorize(
+                self.colour,
+                pixels,
+                out,
+                render_size=self.asked.render_sizes[0],
+                saturation=self.asked.saturation,
+                done=lambda share: done(shares * share),
+            )
+        if self.sr is not None:
+            height, width = (self.sr.scale * side for side in source.shape[:2])
+            pixels = tiles.enlarge(
+                self.sr,
+                pixels,
+                _room((height, width), source.dtype),
+                tile=self.asked.tile,
+                done=lambda share: done(1 - shares + shares * share),
+            )
+        return cast(NDArray[Any], pixels)
+
+    def sheet(self, source: pictures.Picture) -> NDArray[Any]:
+        """Answers the picture coloured at each size, side by side, at most 512 pixels high."""
+        assert self.colour is not None
+        small = _shrunk(source)
+        made = [
+            tiles.colorize(self.colour, small, render_size=size, saturation=self.asked.saturation)
+            for size in self.asked.render_sizes
+        ]
+        return np.concatenate(made, 1)
+
+
+def _room(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array for a result; a large one lies in a file that is gone with it, not in memory."""
+    shape = (*size, 3)
+    if int(np.prod(shape)) * dtype.itemsize < LARGE:
+        return np.empty(shape, dtype)
+    with tempfile.NamedTemporaryFile() as file:
+        return np.memmap(file.name, dtype, "w+", shape=shape)
+
+
+def _shrunk(source: pictures.Picture, most: int = 512) -> NDArray[Any]:
+    factor = min(1.0, most / source.image.height)
+    return source.image.resize(factor).numpy()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command. Answers its exit code: 0, or 1 if a picture failed; 2 is for a command that cannot be."""
+    asked = parse(words)
+    console = Console(stderr=True)
+    try:
+        worker = Worker(asked)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    failed: list[tuple[Path, str]] = []
+    made = skipped = 0
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task("", total=len(asked.jobs))
+        todo = [job for job in asked.jobs if asked.overwrite or asked.sheet or not job.result.exists()]
+        skipped = len(asked.jobs) - len(todo)
+        bar.advance(task, skipped)
+        opening = [reader.submit(_open, job, asked.max_megapixels) for job in todo[:1]]
+        writing: list[tuple[Job, Future[None]]] = []
+        for place, job in enumerate(todo):
+            opening += [reader.submit(_open, other, asked.max_megapixels) for other in todo[place + 1 : place + 2]]
+            bar.update(task, description=job.source.name)
+            try:
+                source = opening.pop(0).result()
+                for remark in source.remarks:
+                    console.print(f"{job.source}: {remark}", highlight=False, soft_wrap=True)
+                before = bar.tasks[0].completed
+                result = (
+                    worker.sheet(source)
+                    if asked.sheet
+                    else worker.work(
+                        source,
+                        lambda share, before=before: bar.update(task, completed=before + share),  # type: ignore[misc]
+                    )
+                )
+                writing.append((job, writer.submit(_save, job, source, result, asked)))
+                bar.update(task, completed=before + 1)
+            except (UserError, OSError) as error:
+                failed.append((job.source, str(error)))
+                bar.advance(task)
+            while len(writing) > 1:  # not many results in memory at once
+                made += _written(*writing.pop(0), failed)
+        for each in writing:
+            made += _written(*each, failed)
+    parts = [f"{made} made", *([f"{skipped} there already (--overwrite makes them anew)"] if skipped else [])]
+    print(", ".join([*parts, *([f"{len(failed)} failed:"] if failed else [])]))
+    for file, reason in failed:
+        print(f"  {file}: {reason}")
+    return 1 if failed else 0
+
+
+def _open(job: Job, most: float) -> pictures.Picture:
+    source = pictures.read(job.source, most)
+    if os.path.exists(job.result) and os.path.samefile(job.source, job.result):
+        raise UserError("its result would be the picture itself")
+    if int(np.prod(source.shape)) * source.dtype.itemsize < LARGE:
+        source.load()  # while the network is at work on the one before
+    return source
+
+
+def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    if asked.sheet:
+        pictures.write(job.result.with_name(f"{job.source.stem}_sheet.png"), result, pictures.Picture(source.image))
+        return
+    if asked.compare:
+        scale = result.shape[0] // source.image.height
+        before = source.image.resize(scale, kernel="nearest").numpy()
+        both = np.concatenate([before, result], 1)
+        pictures.write(job.result.with_name(f"{job.source.stem}_compare.png"), both, pictures.Picture(source.image))
+    pictures.write(job.result, result, source)
+
+
+def _written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> int:
+    try:
+        writing.result()
+    except (UserError, OSError) as error:
+        failed.append((job.source, str(error)))
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,382 @@
+"""People's own pictures: tiles against the whole, formats and what files say of themselves, and what goes wrong."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from conftest import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+from skimage import data
+from test_nets import LOCAL, wake
+
+from srcolor import images, pictures, predict, tiles
+from srcolor.errors import UserError
+from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.chroma_table import ChromaTable
+from srcolor.nets.residual import Residual
+from srcolor.nets.sesr import SESR
+from srcolor.nets.unet_rgb import UNetRGB
+
+PHOTO = data.astronaut()
+
+# -- tiles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("net", [net for net in LOCAL if net.values[0].inputs != 1])
+def test_tiles_answer_what_the_whole_answers(net):
+    if isinstance(net, SESR):
+        pytest.skip("takes gray; in colour it is inside luma_sr")
+    pixels = PHOTO[100:201, 200:333]
+    tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (40, 4096))
+    assert tiled.shape == (101 * net.scale, 133 * net.scale, 3)
+    assert np.abs(tiled - whole).max() <= 1
+    assert whole.std() > 3
+
+
+@pytest.mark.parametrize(("channels", "blocks"), [(24, 6), (48, 8), (64, 16)])
+def test_tiles_of_residual_at_three_sizes(channels, blocks):
+    net = wake(Residual(channels, blocks))
+    pixels = PHOTO[100:165, 200:290]
+    tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (32, 4096))
+    assert np.abs(tiled - whole).max() <= 1
+
+
+RESIDUAL = wake(Residual(channels=4, blocks=1))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(1, 220), deep=st.booleans())
+def test_pictures_of_any_size(height, width, tile, deep):
+    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
+    answer = tiles.enlarge(RESIDUAL, pixels, tile=max(tile, 16))
+    assert answer.shape == (2 * height, 2 * width, 3)
+    assert answer.dtype == pixels.dtype
+    whole = tiles.enlarge(RESIDUAL, pixels, tile=4096)
+    assert np.abs(answer.astype(int) - whole).max() <= (257 if deep else 1)
+
+
+def test_where_memory_runs_out_smaller_tiles_are_tried():
+    net = copy.deepcopy(RESIDUAL)
+    seen = []
+
+    def refuse(module, inputs):
+        seen.append(inputs[0].shape[-2:])
+        if inputs[0].shape[-2] * inputs[0].shape[-1] > 60 * 60:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate a lot")
+
+    net.register_forward_pre_hook(refuse)
+    pixels = PHOTO[:200, :150]
+    np.testing.assert_array_equal(tiles.enlarge(net, pixels, tile=128), tiles.enlarge(RESIDUAL, pixels, tile=4096))
+    assert min(side for shape in seen for side in shape) <= 64
+    net.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(MemoryError()))
+    with pytest.raises(UserError, match=r"memory does not suffice for tiles of 32x32"):
+        tiles.enlarge(net, pixels, tile=128)
+
+
+def test_a_network_that_sees_everything_at_once_is_not_cut_up():
+    net = ChromaTable(1, scale=2)
+    net.receptive_field = None
+    with pytest.raises(UserError, match=r"ChromaTable looks at the whole picture at once"):
+        tiles.enlarge(net, PHOTO)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (256, 384), (131, 77), (30, 200)])
+def test_colouring_keeps_size_and_luma(height, width, deep):
+    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
+    coloured = tiles.colorize(wake(UNetRGB()), pixels, render_size=64)
+    assert coloured.shape == pixels.shape
+    assert coloured.dtype == pixels.dtype
+    level = np.iinfo(pixels.dtype).max
+    luma = [image.astype(float) @ (0.299, 0.587, 0.114) / level for image in (pixels, coloured)]
+    assert np.abs(luma[0] - luma[1]).max() <= 1 / level
+    if min(height, width) > 1:
+        assert np.ptp(coloured.astype(int), axis=2).max() > 0.02 * level  # there is colour
+
+
+def test_what_the_colourizer_sees_is_the_block_mean():
+    seen = []
+    net = wake(UNetRGB())
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    tiles.colorize(net, PHOTO[:256, :384], render_size=64)
+    whole = torch.from_numpy(PHOTO[:256, :384]).permute(2, 0, 1)[None].float() / 255
+    torch.testing.assert_close(seen[0], images.block_mean(images.luma(whole), 4), rtol=0, atol=1e-6)
+
+
+def test_saturation_scales_the_chroma():
+    gray = tiles.colorize(wake(UNetRGB()), PHOTO[:64, :64], saturation=0)
+    assert np.ptp(gray.astype(int), axis=2).max() <= 1
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bicubic(tmp_path_factory):
+    """A checkpoint of bicubic interpolation, which answers at once."""
+    file = tmp_path_factory.mktemp("nets") / "bicubic.ckpt"
+    config = {"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2}
+    torch.save({"net_config": config, "state_dict": {}, "trained_on": []}, file)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    """A checkpoint of an untrained colourizer."""
+    file = tmp_path_factory.mktemp("nets") / "colour.ckpt"
+    state = {f"net.{key}": value for key, value in wake(UNetRGB()).state_dict().items()}
+    torch.save(
+        {"net_config": {"_target_": "srcolor.nets.unet_rgb.UNetRGB"}, "state_dict": state, "trained_on": []}, file
+    )
+    return str(file)
+
+
+SMALL = Image.fromarray(PHOTO[100:133, 200:247])  # 47 wide, 33 high
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def with_alpha():
+    picture = SMALL.convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(SMALL.size))
+    return picture
+
+
+def orientation(number):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = number, "a maker"
+    return exif
+
+
+KINDS = {
+    "colour": (SMALL, {}, (".jpg", ".png", ".webp", ".tif", ".bmp")),
+    "gray": (SMALL.convert("L"), {}, (".jpg", ".png", ".tif", ".bmp")),
+    "palette": (SMALL.quantize(64), {}, (".png", ".tif", ".bmp")),
+    "cmyk": (SMALL.convert("CMYK"), {}, (".jpg", ".tif")),
+    "alpha": (with_alpha(), {}, (".png", ".webp", ".tif")),
+    "turned": (SMALL, {"exif": orientation(6)}, (".jpg", ".png", ".webp", ".tif")),
+    "profile": (SMALL, {"icc_profile": PROFILE}, (".jpg", ".png", ".webp", ".tif")),
+}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [(kind, suffix) for kind in KINDS for suffix in KINDS[kind][2]])
+def test_formats_and_what_files_say_of_themselves(kind, suffix, bicubic, tmp_path):
+    picture, options, _ = KINDS[kind]
+    picture.save(tmp_path / f"it's{suffix}", **options)
+    assert predict.main([str(tmp_path / f"it's{suffix}"), "--run", bicubic]) == 0
+    with Image.open(tmp_path / f"it's_upscale{suffix}") as result:
+        turned = kind == "turned"
+        assert result.size == ((66, 94) if turned else (94, 66))
+        exif = result.getexif()
+        assert exif.get(0x0112, 1) == 1
+        if turned and suffix != ".tif":
+            assert exif[0x010F] == "a maker"
+        if kind == "profile":
+            assert result.info["icc_profile"] == PROFILE
+        seen = result.convert("RGB").resize((33, 47) if turned else (47, 33), Image.Resampling.BOX)
+        if kind == "alpha":
+            assert result.mode == "RGBA"
+            want = np.asarray(with_alpha())[..., 3].astype(float)
+            got = np.asarray(result.getchannel("A").resize((47, 33), Image.Resampling.BOX)).astype(float)
+            assert np.abs(want - got).mean() < 2
+    expected = SMALL.transpose(Image.Transpose.ROTATE_270) if turned else picture.convert("RGB")
+    difference = np.abs(np.asarray(seen).astype(float) - np.asarray(expected).astype(float))
+    assert difference.mean() < (25 if kind == "cmyk" else 8)  # cmyk by a profile, Pillow's without
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bands", [3, 4])
+def test_16_bits_stay(suffix, bands, bicubic, colour, tmp_path):
+    ramp = np.linspace(0, 65535, 256 * 4).reshape(4, 256, 1).round().astype(np.uint16).repeat(bands, 2)
+    pyvips.Image.new_from_array(ramp, interpretation="rgb16").write_to_file(str(tmp_path / f"deep{suffix}"))
+    for mode, run, scale in (("upscale", bicubic, 2), ("colorize", colour, 1)):
+        assert predict.main([str(tmp_path / f"deep{suffix}"), "--run", run, "--mode", mode]) == 0
+        result = pyvips.Image.new_from_file(str(tmp_path / f"deep_{mode}{suffix}"))
+        assert (result.width, result.height, result.bands, result.format) == (256 * scale, 4 * scale, bands, "ushort")
+        assert len(np.unique(result.numpy()[..., :3])) > 700
+        if bands == 4 and scale == 1:
+            np.testing.assert_array_equal(result.numpy()[..., 3], ramp[..., 3])
+
+
+def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(bicubic, tmp_path, capsys):
+    frames = [SMALL, SMALL.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert predict.main([str(tmp_path / "a.webp"), "--run", bicubic]) == 0
+    assert "a.webp: the first of 2 frames" in capsys.readouterr().err.replace("\n", "")
+    with Image.open(tmp_path / "a_upscale.webp") as result:
+        seen = np.asarray(result.convert("RGB").resize(SMALL.size, Image.Resampling.BOX)).astype(float)
+    assert np.abs(seen - np.asarray(SMALL)).mean() < 8
+
+
+def test_restore_colours_and_enlarges(bicubic, colour, tmp_path):
+    SMALL.convert("L").save(tmp_path / "old.png")
+    assert predict.main([str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic]) == 0
+    result = np.asarray(Image.open(tmp_path / "old_restore.png"))
+    whole = tiles.enlarge(
+        Bicubic(), tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
+    )
+    np.testing.assert_array_equal(result, whole)
+
+
+def test_sheets_and_comparisons(bicubic, colour, tmp_path):
+    SMALL.save(tmp_path / "a.png")
+    words = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
+    assert predict.main(words) == 0
+    assert Image.open(tmp_path / "a_sheet.png").size == (3 * 47, 33)
+    assert predict.main([str(tmp_path / "a.png"), "--run", bicubic, "--compare"]) == 0
+    assert Image.open(tmp_path / "a_compare.png").size == (2 * 94, 66)
+
+
+# -- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_broken_file(bicubic, tmp_path, capsys):
+    album = tmp_path / "album"
+    (album / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        SMALL.save(album / name)
+    (album / "bad.jpg").write_text("no picture")
+    words = [str(album), "--run", bicubic]
+    assert predict.main([*words, "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().out == f"2 made, 1 failed:\n  {album / 'bad.jpg'}: no picture, whatever its name says\n"
+    assert {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*.*")} == {
+        "a_upscale.png",
+        "sub/b_upscale.png",
+    }
+    (album / "bad.jpg").unlink()
+    assert predict.main(words) == 0
+    first = (album / "a_upscale.png").stat().st_mtime_ns
+    assert capsys.readouterr().out == "2 made\n"
+    assert predict.main(words) == 0  # its results are no pictures of the folder, and there already
+    assert capsys.readouterr().out == "0 made, 2 there already (--overwrite makes them anew)\n"
+    assert (album / "a_upscale.png").stat().st_mtime_ns == first
+    assert predict.main([*words, "--overwrite"]) == 0
+    assert (album / "a_upscale.png").stat().st_mtime_ns > first
+    assert len(list(album.rglob("*.*"))) == 4
+
+
+def test_patterns(bicubic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "c.tif"):
+        SMALL.save(tmp_path / name)
+    assert predict.main(["*.png", "--run", bicubic]) == 0
+    assert {file.name for file in tmp_path.glob("*_upscale*")} == {"a_upscale.png", "b_upscale.png"}
+
+
+def test_a_killed_process_leaves_no_broken_result(bicubic, tmp_path):
+    SMALL.save(tmp_path / "a.png")
+    code = "import os, signal, sys; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+    code += "from srcolor import predict; predict.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png"), "--run", bicubic]
+    assert subprocess.run(command, cwd=ROOT, timeout=100).returncode == -signal.SIGKILL
+    assert not (tmp_path / "a_upscale.png").exists()
+    assert predict.main([str(tmp_path), "--run", bicubic]) == 0
+    assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def cut_short(tmp_path):
+    SMALL.resize((400, 300)).save(tmp_path / "x.jpg")
+    content = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(content[: len(content) // 2])
+    return ["x.jpg"]
+
+
+def made(name, content=b""):
+    def make(tmp_path):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+        return [name]
+
+    return make
+
+
+def good(*words):
+    def make(tmp_path):
+        SMALL.save(tmp_path / "x.png")
+        return ["x.png", *words]
+
+    return make
+
+
+def two_of_one_name(tmp_path):
+    for folder in ("p", "q"):
+        (tmp_path / folder).mkdir()
+        SMALL.save(tmp_path / folder / "x.png")
+    return ["p/x.png", "q/x.png", "-o", "out"]
+
+
+def floating(tmp_path):
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "x.tif")
+    return ["x.tif"]
+
+
+def no_folder(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    return good("-o", "out")(tmp_path)
+
+
+BAD = {
+    "not a picture": (made("x.jpg", b"text"), 1, "x.jpg: no picture, whatever its name says"),
+    "empty file": (made("x.png"), 1, "x.png: empty file"),
+    "cut short": (cut_short, 1, "x.jpg: "),
+    "not a bitmap": (made("x.bmp", b"text"), 1, "x.bmp: no picture, whatever its name says"),
+    "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits a channel"),
+    "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
+    "output is a file": (no_folder, 1, "x.png: [Errno"),
+    "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and as a pattern"),
+    "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches nothing"),
+    "folder without pictures": (lambda tmp_path: ["."], 2, ".: no picture in this folder; known are .jpg"),
+    "one name for two": (two_of_one_name, 2, "would both become out/x_upscale.png: give them different names"),
+    "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such network comes with srcolor"),
+    "no run": (good("--run", "runs/nowhere"), 2, "runs/nowhere: no such run folder or checkpoint file"),
+    "the wrong kind": (
+        good("--mode", "colorize"),
+        2,
+        "Bicubic is no network for this: expected one from gray to colour",
+    ),
+    "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "several sizes are for --sheet"),
+    "sizes that are none": (good("--render-size", "large"), 2, "expected whole numbers"),
+    "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours: give --mode colorize"),
+    "a mode that is none": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
+    "negative saturation": (good("--saturation", "-1"), 2, "cannot be negative"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_and_the_way_out_said(name, bicubic, tmp_path, monkeypatch, capsys):
+    make, code, message = BAD[name]
+    monkeypatch.chdir(tmp_path)
+    words = make(tmp_path)
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    try:
+        ended = predict.main([*words, *([] if "--run" in words else ["--run", bicubic])])
+    except SystemExit as end:
+        ended = end.code
+    told = capsys.readouterr()
+    assert ended == code
+    assert message in told.out + told.err
+    assert "Traceback" not in told.err
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
+    SMALL.save(tmp_path / "x.png")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 1
+    assert "No space left on device" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_the_most_megapixels_may_be_raised(bicubic, tmp_path):
+    SMALL.save(tmp_path / "x.png")
+    assert pictures.read(tmp_path / "x.png", 0.01).shape == (33, 47, 3)
