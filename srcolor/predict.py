@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcolor import __version__, pictures, runs, tiles
+from srcolor import __version__, foreign, pictures, runs, tiles
 from srcolor.errors import UserError
 from srcolor.nets import Net, fused
 
@@ -38,7 +38,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("inputs", nargs="+", help="picture files, folders of them, or patterns such as '*.tif'")
     add("-m", "--mode", choices=MODES, default="upscale", help="twice the size, colour, or both (%(default)s)")
     add("-o", "--output", type=Path, help="a folder for the results; else they are put beside the pictures")
-    add("--run", help=f"the network: a run folder, a file, latest, srcolor/<name> ({SHIPPED})")
+    add("--run", help="the network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
     add("--sr-run", help="with --mode restore: the network that enlarges")
     add("--render-size", default="64", help="sides at which the picture is coloured: 64, or with --sheet 48,64,96")
     add("--saturation", type=float, default=1.0, help="factor on the colours (%(default)s)")
@@ -117,7 +117,12 @@ def load(run: str, mode: str) -> Net:
     Raises:
         UserError: It is of another kind.
     """
-    net = cast(Net, fused(runs.load_net(run)).eval())
+    if run.startswith(foreign.SPANDREL):
+        net: Net = foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser())
+    elif run.endswith(".onnx"):
+        net = foreign.Onnx(Path(run).expanduser())
+    else:
+        net = cast(Net, fused(runs.load_net(run)).eval())
     fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
     if not fits:
         wanted = "one that enlarges RGB" if mode == "upscale" else "one from gray to colour, of the same size"

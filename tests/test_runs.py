@@ -132,7 +132,7 @@ def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
 
 def test_a_network_taken_out_of_its_run_answers_the_same_and_knows_what_it_was_trained_on(tiny_run, tmp_path):
     file = tmp_path / "net.safetensors"
-    export.main(["--run", str(tiny_run), "--output", str(file)])
+    export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
     x = torch.rand(1, 3, 9, 7)
     assert torch.equal(runs.load_net(str(file))(x), runs.load_net(str(tiny_run))(x))
     (own,), (before,) = runs.trained_on(str(file)), runs.trained_on(str(tiny_run))
@@ -159,7 +159,7 @@ def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
     file = tmp_path / "net.safetensors"
     file.write_text("mine")
     with pytest.raises(SystemExit, match="1"):
-        export.main(["--run", str(tiny_run), "--output", str(file)])
+        export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
     assert "is there already" in capsys.readouterr().err
     assert file.read_text() == "mine"
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
 @pytest.fixture
 def reference(tiny_run, tmp_path, monkeypatch):
     """A folder of networks that come with srcolor, with one in it."""
-    export.main(["--run", str(tiny_run), "--output", str(tmp_path / "one.safetensors")])
+    export.to_safetensors(str(tiny_run), tmp_path / "one.safetensors")
     digest = hashlib.sha256((tmp_path / "one.safetensors").read_bytes()).hexdigest()
     (tmp_path / "hashes.json").write_text(json.dumps({"one": digest}))
     monkeypatch.setattr(weights, "FOLDER", tmp_path)

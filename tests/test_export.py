@@ -1,0 +1,142 @@
+"""Networks that leave srcolor, as ONNX, and networks from elsewhere."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+from test_nets import wake
+
+from srcolor import export, foreign, predict, runs, tiles
+from srcolor.errors import UserError
+from srcolor.nets.luma_sr import LumaSR
+from srcolor.nets.residual import Residual
+from srcolor.nets.sesr import SESR
+from srcolor.nets.unet import UNet
+
+PHOTO = data.astronaut()[100:171, 200:293]
+LUMA = {"_target_": "srcolor.nets.luma_sr.LumaSR"}
+NETS = {
+    "residual": (Residual(channels=4, blocks=1), {"channels": 4, "blocks": 1}),
+    "unet": (UNet(channels=8, blocks=1, levels=4), {"channels": 8, "blocks": 1, "levels": 4}),
+    "luma_sr": (LumaSR(SESR(channels=4, layers=1, width=8)), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Each network as a checkpoint and as ONNX."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for name, (net, arguments) in NETS.items():
+        config = {"_target_": f"srcolor.nets.{name}.{type(net).__name__}", **arguments}
+        if name == "luma_sr":
+            config["net"] = {"_target_": "srcolor.nets.sesr.SESR", "channels": 4, "layers": 1, "scale": 2, "width": 8}
+        state = {f"net.{key}": value for key, value in wake(net).state_dict().items()}
+        torch.save({"net_config": config, "state_dict": state, "trained_on": []}, folder / f"{name}.ckpt")
+        export.main(["--run", str(folder / f"{name}.ckpt"), "--output", str(folder / f"{name}.onnx")])
+    return folder
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_onnx_answers_what_pytorch_answers_at_any_size(name, exported):
+    made, net = foreign.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
+    assert (made.scale, made.stride, made.receptive_field) == (net.scale, net.stride, net.receptive_field)
+    for images, height, width in ((1, 50, 31), (3, 17, 64)):
+        x = torch.rand(images, made.inputs, height, width)
+        with torch.inference_mode():
+            torch.testing.assert_close(made(x), net(x), rtol=0, atol=1e-4)
+    told = json.loads(next(p.value for p in onnx.load(exported / f"{name}.onnx").metadata_props if p.key == "srcolor"))
+    assert told["range"] == [0, 1]
+    assert told["version"]
+    assert told["run"].endswith(f"{name}.ckpt")
+
+
+def test_an_onnx_model_is_a_network_for_predict(exported, tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    for end in ("onnx", "ckpt"):
+        assert (
+            predict.main([str(tmp_path / "a.png"), "--run", f"{exported}/residual.{end}", "-o", str(tmp_path / end)])
+            == 0
+        )
+    one, other = (np.asarray(Image.open(tmp_path / end / "a_upscale.png")).astype(int) for end in ("onnx", "ckpt"))
+    assert one.shape == (142, 186, 3)
+    assert np.abs(one - other).max() <= 1
+
+
+def test_onnx_that_answers_otherwise_is_not_kept(exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "CLOSE", -1.0)
+    with pytest.raises(SystemExit, match="1"):
+        export.main(["--run", str(exported / "residual.ckpt"), "--output", str(tmp_path / "x.onnx")])
+    assert "differ from PyTorch's" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "x.txt"], "--output x.txt: expected a name that ends in .onnx"),
+        (["--run", "nowhere"], "nowhere: no such run folder or checkpoint file"),
+    ],
+)
+def test_bad_words(words, message, exported, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        export.main(["--run", str(exported / "residual.ckpt"), *words])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda file: None, r"x\.onnx: no such file"),
+        (lambda file: file.write_text("text"), r"x\.onnx: cannot be read as ONNX"),
+        (
+            lambda file: onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), file),
+            r"x\.onnx: (none of srcolor's models|cannot be read as ONNX)",
+        ),
+    ],
+)
+def test_onnx_files_that_cannot_be_used(make, message, tmp_path):
+    make(tmp_path / "x.onnx")
+    with pytest.raises(UserError, match=message):
+        foreign.Onnx(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "message"),
+    [
+        ("onnxruntime", lambda file: foreign.Onnx(file), r"pip install 'srcolor\[export\]'"),
+        ("spandrel", lambda file: foreign.Spandrel(file), r"pip install 'srcolor\[spandrel\]'"),
+        ("onnxscript", lambda file: export.to_onnx("x", file), r"pip install 'srcolor\[export\]'"),
+    ],
+)
+def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=message):
+        call(tmp_path / "x")
+
+
+def test_a_network_that_spandrel_knows(tmp_path):
+    torch.manual_seed(0)
+    net = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
+    torch.save(net.state_dict(), tmp_path / "compact.pth")
+    found = predict.load(f"spandrel:{tmp_path / 'compact.pth'}", "upscale")
+    assert (found.scale, found.inputs) == (2, 3)
+    x = torch.rand(1, 3, 20, 30)
+    with torch.inference_mode():
+        torch.testing.assert_close(found(x), net.eval()(x).clamp(0, 1), rtol=0, atol=1e-6)
+    tiled, whole = (tiles.enlarge(found, PHOTO, tile=side).astype(int) for side in (32, 4096))
+    assert np.abs(tiled - whole).max() <= 1
+
+
+def test_what_spandrel_does_not_know(tmp_path):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth: not recognised by spandrel"):
+        predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")
+    with pytest.raises(UserError, match=r"y\.pth: no such file"):
+        predict.load(f"spandrel:{tmp_path / 'y.pth'}", "upscale")
