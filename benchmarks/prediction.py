@@ -6,7 +6,6 @@ long a small picture takes from the command to the result.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -51,9 +50,8 @@ def main() -> None:
             command = [sys.executable, "-c", CHILD, str(file), "--run", asked.run]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             seconds, memory = map(float, done.stdout.splitlines()[-1].split())
-            print(
-                f"{name}: {size:g} megapixels in {seconds:.1f} s, {size / seconds:.3f} a second, {memory:.0f} MiB at most"
-            )
+            speed = f"{seconds:.1f} s, {size / seconds:.3f} a second"
+            print(f"{name}: {size:g} megapixels in {speed}, {memory:.0f} MiB at most")
     net = predict.load(asked.run, "upscale")
     pixels = np.asarray(picture(asked.alone**2 / 1e6 * 1.5))[: asked.alone, : asked.alone]
     times = []
@@ -62,10 +60,10 @@ def main() -> None:
         tiles.enlarge(net, pixels, tile=10_000)
         times.append(time.perf_counter() - began)
     alone = pixels.shape[0] * pixels.shape[1] / 1e6 / min(times)
+    share = size / seconds / alone
     print(
-        f"the network alone, on one tile of {asked.alone}: {alone:.3f} a second; the command reaches {size / seconds / alone:.2f}"
+        f"the network alone, on one tile of {asked.alone}: {alone:.3f} a second; the command reaches {share:.2f} of it"
     )
-    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":
