@@ -30,7 +30,7 @@ lint: .venv/ready-dev ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint ## lint, type check and tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs

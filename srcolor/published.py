@@ -31,7 +31,7 @@ def table(metrics: Mapping[str, Any], name: str, pictures: int, scale: int) -> T
         scale: Of the network.
     """
     made = Table(title="By the literature's protocol", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("set", "network", "weights", "trained on", "PSNR Y", "SSIM Y", "PSNR RGB"):
+    for heading in ("set", "network", "weights", "trained on", "PSNR Y", "SSIM Y", "RGB"):
         made.add_column(
             heading, no_wrap=True, justify="left" if heading in ("set", "network", "trained on") else "right"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from srcolor import __version__
 from srcolor.errors import UserError
@@ -66,11 +66,8 @@ def write(
     tensors |= {f"trained_on.{number}": record["files"] for number, record in enumerate(trained_on)}
     cuts = [record["cut"] for record in trained_on]
     unfinished = file.with_name(file.name + ".unfinished")
-    save_file(
-        tensors,
-        unfinished,
-        {"net_config": json.dumps(net_config), "trained_on": json.dumps(cuts), "version": __version__},
-    )
+    told = {"net_config": json.dumps(net_config), "trained_on": json.dumps(cuts), "version": __version__}
+    unfinished.write_bytes(save(tensors, told))
     os.replace(unfinished, file)
 
 

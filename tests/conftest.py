@@ -1,7 +1,10 @@
 """What the tests share: a folder of pictures, one tiny trained run, and train.py called in this process."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest -n runs a test a core
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
