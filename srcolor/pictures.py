@@ -1,5 +1,6 @@
 """Picture files as people have them: any size, 8 or 16 bits, with transparency, colour profile and EXIF."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from srcolor.errors import UserError
 
+logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # what a file says of itself
 SAVING: dict[str, dict[str, Any]] = {

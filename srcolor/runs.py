@@ -193,7 +193,8 @@ def data_settings(name: str) -> dict[str, Any]:
     if run is None:
         return {}
     config = configuration(run)
-    own = {key: value for key, value in config.data.items_ex(resolve=False) if key != "_target_"}
+    own = cast(dict[str, Any], OmegaConf.to_container(config.data))
+    own.pop("_target_")
     named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
     return {"size": config.size, "data": str(_choices(run).data), **named}
 
