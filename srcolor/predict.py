@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcolor import __version__, foreign, pictures, runs, tiles
+from srcolor import __version__, foreign, hardware, pictures, runs, tiles
 from srcolor.errors import UserError
 from srcolor.nets import Net, fused
 
@@ -45,7 +45,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--sheet", action="store_true", help="a sheet of the picture coloured at each of --render-size, to choose from")
     add("--compare", action="store_true", help="before | after, beside the result")
     add("--overwrite", action="store_true", help="make results anew that are there already")
-    add("--tile", type=int, default=512, help="side of what is enlarged at once (%(default)s)")
+    add("--tile", type=int, help="side of what is enlarged at once; if not given, as the memory at hand suggests")
     add("--max-megapixels", type=float, default=250, help="the largest picture that is taken for one (%(default)s)")
     add("--version", action="version", version=__version__)
     asked = parser.parse_args(words)
@@ -59,8 +59,10 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--render-size {asked.render_size}: several sizes are for --sheet")
     if asked.sheet and asked.mode == "upscale":
         parser.error("--sheet shows colours: give --mode colorize")
-    if asked.tile < 1 or asked.saturation < 0:
-        parser.error("--tile and --saturation cannot be negative")
+    if asked.saturation < 0:
+        parser.error(f"--saturation {asked.saturation:g}: cannot be negative")
+    if asked.tile is not None and asked.tile < 1:
+        parser.error(f"--tile {asked.tile}: expected at least 1")
     try:
         asked.jobs = list(jobs(asked.inputs, asked.output, asked.mode))
     except UserError as error:
@@ -112,7 +114,7 @@ def _is_result(file: Path) -> bool:
 
 
 def load(run: str, mode: str) -> Net:
-    """Loads a network for a mode, `upscale` or `colorize`, in the form that it is used in.
+    """Loads a network for a mode, `upscale` or `colorize`, in the form and on the device that it is used in.
 
     Raises:
         UserError: It is of another kind.
@@ -127,7 +129,7 @@ def load(run: str, mode: str) -> Net:
     if not fits:
         wanted = "one that enlarges RGB" if mode == "upscale" else "one from gray to colour, of the same size"
         raise UserError(f"--run {run}: {type(net).__name__} is no network for this: expected {wanted}.")
-    return net
+    return net.to(hardware.choose().accelerator)
 
 
 class Worker:
@@ -140,6 +142,7 @@ class Worker:
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
         mode = asked.mode
+        self.bfloat16 = hardware.choose().precision == "bf16-mixed"
         run, other = asked.run, asked.sr_run
         self.colour = None if mode == "upscale" else load(run or SHIPPED["colorize"], "colorize")
         enlarging = run if mode == "upscale" else other
@@ -166,6 +169,7 @@ class Worker:
                 pixels,
                 _room((height, width), source.dtype),
                 tile=self.asked.tile,
+                bfloat16=self.bfloat16,
                 done=lambda share: done(1 - shares + shares * share),
             )
         return cast(NDArray[Any], pixels)
@@ -221,10 +225,10 @@ def main(words: Sequence[str] | None = None) -> int:
         todo = [job for job in asked.jobs if asked.overwrite or asked.sheet or not job.result.exists()]
         skipped = len(asked.jobs) - len(todo)
         bar.advance(task, skipped)
-        opening = [reader.submit(_open, job, asked.max_megapixels) for job in todo[:1]]
+        opening = [reader.submit(_open, job, asked) for job in todo[:1]]
         writing: list[tuple[Job, Future[None]]] = []
         for place, job in enumerate(todo):
-            opening += [reader.submit(_open, other, asked.max_megapixels) for other in todo[place + 1 : place + 2]]
+            opening += [reader.submit(_open, other, asked) for other in todo[place + 1 : place + 2]]
             bar.update(task, description=job.source.name)
             try:
                 source = opening.pop(0).result()
@@ -255,12 +259,14 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _open(job: Job, most: float) -> pictures.Picture:
-    source = pictures.read(job.source, most)
+def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
+    source = pictures.read(job.source, asked.max_megapixels)
     if os.path.exists(job.result) and os.path.samefile(job.source, job.result):
         raise UserError("its result would be the picture itself")
     if int(np.prod(source.shape)) * source.dtype.itemsize < LARGE:
         source.load()  # while the network is at work on the one before
+    if asked.mode != "upscale" and source.has_colours():
+        source.remarks.append("in colour; taken as if it were gray")
     return source
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from srcolor.errors import UserError
 from srcolor.nets import Net
 
 STRIP = 2**21  # pixels that are coloured at a time
-LEAST = 32  # side of the smallest tile
+LEAST, MOST = 32, 512  # sides of the smallest and of the largest tile; larger ones gain nothing
+MAPS = 8  # as many maps of a network's widest layer are in memory at once; measured 4 for residual, 5 for SESR
 
 
 class Pixels(Protocol):
@@ -37,7 +39,7 @@ def enlarge(
     pixels: Pixels,
     out: NDArray[Any] | None = None,
     *,
-    tile: int = 512,
+    tile: int | None = None,
     bfloat16: bool = False,
     done: Callable[[float], None] = lambda share: None,
 ) -> NDArray[Any]:
@@ -50,7 +52,7 @@ def enlarge(
         net: Of RGB, in evaluation mode.
         pixels: The picture.
         out: Where to, (scale * H, scale * W, 3) of the same type; None for a new array.
-        tile: Side of a tile, in pixels of the picture.
+        tile: Side of a tile, in pixels of the picture; None for what the memory at hand suggests (`tile_at_hand`).
         bfloat16: Whether to work out 8-bit pictures in bfloat16.
         done: Told, after each tile, which share of the picture is done.
 
@@ -65,7 +67,7 @@ def enlarge(
     height, width, _ = pixels.shape
     scale, stride = net.scale, net.stride
     around = -(-((net.receptive_field - 1) // 2) // stride) * stride
-    side = max(stride, tile // stride * stride)
+    side = max(stride, (tile or tile_at_hand(net)) // stride * stride)
     if out is None:
         out = np.empty((scale * height, scale * width, 3), pixels.dtype)
     top = 0
@@ -96,9 +98,29 @@ def enlarge(
     return out
 
 
+def tile_at_hand(net: Net) -> int:
+    """Side of the tiles for which a third of the memory at hand suffices, from 32 to 512 pixels.
+
+    Estimated from the network's widest convolution; 64 channels where it tells of none.
+
+    Args:
+        net: With a finite `receptive_field`.
+    """
+    assert net.receptive_field is not None
+    widest = max((weight.shape[0] for weight in net.parameters() if weight.ndim == 4), default=64)
+    device = _device(net)
+    at_hand = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    side = int((at_hand / 3 / (MAPS * 4 * widest)) ** 0.5) - (net.receptive_field - 1)
+    return min(MOST, max(LEAST, side))
+
+
+def _device(net: Net) -> torch.device:
+    return next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
+
+
 @torch.inference_mode()
 def _answer(net: Net, part: NDArray[Any], bfloat16: bool) -> NDArray[Any]:
-    device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
+    device = _device(net)
     x = _floats(part).to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         return _whole_numbers(net(x).float(), part.dtype)
@@ -150,8 +172,7 @@ def colorize(
         first, last = row * height // rows, -(-(row + 1) * height // rows)
         band = images.luma(_floats(pixels[first:last, 0:width]))
         small[:, :, row] = F.adaptive_avg_pool2d(band, (1, columns))[:, :, 0]
-    device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
-    answer = net(small.to(device)).float().cpu().clamp(0, 1)
+    answer = net(small.to(_device(net))).float().cpu().clamp(0, 1)
     chroma = saturation * (answer - images.luma(answer))
     if out is None:
         out = np.empty((height, width, 3), pixels.dtype)

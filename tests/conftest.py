@@ -54,6 +54,7 @@ COMMON = {
     "batch_size": 5,
     "epoch_samples": 1,
     "flips": "none",
+    "zoom": 1.0,
     "jitter": 0.0,
     "workers": 0,
     "cache": True,

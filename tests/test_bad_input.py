@@ -186,6 +186,7 @@ ROWS = {
     "number for a switch": (lambda s, m: debug(s.root, "data.cache=3"), "data.cache=3: expected true or false", 1),
     "negative batch": (lambda s, m: debug(s.root, "data.batch_size=-1"), "data.batch_size=-1: expected at least 1", 1),
     "no channels": (lambda s, m: debug(s.root, "net.channels=0"), "net.channels=0: expected at least 1", 1),
+    "no zoom": (lambda s, m: debug(s.root, "data.zoom=0"), "data.zoom=0", 1),
     "negative jitter": (lambda s, m: debug(s.root, "data.jitter=-0.1"), "data.jitter=-0.1: expected at least 0", 1),
     "negative rate": (lambda s, m: debug(s.root, "optimizer.lr=-1"), "optimizer: Invalid learning rate: -1", 1),
     "flips": (lambda s, m: debug(s.root, "data.flips=vertical"), "expected one of none, horizontal, dihedral", 1),

@@ -346,6 +346,18 @@ def test_dihedral_flips_are_the_eight_symmetries_of_the_square():
     assert len(found) == 8
 
 
+def test_zoom_takes_a_smaller_window():
+    across, down = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="xy")
+    ramps = torch.stack([across, down])[None]
+    share, top, left = 0.6, 0.25, 0.5  # of the side; of the room above and below; of that at the sides
+    zoomed = augment.zoom(ramps, table(ZOOM=[(1 - share) / 0.5, top, left]), 0.5)
+    places = (torch.arange(32) + 0.5) * share - 0.5
+    room = 32 * (1 - share)
+    torch.testing.assert_close(zoomed[0, 0], (places + room * left).expand(32, 32), atol=1e-4, rtol=0)
+    torch.testing.assert_close(zoomed[0, 1], (places + room * top)[:, None].expand(32, 32), atol=1e-4, rtol=0)
+    assert torch.equal(augment.zoom(ramps, table(), 1), ramps)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
 def test_jitter_is_torchvisions_color_jitter_at_the_same_factors(order):
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -34,7 +34,7 @@ ALLOWED = {
     "published": {"config"},
     "pictures": {"errors"},
     "tiles": LEAVES | {"nets"},
-    "predict": {"errors", "foreign", "nets", "pictures", "runs", "tiles"},
+    "predict": {"errors", "foreign", "hardware", "nets", "pictures", "runs", "tiles"},
     "data": LEAVES,
     "nets": LEAVES,
     "tasks": LEAVES | {"metrics"},

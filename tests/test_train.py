@@ -116,10 +116,10 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, tmp_path):
-    """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average, flips and jitter on."""
+    """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average and augmentation on."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
-    words += ["data.flips=dihedral", "data.jitter=0.05"]
+    words += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
     assert call(*words, f"hydra.run.dir={whole}") == 0
     # The schedule must see the same budget, so the first half is stopped from outside, after its second epoch.
     with pytest.MonkeyPatch.context() as patch:

@@ -1,6 +1,7 @@
 """Augmentation of a whole batch on the device that trains, from the samples' own draws."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from srcolor.data import draws as columns
@@ -32,6 +33,25 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
         images = torch.where(vertical, images.flip(2), images)
         images = torch.where(transpose, images.transpose(2, 3), images)
     return images
+
+
+def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
+    """Takes a smaller window of each image, as large again by bilinear interpolation.
+
+    Args:
+        images: (N, C, H, W).
+        draws: (N, COLUMNS) in [0, 1).
+        least: The window's sides are uniform between this share of the image's and all of it; 1 for no change.
+    """
+    if least == 1:
+        return images
+    share, down, right = draws[:, columns.ZOOM].unbind(1)
+    share = 1 - (1 - least) * share
+    nothing = torch.zeros_like(share)
+    across = torch.stack([share, nothing, (1 - share) * (2 * right - 1)], 1)
+    along = torch.stack([nothing, share, (1 - share) * (2 * down - 1)], 1)
+    grid = F.affine_grid(torch.stack([across, along], 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
 
 
 def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:

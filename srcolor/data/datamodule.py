@@ -144,12 +144,13 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         size: Side of the full-size crops, in pixels.
-        seed: Decides order, windows, flips and jitter, with the epoch and the position in it.
+        seed: Decides order, windows, flips, zoom and jitter, with the epoch and the position in it.
         pair: Makes a `Pair` of images (N, 3, size, size) and rows (N,).
         batch_size: Samples a batch, in training and evaluation.
         epoch_samples: How many samples an epoch has: validation and checkpoints come at its end. The training
             set is gone through again and again, in a new order each time, across epochs. None: once an epoch.
         flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
+        zoom: Least share of a crop's side that training keeps of it, see `augment.zoom`; 1 for all.
         jitter: Strength of the colour jitter, see `augment.jitter`; 0 for none.
         workers: Processes that gather batches. With the cache none is needed.
         cache: Whether to decode once into the cache, or each time a picture is used.
@@ -164,6 +165,7 @@ class ImageDataModule(LightningDataModule):
     batch_size: int
     epoch_samples: int | None
     flips: str
+    zoom: float
     jitter: float
     workers: int
     cache: bool
@@ -182,6 +184,7 @@ class ImageDataModule(LightningDataModule):
         check_range("data.batch_size", self.batch_size, 1)
         if self.epoch_samples is not None:
             check_range("data.epoch_samples", self.epoch_samples, 1)
+        check_range("data.zoom", self.zoom, 0.1, 1)
         check_range("data.jitter", self.jitter, 0, 0.5)
         check_range("data.workers", self.workers, 0)
         check_range("data.cache_limit_gb", self.cache_limit_gb, 0)
@@ -385,5 +388,6 @@ class ImageDataModule(LightningDataModule):
             pixels = augment.flip(pixels, batch.draws, self.flips)  # as bytes: a quarter of the memory to move
         images = pixels.float().div_(255)
         if training:
+            images = augment.zoom(images, batch.draws, self.zoom)
             images = augment.jitter(images, batch.draws, self.jitter)
         return self.pair(images, batch.index)

@@ -14,7 +14,8 @@ WINDOW = slice(0, 2)  # where a random crop lies: down, right
 FLIPS = slice(2, 5)  # mirror left-right, mirror up-down, transpose
 JITTER = slice(5, 9)  # brightness, contrast, saturation, hue
 ORDER = slice(9, 13)  # sorting these gives the order of the four jitter steps
-COLUMNS = 13
+ZOOM = slice(13, 16)  # share of the side, then where the smaller window lies: down, right
+COLUMNS = 16
 
 
 def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
@@ -33,7 +34,9 @@ def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tenso
     first, skip = divmod(number * length, rows)
     passes = range(first, first - (-(skip + length) // rows))
     order = torch.cat([torch.randperm(rows, generator=_generator(seed, 0, n)) for n in passes])
-    return order[skip : skip + length], torch.rand(length, COLUMNS, generator=_generator(seed, 1, number))
+    # Columns that came later have a generator of their own: the others' numbers stay what they were.
+    blocks = (torch.rand(length, n, generator=_generator(seed, k, number)) for k, n in ((1, 13), (2, COLUMNS - 13)))
+    return order[skip : skip + length], torch.cat(list(blocks), 1)
 
 
 def _generator(*key: int) -> torch.Generator:
