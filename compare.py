@@ -60,7 +60,10 @@ def main(cfg: DictConfig) -> None:
     data = instantiate(cfg.data)
     data.setup()
     for key, run in named.items():
-        if seen := data.overlap(runs.trained_on(run)):
+        known = runs.trained_on(run)
+        if known is None:
+            log.warning("%s=%s does not tell what it was trained on: perhaps on these test images", key, run)
+        elif seen := data.overlap(known):
             raise UserError(
                 f"{key}={run} was trained on {len(seen)} of the {len(data.digests('test'))} test images: {seen[0]}, "
                 "for one. Train it with the data settings of the others, or choose other images with data=..."

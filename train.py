@@ -68,7 +68,8 @@ def main(cfg: DictConfig) -> None:
     begun_from = [cfg.ckpt] if cfg.ckpt is not None else [cfg.init_from, *runs.parts(OmegaConf.to_container(cfg.net))]
     if cfg.resume is not None:
         begun_from = []  # its checkpoint tells
-    before = [record for run in begun_from if run is not None for record in runs.trained_on(run)]
+    told = [runs.trained_on(run) for run in begun_from if run is not None]  # None: not known
+    before = [record for records in told for record in records or []]
     log.info("%s", machine)
     if trainer.is_global_zero:
         runs.pin(folder, {"data.root": command_line.quote(str(data.folder))} if "root" in cfg.data else {})
@@ -138,7 +139,8 @@ def main(cfg: DictConfig) -> None:
     records.record(folder, metrics, names, task.per_image)
     board.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
     seen = {bytes(row) for record in before for row in record["files"].numpy()}
-    table = published.table(metrics, type(net).__name__, len(seen), cfg.scale) if sets else None
+    pictures = None if None in told else len(seen)
+    table = published.table(metrics, type(net).__name__, pictures, cfg.scale) if sets else None
     records.show(folder, metrics, type(net).__name__, table)
 
 

@@ -116,7 +116,7 @@ def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list
         if re.fullmatch(names_run, key) and not override.is_sweep_override() and isinstance(override.value(), str):
             from srcolor import runs  # imports torch
 
-            found[word] = f"{key}={quote(str(runs.find(str(override.value())).absolute()))}"
+            found[word] = f"{key}={quote(runs.full_name(str(override.value())))}"
     looked_up = [found.get(word, word) for word in words]
     return looked_up, {found.get(word, word): parse(found.get(word, word)) for word in overrides}
 
@@ -206,10 +206,10 @@ def compare_line(words: Sequence[str]) -> list[str]:
     from srcolor import runs  # imports torch
 
     typed = {override.key_or_group for override in overrides.values()}
-    paths = {key: runs.find(str(given[key])).absolute() for key in named}
+    names = {key: runs.full_name(str(given[key])) for key in named}
     words = [word for word in words if word not in overrides or overrides[word].key_or_group not in named]
-    words += [f"{key}={quote(str(path))}" for key, path in paths.items()]
-    run = runs.folder(str(paths["colorize"])) if "colorize" in paths else None
+    words += [f"{key}={quote(name)}" for key, name in names.items()]
+    run = runs.folder(names["colorize"]) if "colorize" in names else None
     if run is None:
         return words
     recorded = {}
@@ -225,12 +225,13 @@ def compare_line(words: Sequence[str]) -> list[str]:
 def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, name: str) -> list[str]:
     from srcolor import runs  # imports torch
 
-    path = runs.find(name).absolute()
     # `latest` is looked up once: another run may end before this one begins.
-    named = f"{switch}={quote(str(path))}"
+    full = runs.full_name(name)
+    path = Path(full)
+    named = f"{switch}={quote(full)}"
     words = [*(word for word in words if word not in overrides or overrides[word].key_or_group != switch), named]
     overrides = {word: parse(word) for word in words if word in overrides or word == named}
-    if switch == "init_from":
+    if switch == "init_from" or not path.exists():  # a network from elsewhere has no settings
         return words
     if switch == "resume":
         if path.is_file():

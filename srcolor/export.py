@@ -42,7 +42,7 @@ def to_safetensors(run: str, file: Path) -> None:
         UserError: There is no such network.
     """
     config = plain(runs.read(runs.checkpoint_file(run))["net_config"])
-    weights.write(file, config, fused(runs.load_net(run)).state_dict(), runs.trained_on(run))
+    weights.write(file, config, fused(runs.load_net(run)).state_dict(), runs.trained_on(run) or [])
 
 
 def to_onnx(run: str, file: Path) -> float:

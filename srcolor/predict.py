@@ -119,10 +119,8 @@ def load(run: str, mode: str) -> Net:
     Raises:
         UserError: It is of another kind.
     """
-    if run.startswith(foreign.SPANDREL):
-        net: Net = foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser())
-    elif run.endswith(".onnx"):
-        net = foreign.Onnx(Path(run).expanduser())
+    if run.endswith(".onnx"):
+        net: Net = foreign.Onnx(Path(run).expanduser())
     else:
         net = cast(Net, fused(runs.load_net(run)).eval())
     fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1

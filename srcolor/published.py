@@ -19,7 +19,7 @@ def rows(scale: int) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if int(row["scale"]) == scale]
 
 
-def table(metrics: Mapping[str, Any], name: str, pictures: int, scale: int) -> Table:
+def table(metrics: Mapping[str, Any], name: str, pictures: int | None, scale: int) -> Table:
     """One table, a part a set: the network, its baselines, and the published rows.
 
     A `*` marks what is like for like: trained on at most twice, and at least half, as many pictures, or on none.
@@ -27,7 +27,7 @@ def table(metrics: Mapping[str, Any], name: str, pictures: int, scale: int) -> T
     Args:
         metrics: As in `metrics.json`.
         name: What to call the network.
-        pictures: How many it was trained on.
+        pictures: How many it was trained on; None if that is not known.
         scale: Of the network.
     """
     made = Table(title="By the literature's protocol", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -37,13 +37,15 @@ def table(metrics: Mapping[str, Any], name: str, pictures: int, scale: int) -> T
         )
     for set_name, own in metrics["sets"].items():
         made.add_section()
-        trained = (f"{metrics['parameters'] / 1000:.0f}K", f"{pictures} pictures")
+        data = "not told" if pictures is None else f"{pictures} pictures"
+        trained = (f"{metrics['parameters'] / 1000:.0f}K", data)
         made.add_row(f"{set_name} ({own['images']})", name, *trained, *_figures(own), style="bold")
         for baseline, values in metrics["baselines"].items():
             made.add_row("", f"{baseline}, here", "", "", *_figures(values["sets"][set_name]))
         for row in rows(scale):
             if published := row.get(ALSO.get(set_name, set_name)):
-                alike = int(row["pictures"]) == 0 or pictures / 2 <= int(row["pictures"]) <= 2 * pictures
+                theirs = int(row["pictures"])
+                alike = theirs == 0 or (pictures is not None and pictures / 2 <= theirs <= 2 * pictures)
                 psnr, ssim = published.split("/")
                 network = f"{row['network']}{' *' if alike else ''}"
                 made.add_row("", network, f"{int(row['parameters']) / 1000:.0f}K", row["data"], psnr, f"0{ssim}")

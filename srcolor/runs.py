@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from srcolor import __version__, records, weights
+from srcolor import __version__, foreign, records, weights
 from srcolor.errors import UserError
 
 ROOT = Path("runs")
@@ -39,14 +39,17 @@ def find(name: str) -> Path:
 
     Args:
         name: A run's folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run that has a checkpoint under
-            `runs/`; `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by; or
-            `srcolor/<name>`, a network that comes with srcolor.
+            `runs/`; `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by;
+            `srcolor/<name>`, a network that comes with srcolor; or `spandrel:<file>`, one from elsewhere (see
+            `foreign.Spandrel`), which can be used and tested but not trained further.
 
     Raises:
         UserError: There is no such run or file.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
+    if name.startswith(foreign.SPANDREL):
+        return Path(name)
     if name == "latest" or name.startswith("best:"):
         runs = [path.parent.parent for path in ROOT.glob("**/checkpoints/best.ckpt")]
         if name == "latest":
@@ -63,6 +66,20 @@ def find(name: str) -> Path:
     if not path.exists():
         raise UserError(f"{name}: no such run folder or checkpoint file. Runs lie under {ROOT.absolute()}.")
     return path
+
+
+def full_name(name: str) -> str:
+    """A name that says the same in any folder, and tomorrow: looked up, as an absolute path.
+
+    Args:
+        name: As for `find`.
+
+    Raises:
+        UserError: There is no such run or file.
+    """
+    if name.startswith(foreign.SPANDREL):
+        return foreign.SPANDREL + str(Path(name.removeprefix(foreign.SPANDREL)).expanduser().absolute())
+    return str(find(name).absolute())
 
 
 def state(run: Path) -> str:
@@ -137,7 +154,7 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
         UserError: There is none.
     """
     path = find(name)
-    if path.is_file():
+    if path.is_file() or name.startswith(foreign.SPANDREL):
         return path
     file = path / "checkpoints" / f"{which}.ckpt"
     if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # what SLURM's signal had written
@@ -155,6 +172,8 @@ def read(file: Path) -> dict[str, Any]:
     """
     if file.suffix == ".safetensors":
         return weights.read(file)
+    if str(file).startswith(foreign.SPANDREL):
+        raise UserError(f"{file}: a network from elsewhere can be used and tested, not trained further or exported.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
@@ -199,12 +218,17 @@ def data_settings(name: str) -> dict[str, Any]:
     return {"size": config.size, "data": str(_choices(run).data), **named}
 
 
-def trained_on(name: str) -> list[dict[str, Any]]:
+def trained_on(name: str) -> list[dict[str, Any]] | None:
     """What a network, and those that it started from, were trained on; see `ImageDataModule.trained_on`.
+
+    Returns:
+        None for a network from elsewhere: that is not known.
 
     Raises:
         UserError: Its checkpoint does not tell.
     """
+    if name.startswith(foreign.SPANDREL):
+        return None
     file = checkpoint_file(name)
     records = read(file).get("trained_on")
     if records is None:
@@ -269,6 +293,8 @@ def load_net(run: str) -> nn.Module:
     Raises:
         UserError: There is no such file, it is none of srcolor's, or it is damaged.
     """
+    if run.startswith(foreign.SPANDREL):
+        return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
     file = checkpoint_file(run)
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])

@@ -7,9 +7,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest -n runs a test a core
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from skimage import data
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor import command_line, launch
 from srcolor.data import pairs
@@ -117,6 +119,15 @@ def tiny_run(tmp_path_factory, pictures, call) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert call(*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={folder}") == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory) -> str:
+    """The name of a network of another project, that enlarges twice."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("elsewhere") / "compact.pth"
+    torch.save(SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict(), file)
+    return f"spandrel:{file}"
 
 
 @pytest.fixture(scope="session")

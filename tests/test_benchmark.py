@@ -148,6 +148,15 @@ def test_a_run_is_tested_by_the_protocol_and_the_table_has_the_published_rows(se
     assert re.search(rf"Given \(2\) +Residual +{told['parameters'] / 1000:.0f}K", capfd.readouterr().out)
 
 
+def test_a_network_from_elsewhere_is_in_the_table(sets, elsewhere, call, tmp_path, capfd):
+    words = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path / 'test'}"]
+    assert call("fit=false", f"ckpt={elsewhere}", *words) == 0
+    told = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert told["parameters"] == sum(p.numel() for p in runs.load_net(elsewhere).parameters())
+    assert told["sets"]["Given"]["psnr_y"] < 30  # it was not trained
+    assert re.search(r"Given \(2\) +Spandrel +\dK +not told", capfd.readouterr().out)
+
+
 def test_published_rows_stand_beside_the_sets_they_are_of_and_the_like_is_marked():
     figures = {"psnr_y": 33.0, "ssim_y": 0.9, "psnr_rgb": 31.0, "images": 5}
     told = {"parameters": 57_000, "sets": {"Set5": figures}, "baselines": {"bicubic": {"sets": {"Set5": figures}}}}
@@ -160,6 +169,8 @@ def test_published_rows_stand_beside_the_sets_they_are_of_and_the_like_is_marked
     )
     assert networks["IDN *"][2:6] == ("553K", "T91+BSD200", "37.83", "0.9600")
     assert len(list(published.table(told, "net", 291, scale=3).columns[0].cells)) == 2
+    unknown = published.table(told, "net", None, scale=2).columns[1].cells
+    assert [name for name in unknown if name.endswith("*")] == ["bicubic *"]
 
 
 @pytest.mark.parametrize("scale", [3, 4])

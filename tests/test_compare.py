@@ -35,6 +35,12 @@ def compared(tmp_path_factory, study_runs, call_compare):
     return folder
 
 
+def test_the_second_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
+    assert call_compare(*words(study_runs, tmp_path / "one", sr=elsewhere)) == 0
+    assert set(result(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
+    assert "does not tell what it was trained on" in " ".join(capfd.readouterr().out.split())
+
+
 def result(folder):
     return json.loads((folder / "comparison.json").read_text())
 

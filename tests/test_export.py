@@ -121,11 +121,10 @@ def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
         call(tmp_path / "x")
 
 
-def test_a_network_that_spandrel_knows(tmp_path):
-    torch.manual_seed(0)
+def test_a_network_that_spandrel_knows(elsewhere):
     net = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
-    torch.save(net.state_dict(), tmp_path / "compact.pth")
-    found = predict.load(f"spandrel:{tmp_path / 'compact.pth'}", "upscale")
+    net.load_state_dict(torch.load(elsewhere.removeprefix("spandrel:")))
+    found = predict.load(elsewhere, "upscale")
     assert (found.scale, found.inputs) == (2, 3)
     x = torch.rand(1, 3, 20, 30)
     with torch.inference_mode():
@@ -134,7 +133,10 @@ def test_a_network_that_spandrel_knows(tmp_path):
     assert np.abs(tiled - whole).max() <= 1
 
 
-def test_what_spandrel_does_not_know(tmp_path):
+def test_what_spandrel_does_not_know(elsewhere, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
+    assert "a network from elsewhere can be used and tested, not trained further" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: not recognised by spandrel"):
         predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")

@@ -27,7 +27,7 @@ ALLOWED = {
     "figures": LEAVES | {"callbacks", "config", "data", "runs", "sweeps"},
     "tuning": {"config", "errors", "tasks"},
     "sweeps": {"errors", "records", "runs"},
-    "runs": {"errors", "records", "weights"},
+    "runs": {"errors", "foreign", "records", "weights"},
     "weights": {"errors"},
     "export": {"errors", "foreign", "nets", "runs", "weights"},
     "foreign": {"errors", "nets"},

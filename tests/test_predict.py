@@ -3,11 +3,14 @@
 import copy
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import pyvips
 import torch
@@ -77,6 +80,29 @@ def test_where_memory_runs_out_smaller_tiles_are_tried():
     net.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(UserError, match=r"memory does not suffice for tiles of 32x32"):
         tiles.enlarge(net, pixels, tile=128)
+
+
+@pytest.mark.parametrize(("free", "side"), [(8e9, 512), (1e8, 286), (0, 32)])
+def test_tiles_are_as_large_as_the_memory_at_hand_allows(free, side, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    net = Residual(channels=8, blocks=1)  # its widest layer has 12 channels, three for each of four pixels
+    assert tiles.tile_at_hand(net) == side
+    if free > 0 and side < 512:
+        assert (side + net.receptive_field - 1) ** 2 * 4 * 12 * tiles.MAPS == pytest.approx(free / 3, rel=0.01)
+    seen = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
+    tiles.enlarge(net, np.zeros((4, 600, 3), np.uint8))
+    assert seen[0] == min(600, side + net.receptive_field // 2)
+
+
+def test_bfloat16_answers_nearly_the_same_and_is_for_8_bits_only():
+    net = predict.load("srcolor/sr_x2_small", "upscale")
+    pixels = PHOTO[:160, 100:300]
+    plain, fast = (tiles.enlarge(net, pixels, bfloat16=on).astype(int) for on in (False, True))
+    assert (plain != fast).any()
+    assert (np.abs(plain - fast) <= 1).mean() >= 0.999
+    deep = pixels.astype(np.uint16) * 257
+    np.testing.assert_array_equal(*(tiles.enlarge(net, deep, bfloat16=on) for on in (False, True)))
 
 
 def test_a_network_that_sees_everything_at_once_is_not_cut_up():
@@ -274,6 +300,26 @@ def test_restore_colours_and_enlarges(bicubic, colour, tmp_path):
     np.testing.assert_array_equal(result, whole)
 
 
+def test_a_colour_photo_is_taken_for_gray_and_that_is_said(colour, tmp_path, capsys):
+    SMALL.save(tmp_path / "a.png")
+    SMALL.convert("L").convert("RGB").save(tmp_path / "b.png")
+    assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
+    told = capsys.readouterr().err.replace("\n", "")
+    assert told.count("in colour; taken as if it were gray") == 1
+    assert "a.png: in colour" in told
+
+
+def test_the_readmes_lines(tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    lines = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "tiles.enlarge" in block)
+    monkeypatch.chdir(tmp_path)
+    SMALL.save(tmp_path / "photo.jpg")
+    told = {}
+    exec(lines, told)
+    assert told["large"].shape == (66, 94, 3)
+    assert told["large"].dtype == np.uint8
+
+
 def test_sheets_and_comparisons(bicubic, colour, tmp_path):
     SMALL.save(tmp_path / "a.png")
     words = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
@@ -364,6 +410,12 @@ def two_of_one_name(tmp_path):
     return ["p/x.png", "q/x.png", "-o", "out"]
 
 
+def its_own_result(tmp_path):
+    SMALL.save(tmp_path / "x.png")
+    (tmp_path / "x_upscale.png").symlink_to("x.png")
+    return ["x.png", "--overwrite"]
+
+
 def floating(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "x.tif")
     return ["x.tif"]
@@ -379,6 +431,7 @@ BAD = {
     "empty file": (made("x.png"), 1, "x.png: empty file"),
     "cut short": (cut_short, 1, "x.jpg: "),
     "not a bitmap": (made("x.bmp", b"text"), 1, "x.bmp: no picture, whatever its name says"),
+    "its own result": (its_own_result, 1, "x.png: its result would be the picture itself"),
     "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits a channel"),
     "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
     "output is a file": (no_folder, 1, "x.png: [Errno"),
