@@ -30,6 +30,11 @@ class Job(NamedTuple):
     source: Path
     result: Path
 
+    @property
+    def comparison(self) -> Path:
+        """Where the result goes beside what it was made of."""
+        return self.result.with_stem(f"{self.result.stem}_compare")
+
 
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Reads the words of the command line."""
@@ -57,21 +62,21 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--render-size {asked.render_size}: expected at least 8")
     if len(asked.render_sizes) > 1 and not asked.sheet:
         parser.error(f"--render-size {asked.render_size}: several sizes are for --sheet")
-    if asked.sheet and asked.mode == "upscale":
-        parser.error("--sheet shows colours: give --mode colorize")
+    if asked.sheet and (asked.mode == "upscale" or asked.compare):
+        parser.error("--sheet shows colours beside each other: give --mode colorize, and no --compare")
     if asked.saturation < 0:
         parser.error(f"--saturation {asked.saturation:g}: cannot be negative")
     if asked.tile is not None and asked.tile < 1:
         parser.error(f"--tile {asked.tile}: expected at least 1")
     try:
-        asked.jobs = list(jobs(asked.inputs, asked.output, asked.mode))
+        asked.jobs = list(jobs(asked.inputs, asked.output, "sheet" if asked.sheet else asked.mode))
     except UserError as error:
         parser.error(str(error))
     return asked
 
 
-def jobs(inputs: Sequence[str], output: Path | None, mode: str) -> Iterator[Job]:
-    """Says which files are meant, and where their results go: `<stem>_<mode>`, with the same suffix.
+def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]:
+    """Says which files are meant, and where their results go: `<stem>_<what>`, with the same suffix.
 
     A folder's results of earlier calls are not taken for pictures.
 
@@ -97,7 +102,7 @@ def jobs(inputs: Sequence[str], output: Path | None, mode: str) -> Iterator[Job]
     for source, place in sources.items():
         folder = source.parent if output is None else output / place.parent
         suffix = source.suffix if source.suffix.lower() in pictures.SUFFIXES else ".png"
-        result = folder / f"{source.stem}_{mode}{suffix}"
+        result = folder / f"{source.stem}_{what}{suffix}"
         if result in taken:
             raise UserError(f"{taken[result]} and {source} would both become {result}: give them different names")
         taken[result] = source
@@ -220,7 +225,7 @@ def main(words: Sequence[str] | None = None) -> int:
         Progress(*columns, console=console, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task("", total=len(asked.jobs))
-        todo = [job for job in asked.jobs if asked.overwrite or asked.sheet or not job.result.exists()]
+        todo = [job for job in asked.jobs if _missing(job, asked)]
         skipped = len(asked.jobs) - len(todo)
         bar.advance(task, skipped)
         opening = [reader.submit(_open, job, asked) for job in todo[:1]]
@@ -270,15 +275,20 @@ def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
 
 def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
     job.result.parent.mkdir(parents=True, exist_ok=True)
-    if asked.sheet:
-        pictures.write(job.result.with_name(f"{job.source.stem}_sheet.png"), result, pictures.Picture(source.image))
-        return
-    if asked.compare:
+    missing = _missing(job, asked)
+    opaque = pictures.Picture(source.image)
+    if job.comparison in missing:
         scale = result.shape[0] // source.image.height
         before = source.image.resize(scale, kernel="nearest").numpy()
-        both = np.concatenate([before, result], 1)
-        pictures.write(job.result.with_name(f"{job.source.stem}_compare.png"), both, pictures.Picture(source.image))
-    pictures.write(job.result, result, source)
+        pictures.write(job.comparison, np.concatenate([before, result], 1), opaque)
+    if job.result in missing:
+        pictures.write(job.result, result, opaque if asked.sheet else source)
+
+
+def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:
+    """The files that are to be made."""
+    wanted = [job.result, *([job.comparison] if asked.compare else [])]
+    return [file for file in wanted if asked.overwrite or not file.exists()]
 
 
 def _written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> int:

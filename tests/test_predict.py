@@ -325,8 +325,17 @@ def test_sheets_and_comparisons(bicubic, colour, tmp_path):
     words = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
     assert predict.main(words) == 0
     assert Image.open(tmp_path / "a_sheet.png").size == (3 * 47, 33)
-    assert predict.main([str(tmp_path / "a.png"), "--run", bicubic, "--compare"]) == 0
-    assert Image.open(tmp_path / "a_compare.png").size == (2 * 94, 66)
+    (tmp_path / "a_upscale.png").write_text("kept")
+    assert predict.main([str(tmp_path), "--run", bicubic, "--compare"]) == 0
+    assert Image.open(tmp_path / "a_upscale_compare.png").size == (2 * 94, 66)
+    assert (tmp_path / "a_upscale.png").read_text() == "kept"
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(stamps) == 4
+    assert predict.main(words) == 0
+    assert predict.main([str(tmp_path), "--run", bicubic, "--compare"]) == 0
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == stamps
+    assert predict.main([*words, "--overwrite"]) == 0
+    assert (tmp_path / "a_sheet.png").stat().st_mtime_ns > stamps[tmp_path / "a_sheet.png"]
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------
@@ -448,7 +457,7 @@ BAD = {
     ),
     "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "several sizes are for --sheet"),
     "sizes that are none": (good("--render-size", "large"), 2, "expected whole numbers"),
-    "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours: give --mode colorize"),
+    "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours beside each other: give --mode colorize"),
     "a mode that is none": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
     "negative saturation": (good("--saturation", "-1"), 2, "cannot be negative"),
 }
