@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,8 @@ def write(path: Path, pixels: NDArray[Any], source: Picture) -> None:
             image.write_to_file(str(unfinished), **SAVING[path.suffix.lower()])
         os.replace(unfinished, path)
     except (pyvips.Error, OSError) as error:
-        raise UserError(f"cannot write {path}: {_reason(error)}") from error
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise UserError(f"cannot write {path}, where {free:,.0f} MB are free: {_reason(error)}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -484,7 +484,7 @@ def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
     SMALL.save(tmp_path / "x.png")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 1
-    assert "No space left on device" in capsys.readouterr().out
+    assert re.search(r"x_upscale\.png, where [\d,]+ MB are free: .*No space left on device", capsys.readouterr().out)
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 
 
