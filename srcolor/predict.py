@@ -3,6 +3,7 @@
 import argparse
 import glob
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +79,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]:
     """Says which files are meant, and where their results go: `<stem>_<what>`, with the same suffix.
 
-    A folder's results of earlier calls are not taken for pictures.
+    Results of earlier calls are not taken for a folder's or a pattern's pictures.
 
     Raises:
         UserError: There is no such file; or two results would have one name.
@@ -87,7 +88,7 @@ def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]
     for name in inputs:
         path = Path(name).expanduser()
         if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and not _is_result(file)]
+            found = _without_results([file for file in sorted(path.rglob("*")) if _is_picture(file)])
             if not found:
                 raise UserError(f"{name}: no picture in this folder; known are {', '.join(pictures.SUFFIXES)}")
             sources |= {file: file.relative_to(path) for file in found}
@@ -95,9 +96,10 @@ def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]
             sources[path] = Path(path.name)
         else:
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-            if not matches:
-                raise UserError(f"{name}: no such file or folder, and as a pattern it matches nothing")
-            sources |= {file: Path(file.name) for file in matches if file.is_file() and not _is_result(file)}
+            found = _without_results([file for file in matches if file.is_file()])
+            if not found:
+                raise UserError(f"{name}: no such file or folder, and as a pattern it matches no file")
+            sources |= {file: Path(file.name) for file in found}
     taken: dict[Path, Path] = {}
     for source, place in sources.items():
         folder = source.parent if output is None else output / place.parent
@@ -113,9 +115,12 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in pictures.SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def _is_result(file: Path) -> bool:
-    stem, _, mode = file.stem.rpartition("_")
-    return mode in (*MODES, "compare", "sheet") and file.with_name(f"{stem}{file.suffix}").exists()
+def _without_results(files: list[Path]) -> list[Path]:
+    """Leaves out what is named as the result of another of the files, wherever it lies."""
+    names = {file.name for file in files}
+    made = re.compile(rf"(.+)_({'|'.join((*MODES, 'sheet'))})(_compare)?", re.DOTALL)
+    found = {file: made.fullmatch(file.stem) for file in files}
+    return [file for file, match in found.items() if match is None or match[1] + file.suffix not in names]
 
 
 def load(run: str, mode: str) -> Net:

@@ -364,6 +364,9 @@ def test_a_folder_with_a_broken_file(bicubic, tmp_path, capsys):
     assert predict.main([*words, "--overwrite"]) == 0
     assert (album / "a_upscale.png").stat().st_mtime_ns > first
     assert len(list(album.rglob("*.*"))) == 4
+    for _ in range(2):  # nor are results in a folder within it
+        assert predict.main([*words, "-o", str(album / "out"), "--compare"]) == 0
+    assert len(list(album.rglob("*.*"))) == 8
 
 
 def test_patterns(bicubic, tmp_path, monkeypatch):
@@ -425,6 +428,11 @@ def its_own_result(tmp_path):
     return ["x.png", "--overwrite"]
 
 
+def broken_link(tmp_path):
+    (tmp_path / "x.png").symlink_to("nowhere.png")
+    return ["x.png"]
+
+
 def floating(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "x.tif")
     return ["x.tif"]
@@ -445,7 +453,8 @@ BAD = {
     "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
     "output is a file": (no_folder, 1, "x.png: [Errno"),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and as a pattern"),
-    "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches nothing"),
+    "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches no file"),
+    "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
     "folder without pictures": (lambda tmp_path: ["."], 2, ".: no picture in this folder; known are .jpg"),
     "one name for two": (two_of_one_name, 2, "would both become out/x_upscale.png: give them different names"),
     "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such network comes with srcolor"),
