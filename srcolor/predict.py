@@ -150,11 +150,13 @@ class Worker:
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
         mode = asked.mode
-        self.bfloat16 = hardware.choose().precision == "bf16-mixed"
         run, other = asked.run, asked.sr_run
         self.colour = None if mode == "upscale" else load(run or SHIPPED["colorize"], "colorize")
         enlarging = run if mode == "upscale" else other
         self.sr = None if mode == "colorize" else load(enlarging or SHIPPED["upscale"], "upscale")
+        # How a network from elsewhere bears bfloat16 is not known.
+        own = not isinstance(self.sr, foreign.Spandrel)
+        self.bfloat16 = own and hardware.choose().precision == "bf16-mixed"
 
     def work(self, source: pictures.Picture, done: Callable[[float], None]) -> NDArray[Any]:
         """Answers the result of a picture, (H, W, 3), of its type."""
