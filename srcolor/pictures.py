@@ -16,13 +16,14 @@ from srcolor.errors import UserError
 
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+SMALL_TIFF = 2_500_000_000  # bytes of pixels, with transparency still within the 4 GiB of a plain TIFF
 KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # what a file says of itself
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
     ".jpeg": {"Q": 95, "subsample_mode": "off"},
     ".webp": {"Q": 95, "smart_subsample": True},
-    ".tif": {"compression": "deflate", "predictor": "horizontal", "bigtiff": True},
-    ".tiff": {"compression": "deflate", "predictor": "horizontal", "bigtiff": True},
+    ".tif": {"compression": "deflate", "predictor": "horizontal"},
+    ".tiff": {"compression": "deflate", "predictor": "horizontal"},
     ".png": {},
 }
 
@@ -107,7 +108,7 @@ def read(path: Path, most_megapixels: float) -> Picture:
         if path.suffix.lower() == ".bmp":
             image = _read_bmp(path, most_megapixels)
         else:
-            image = pyvips.Image.new_from_file(str(path), access="random", fail_on="truncated", revalidate=True)
+            image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error", revalidate=True)
     except pyvips.Error as error:
         raise UserError(_reason(error)) from error
     _check_size(image.width, image.height, most_megapixels)
@@ -122,7 +123,9 @@ def read(path: Path, most_megapixels: float) -> Picture:
         if image.hasalpha():
             alpha, image = image[image.bands - 1], image.extract_band(0, n=image.bands - 1)
         if image.interpretation == "cmyk":
-            image = image.icc_transform("srgb", embedded=True, input_profile="cmyk")
+            image = image.icc_transform(
+                "srgb", embedded=True, input_profile="cmyk", depth=16 if image.format == "ushort" else 8
+            )
         elif image.bands == 1:
             image = image.colourspace("rgb16" if image.format == "ushort" else "srgb").copy()
             image.remove("icc-profile-data")  # of gray
@@ -161,7 +164,11 @@ def write(path: Path, pixels: NDArray[Any], source: Picture) -> None:
                 if source.image.get_typeof(key):
                     image.set_type(pyvips.GValue.blob_type, key, source.image.get(key))
             image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it is upright, whatever the EXIF said
-            image.write_to_file(str(unfinished), **SAVING[path.suffix.lower()])
+            image = image.copy(xres=source.image.xres, yres=source.image.yres)
+            options = dict(SAVING[path.suffix.lower()])
+            if path.suffix.lower() in (".tif", ".tiff") and pixels.nbytes > SMALL_TIFF:
+                options["bigtiff"] = True
+            image.write_to_file(str(unfinished), **options)
         os.replace(unfinished, path)
     except (pyvips.Error, OSError) as error:
         free = shutil.disk_usage(path.parent).free / 1e6
@@ -178,6 +185,7 @@ def _resized(alpha: pyvips.Image, width: int, height: int) -> pyvips.Image:
 
 
 def _read_bmp(path: Path, most_megapixels: float) -> pyvips.Image:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is `most_megapixels`
     try:
         with Image.open(path) as file:
             _check_size(*file.size, most_megapixels)
@@ -186,6 +194,8 @@ def _read_bmp(path: Path, most_megapixels: float) -> pyvips.Image:
         raise UserError("no picture, whatever its name says") from None
     except OSError as error:
         raise UserError(str(error)) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     return pyvips.Image.new_from_array(np.asarray(picture), interpretation="srgb")
 
 

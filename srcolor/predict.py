@@ -65,8 +65,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--render-size {asked.render_size}: several sizes are for --sheet")
     if asked.sheet and (asked.mode == "upscale" or asked.compare):
         parser.error("--sheet shows colours beside each other: give --mode colorize, and no --compare")
-    if asked.saturation < 0:
-        parser.error(f"--saturation {asked.saturation:g}: cannot be negative")
+    if not 0 <= asked.saturation < float("inf"):
+        parser.error(f"--saturation {asked.saturation:g}: expected a number from 0 on")
     if asked.tile is not None and asked.tile < 1:
         parser.error(f"--tile {asked.tile}: expected at least 1")
     try:
@@ -221,7 +221,7 @@ def main(words: Sequence[str] | None = None) -> int:
     failed: list[tuple[Path, str]] = []
     made = skipped = 0
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:3.0f} %"),
         TimeRemainingColumn(),
@@ -243,7 +243,7 @@ def main(words: Sequence[str] | None = None) -> int:
             try:
                 source = opening.pop(0).result()
                 for remark in source.remarks:
-                    console.print(f"{job.source}: {remark}", highlight=False, soft_wrap=True)
+                    console.print(f"{job.source}: {remark}", markup=False, highlight=False, emoji=False, soft_wrap=True)
                 before = bar.tasks[0].completed
                 result = (
                     worker.sheet(source)
@@ -255,8 +255,8 @@ def main(words: Sequence[str] | None = None) -> int:
                 )
                 writing.append((job, writer.submit(_save, job, source, result, asked)))
                 bar.update(task, completed=before + 1)
-            except (UserError, OSError) as error:
-                failed.append((job.source, str(error)))
+            except Exception as error:  # whatever it is, the others go on
+                failed.append((job.source, _told(error)))
                 bar.advance(task)
             while len(writing) > 1:  # not many results in memory at once
                 made += _written(*writing.pop(0), failed)
@@ -301,10 +301,14 @@ def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:
 def _written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> int:
     try:
         writing.result()
-    except (UserError, OSError) as error:
-        failed.append((job.source, str(error)))
+    except Exception as error:  # whatever it is, the others go on
+        failed.append((job.source, _told(error)))
         return 0
     return 1
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

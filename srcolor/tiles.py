@@ -135,7 +135,9 @@ def _whole_numbers(x: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _no_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+    # PyTorch's words on a CPU: the first on Linux and macOS, the second on Windows.
+    said = ("can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
 @torch.inference_mode()

@@ -71,7 +71,7 @@ def test_where_memory_runs_out_smaller_tiles_are_tried():
     def refuse(module, inputs):
         seen.append(inputs[0].shape[-2:])
         if inputs[0].shape[-2] * inputs[0].shape[-1] > 60 * 60:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate a lot")
+            torch.empty(10**16)  # PyTorch's own words for it
 
     net.register_forward_pre_hook(refuse)
     pixels = PHOTO[:200, :150]
@@ -191,7 +191,7 @@ def can_be(suffix, colours, bits, alpha, turned, profile, mode):
         (suffix != ".bmp" or (turned == 1 and not profile and not alpha and colours != "cmyk"))
         and (suffix != ".webp" or colours == "colour")
         and (suffix != ".jpg" or (not alpha and colours != "palette"))
-        and (bits == 8 or (suffix in (".png", ".tif") and colours in ("colour", "gray")))
+        and (bits == 8 or suffix == ".tif" or (suffix == ".png" and colours in ("colour", "gray")))
         and (colours != "palette" or (suffix in (".png", ".bmp") and not alpha))
         and (colours != "cmyk" or (suffix in (".jpg", ".tif") and not alpha))
         and (not profile or colours == "colour")
@@ -468,7 +468,8 @@ BAD = {
     "sizes that are none": (good("--render-size", "large"), 2, "expected whole numbers"),
     "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours beside each other: give --mode colorize"),
     "a mode that is none": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
-    "negative saturation": (good("--saturation", "-1"), 2, "cannot be negative"),
+    "negative saturation": (good("--saturation", "-1"), 2, "expected a number from 0 on"),
+    "no saturation": (good("--saturation", "nan"), 2, "expected a number from 0 on"),
 }
 
 
@@ -495,6 +496,58 @@ def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 1
     assert re.search(r"x_upscale\.png, where [\d,]+ MB are free: .*No space left on device", capsys.readouterr().out)
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_picture_that_fails_in_an_unexpected_way_does_not_stop_the_others(bicubic, tmp_path, monkeypatch, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        SMALL.save(tmp_path / name)
+    whole = pictures.read
+
+    def read(path, most):
+        if path.name == "b.png":
+            raise ValueError("a reader's own")
+        return whole(path, most)
+
+    monkeypatch.setattr(pictures, "read", read)
+    assert predict.main([str(tmp_path), "--run", bicubic]) == 1
+    assert capsys.readouterr().out == f"2 made, 1 failed:\n  {tmp_path / 'b.png'}: ValueError: a reader's own\n"
+
+
+def test_names_are_no_markup(colour, tmp_path, capsys):
+    (tmp_path / "q[").mkdir()
+    SMALL.save(tmp_path / "q[" / "b].png")
+    assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
+    assert "q[/b].png: in colour" in capsys.readouterr().err
+
+
+def test_a_bitmap_of_more_than_pillow_takes_is_refused_by_our_own_limit(bicubic, tmp_path, capsys):
+    SMALL.save(tmp_path / "x.bmp")
+    content = bytearray((tmp_path / "x.bmp").read_bytes())
+    content[18:26] = (20_000).to_bytes(4, "little") + (15_000).to_bytes(4, "little")
+    (tmp_path / "x.bmp").write_bytes(content)
+    assert predict.main([str(tmp_path / "x.bmp"), "--run", bicubic]) == 1
+    assert "20000x15000 is 300 megapixels, more than --max-megapixels 250" in capsys.readouterr().out
+
+
+def test_resolution_and_kind_of_a_tiff_stay(bicubic, tmp_path):
+    SMALL.save(tmp_path / "x.tif", dpi=(300, 300))
+    SMALL.save(tmp_path / "x.png", dpi=(300, 300))
+    assert predict.main([str(tmp_path), "--run", bicubic]) == 0
+    for suffix in (".tif", ".png"):
+        with Image.open(tmp_path / f"x_upscale{suffix}") as result:
+            assert result.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert (tmp_path / "x_upscale.tif").read_bytes()[:4] == b"II*\0"  # no BigTIFF
+
+
+def test_a_damaged_tiff_is_no_picture(bicubic, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.tif", compression="tiff_deflate")
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    half = len(content) // 2
+    content[half : half + 3000] = bytes(3000)
+    (tmp_path / "x.tif").write_bytes(content)
+    assert predict.main([str(tmp_path / "x.tif"), "--run", bicubic]) == 1
+    assert not (tmp_path / "x_upscale.tif").exists()
 
 
 def test_the_most_megapixels_may_be_raised(bicubic, tmp_path):
