@@ -131,7 +131,7 @@ def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tup
     if machine.channels_last:
         net = net.to(memory_format=torch.channels_last)
     task = instantiate(cfg.task, net=net)
-    task.net_config = {}
+    task.net_config, task.trained_on = {}, []
     speed = callbacks.Speed()
     chosen = {"accelerator": machine.accelerator, "precision": machine.precision, "limit_val_batches": 0}
     shown = [instantiate(cfg.callbacks[name]) for name in ("progress", "last", "pictures")]

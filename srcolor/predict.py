@@ -101,12 +101,15 @@ def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]
                 raise UserError(f"{name}: no such file or folder, and as a pattern it matches no file")
             sources |= {file: Path(file.name) for file in found}
     taken: dict[Path, Path] = {}
+    named = {source.absolute(): source for source in sources}
     for source, place in sources.items():
         folder = source.parent if output is None else output / place.parent
         suffix = source.suffix if source.suffix.lower() in pictures.SUFFIXES else ".png"
         result = folder / f"{source.stem}_{what}{suffix}"
         if result in taken:
             raise UserError(f"{taken[result]} and {source} would both become {result}: give them different names")
+        if (other := named.get(result.absolute())) not in (None, source):
+            raise UserError(f"{other} is named as a picture, and would be the result of {source}: name one of them")
         taken[result] = source
         yield Job(source, result)
 
@@ -201,7 +204,8 @@ def _room(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     if int(np.prod(shape)) * dtype.itemsize < LARGE:
         return np.empty(shape, dtype)
     with tempfile.NamedTemporaryFile() as file:
-        return np.memmap(file.name, dtype, "w+", shape=shape)
+        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)  # a full disk is an error here
+        return np.memmap(file.name, dtype, "r+", shape=shape)
 
 
 def _shrunk(source: pictures.Picture, most: int = 512) -> NDArray[Any]:
@@ -215,6 +219,8 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         worker = Worker(asked)
+        for folder in {job.result.parent for job in asked.jobs}:
+            _check_folder(folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -269,6 +275,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _check_folder(folder: Path) -> None:
+    """Makes the folder, and a file in it that is gone at once: before the networks' work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: no results can be written there ({error.strerror}): name another with -o"
+        ) from error
+
+
 def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
     source = pictures.read(job.source, asked.max_megapixels)
     if os.path.exists(job.result) and os.path.samefile(job.source, job.result):
@@ -281,15 +298,14 @@ def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
 
 
 def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
-    job.result.parent.mkdir(parents=True, exist_ok=True)
     missing = _missing(job, asked)
     opaque = pictures.Picture(source.image)
+    if job.result in missing:
+        pictures.write(job.result, result, opaque if asked.sheet else source)
     if job.comparison in missing:
         scale = result.shape[0] // source.image.height
         before = source.image.resize(scale, kernel="nearest").numpy()
         pictures.write(job.comparison, np.concatenate([before, result], 1), opaque)
-    if job.result in missing:
-        pictures.write(job.result, result, opaque if asked.sheet else source)
 
 
 def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:

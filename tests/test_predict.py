@@ -428,6 +428,16 @@ def its_own_result(tmp_path):
     return ["x.png", "--overwrite"]
 
 
+def below_a_file(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    return good("-o", "out/in")(tmp_path)
+
+
+def named_result(tmp_path):
+    SMALL.save(tmp_path / "x_upscale.png")
+    return [*good("--overwrite")(tmp_path), "x_upscale.png"]
+
+
 def broken_link(tmp_path):
     (tmp_path / "x.png").symlink_to("nowhere.png")
     return ["x.png"]
@@ -451,7 +461,13 @@ BAD = {
     "its own result": (its_own_result, 1, "x.png: its result would be the picture itself"),
     "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits a channel"),
     "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
-    "output is a file": (no_folder, 1, "x.png: [Errno"),
+    "output is a file": (no_folder, 2, "out: no results can be written there (File exists): name another with -o"),
+    "output is below a file": (below_a_file, 2, "out/in: no results can be written there (Not a directory)"),
+    "a result that is named": (
+        named_result,
+        2,
+        "x_upscale.png is named as a picture, and would be the result of x.png",
+    ),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and as a pattern"),
     "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches no file"),
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
