@@ -124,12 +124,14 @@ def main(words: Sequence[str] | None = None) -> None:
             raise UserError(f"--output {file}: expected a name that ends in .{asked.format}")
         if file.exists():
             raise UserError(f"{file} is there already: name another with --output.")
+        if not file.parent.is_dir():
+            raise UserError(f"--output {file}: there is no folder {file.parent}.")
         if asked.format == "onnx":
             print(f"{file}: differs from PyTorch by {to_onnx(asked.run, file):.1e} at most")
         else:
             to_safetensors(asked.run, file)
             print(file)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -33,7 +33,9 @@ class Onnx(Net):
         if not file.exists():
             raise UserError(f"{file}: no such file.")
         try:
-            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4  # what is wrong is raised too
+            self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of onnxruntime's own kinds
             raise UserError(f"{file}: cannot be read as ONNX ({str(error).splitlines()[0]}).") from error
         told = self._session.get_modelmeta().custom_metadata_map
@@ -44,9 +46,18 @@ class Onnx(Net):
                 setattr(self, key, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, D, scale * H, scale * W)."""
+        """Maps (N, C, H, W) to (N, D, scale * H, scale * W).
+
+        Raises:
+            MemoryError: There is not enough.
+        """
         (name,) = (value.name for value in self._session.get_inputs())
-        return torch.from_numpy(self._session.run(None, {name: x.float().contiguous().numpy()})[0])
+        try:
+            return torch.from_numpy(self._session.run(None, {name: x.float().contiguous().numpy()})[0])
+        except Exception as error:  # of onnxruntime's own kinds
+            if "Failed to allocate memory" in str(error):
+                raise MemoryError(f"{type(error).__name__} of onnxruntime") from error
+            raise
 
 
 class Spandrel(Net):

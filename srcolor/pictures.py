@@ -16,7 +16,7 @@ from srcolor.errors import UserError
 
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-SMALL_TIFF = 2_500_000_000  # bytes of pixels, with transparency still within the 4 GiB of a plain TIFF
+LARGEST_TIFF = 3_500_000_000  # bytes of pixels, still within the 4 GiB of a plain TIFF
 KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # what a file says of itself
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
@@ -38,11 +38,13 @@ class Picture:
         image: Its colours.
         alpha: Its transparency, if any.
         remarks: What a person should know of how it was read.
+        gray: Whether the file has one channel of colour only.
     """
 
     image: pyvips.Image
     alpha: pyvips.Image | None = None
     remarks: list[str] = field(default_factory=list)
+    gray: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,17 +106,19 @@ def read(path: Path, most_megapixels: float) -> Picture:
     """
     if path.stat().st_size == 0:
         raise UserError("empty file")
+    remarks: list[str] = []
     try:
         if path.suffix.lower() == ".bmp":
-            image = _read_bmp(path, most_megapixels)
+            image = _read_bmp(path, most_megapixels, remarks)
         else:
             image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error", revalidate=True)
+    except UnicodeEncodeError as error:
+        raise UserError("its name, or its folder's, is not in UTF-8: rename it") from error
     except pyvips.Error as error:
         raise UserError(_reason(error)) from error
     _check_size(image.width, image.height, most_megapixels)
     if image.format not in ("uchar", "ushort"):
         raise UserError(f"{image.format} pixels: expected 8 or 16 bits a channel; convert it first")
-    remarks = []
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
         remarks.append(f"the first of {image.get('n-pages')} frames")
     try:
@@ -122,51 +126,64 @@ def read(path: Path, most_megapixels: float) -> Picture:
         alpha = None
         if image.hasalpha():
             alpha, image = image[image.bands - 1], image.extract_band(0, n=image.bands - 1)
+        gray = image.bands == 1
         if image.interpretation == "cmyk":
             image = image.icc_transform(
                 "srgb", embedded=True, input_profile="cmyk", depth=16 if image.format == "ushort" else 8
             )
-        elif image.bands == 1:
-            image = image.colourspace("rgb16" if image.format == "ushort" else "srgb").copy()
-            image.remove("icc-profile-data")  # of gray
+        elif gray:
+            image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
         if image.bands != 3:
             raise UserError(f"{image.bands} channels: expected gray or RGB, perhaps with transparency")
     except pyvips.Error as error:
         raise UserError(_reason(error)) from error
-    return Picture(image, alpha, remarks)
+    return Picture(image, alpha, remarks, gray)
 
 
-def write(path: Path, pixels: NDArray[Any], source: Picture) -> None:
+def of(pixels: NDArray[Any]) -> pyvips.Image:
+    """The picture of (H, W, 3) pixels, uint8 or uint16."""
+    height, width, _ = pixels.shape
+    kind, colours = ("ushort", "rgb16") if pixels.dtype == np.uint16 else ("uchar", "srgb")
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, kind)
+    return image.copy(interpretation=colours)
+
+
+def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = False) -> None:
     """Writes a picture, complete or not at all, with what its source's file says of itself.
 
     Args:
         path: Its suffix says the format.
-        pixels: (H, W, 3) uint8 or uint16.
+        image: RGB of 8 or 16 bits a channel.
         source: What it was made of: its transparency is enlarged with it (Lanczos).
+        gray: Whether to write the luma alone.
 
     Raises:
         UserError: It cannot be written.
     """
-    height, width = pixels.shape[:2]
+    suffix = path.suffix.lower()
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    kept = [key for key in KEPT if source.image.get_typeof(key)]
+    if source.gray and not gray and "icc-profile-data" in kept:
+        kept.remove("icc-profile-data")  # it is of gray
     try:
-        if path.suffix.lower() == ".bmp":
-            Image.fromarray(pixels).save(unfinished)
+        if gray:
+            deep = image.format == "ushort"
+            image = image.recomb([[0.299, 0.587, 0.114]]).rint().cast(image.format)
+            image = image.copy(interpretation="grey16" if deep else "b-w")
+        if suffix == ".bmp":
+            pixels = image.numpy()
+            Image.fromarray(pixels[..., 0] if gray and pixels.ndim == 3 else pixels).save(unfinished)
         else:
-            data = np.ascontiguousarray(pixels)
-            kind = "ushort" if pixels.dtype == np.uint16 else "uchar"
-            image = pyvips.Image.new_from_memory(data.data, width, height, 3, kind)
-            image = image.copy(interpretation="rgb16" if kind == "ushort" else "srgb")
-            if source.alpha is not None and path.suffix.lower() not in (".jpg", ".jpeg"):
-                image = image.bandjoin(_resized(source.alpha, width, height))
-            image = image.copy()
-            for key in KEPT:
-                if source.image.get_typeof(key):
-                    image.set_type(pyvips.GValue.blob_type, key, source.image.get(key))
-            image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it is upright, whatever the EXIF said
+            if source.alpha is not None and suffix not in (".jpg", ".jpeg"):
+                image = image.bandjoin(_resized(source.alpha, image.width, image.height))
             image = image.copy(xres=source.image.xres, yres=source.image.yres)
-            options = dict(SAVING[path.suffix.lower()])
-            if path.suffix.lower() in (".tif", ".tiff") and pixels.nbytes > SMALL_TIFF:
+            for key in kept:
+                image.set_type(pyvips.GValue.blob_type, key, source.image.get(key))
+            image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", b"")  # of another picture
+            image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it is upright, whatever the EXIF said
+            options = dict(SAVING[suffix])
+            large = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > LARGEST_TIFF
+            if suffix in (".tif", ".tiff") and large:
                 options["bigtiff"] = True
             image.write_to_file(str(unfinished), **options)
         os.replace(unfinished, path)
@@ -184,19 +201,21 @@ def _resized(alpha: pyvips.Image, width: int, height: int) -> pyvips.Image:
     return large.crop(0, 0, width, height)
 
 
-def _read_bmp(path: Path, most_megapixels: float) -> pyvips.Image:
+def _read_bmp(path: Path, most_megapixels: float, remarks: list[str]) -> pyvips.Image:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is `most_megapixels`
     try:
         with Image.open(path) as file:
             _check_size(*file.size, most_megapixels)
-            picture = file.convert("RGBA" if file.has_transparency_data else "RGB")
+            if file.has_transparency_data:
+                remarks.append("its transparency is left out: programs disagree on it in BMP files")
+            picture = file.convert("L" if file.mode in ("1", "L") else "RGB")
     except UnidentifiedImageError:
         raise UserError("no picture, whatever its name says") from None
     except OSError as error:
         raise UserError(str(error)) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    return pyvips.Image.new_from_array(np.asarray(picture), interpretation="srgb")
+    return pyvips.Image.new_from_array(np.asarray(picture), interpretation="b-w" if picture.mode == "L" else "srgb")
 
 
 def _check_size(width: int, height: int, most: float) -> None:

@@ -54,7 +54,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--tile", type=int, help="side of what is enlarged at once; if not given, as the memory at hand suggests")
     add("--max-megapixels", type=float, default=250, help="the largest picture that is taken for one (%(default)s)")
     add("--version", action="version", version=__version__)
-    asked = parser.parse_args(words)
+    asked = parser.parse_intermixed_args(words)
     try:
         asked.render_sizes = [int(size) for size in asked.render_size.split(",")]
     except ValueError:
@@ -201,11 +201,13 @@ class Worker:
 def _room(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array for a result; a large one lies in a file that is gone with it, not in memory."""
     shape = (*size, 3)
-    if int(np.prod(shape)) * dtype.itemsize < LARGE:
+    most = int(np.prod(shape)) * dtype.itemsize
+    if most < LARGE:
         return np.empty(shape, dtype)
-    with tempfile.NamedTemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)  # a full disk is an error here
-        return np.memmap(file.name, dtype, "r+", shape=shape)
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # macOS and Windows have none
+            os.posix_fallocate(file.fileno(), 0, most)  # a full disk is an error here, not a crash later
+        return np.memmap(file, dtype, "r+" if file.seek(0, os.SEEK_END) else "w+", shape=shape)
 
 
 def _shrunk(source: pictures.Picture, most: int = 512) -> NDArray[Any]:
@@ -271,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parts = [f"{made} made", *([f"{skipped} there already (--overwrite makes them anew)"] if skipped else [])]
     print(", ".join([*parts, *([f"{len(failed)} failed:"] if failed else [])]))
     for file, reason in failed:
-        print(f"  {file}: {reason}")
+        print(f"  {os.fsencode(file).decode(errors='replace')}: {reason}")  # not all names are UTF-8
     return 1 if failed else 0
 
 
@@ -300,12 +302,13 @@ def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
 def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
     missing = _missing(job, asked)
     opaque = pictures.Picture(source.image)
+    after = pictures.of(result)
     if job.result in missing:
-        pictures.write(job.result, result, opaque if asked.sheet else source)
+        gray = source.gray and asked.mode == "upscale"
+        pictures.write(job.result, after, opaque if asked.sheet else source, gray=gray)
     if job.comparison in missing:
-        scale = result.shape[0] // source.image.height
-        before = source.image.resize(scale, kernel="nearest").numpy()
-        pictures.write(job.comparison, np.concatenate([before, result], 1), opaque)
+        before = source.image.resize(after.height // source.image.height, kernel="nearest")
+        pictures.write(job.comparison, before.join(after, "horizontal"), opaque)
 
 
 def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:

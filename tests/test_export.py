@@ -1,6 +1,7 @@
 """Networks that leave srcolor, as ONNX, and networks from elsewhere."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -68,6 +69,34 @@ def test_an_onnx_model_is_a_network_for_predict(exported, tmp_path):
     assert np.abs(one - other).max() <= 1
 
 
+def test_where_onnx_runs_out_of_memory_smaller_tiles_are_tried(exported):
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+from srcolor import foreign, tiles
+net = foreign.Onnx(Path(sys.argv[1]))
+pixels = np.zeros((1200, 1200, 3), np.uint8)
+tiles.enlarge(net, pixels[:64, :64])
+seen, forward = [], net.forward
+def watched(x):
+    seen.append(x.shape[-1])
+    return forward(x)
+net.forward = watched
+taken = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (taken + 2**27,) * 2)
+assert tiles.enlarge(net, pixels, tile=1200).shape == (2400, 2400, 3)
+print(seen[0], min(seen))
+"""
+    command = [sys.executable, "-c", code, str(exported / "residual.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    first, least = map(int, done.stdout.split())
+    assert first == 1200
+    assert least < 700
+    assert not done.stderr
+
+
 def test_onnx_that_answers_otherwise_is_not_kept(exported, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "CLOSE", -1.0)
     with pytest.raises(SystemExit, match="1"):
@@ -80,6 +109,7 @@ def test_onnx_that_answers_otherwise_is_not_kept(exported, tmp_path, monkeypatch
     ("words", "message"),
     [
         (["--output", "x.txt"], "--output x.txt: expected a name that ends in .onnx"),
+        (["--output", "no/x.onnx"], "--output no/x.onnx: there is no folder no"),
         (["--run", "nowhere"], "nowhere: no such run folder or checkpoint file"),
     ],
 )

@@ -243,6 +243,8 @@ def test_formats_and_what_files_say_of_themselves(
     written = tmp_path / f"it's_{mode}{suffix}"
     if suffix == ".bmp":  # libvips does not read it
         result = pyvips.Image.new_from_array(np.asarray(Image.open(written)))
+        if colours == "gray" and mode == "upscale":
+            result = result.copy(interpretation="b-w")
     else:
         result = pyvips.Image.new_from_file(str(written))
     scale = 1 if mode == "colorize" else 2
@@ -256,9 +258,14 @@ def test_formats_and_what_files_say_of_themselves(
     if profile:
         assert result.get("icc-profile-data") == PROFILE
     assert result.hasalpha() == alpha
+    gray = colours == "gray" and mode == "upscale"
+    assert result.bands == (1 if gray else 3) + alpha
     seen = np.asarray(result.resize(1 / scale, kernel="linear").numpy(), float) / (1 if bits == 8 else 257)
+    seen = seen.reshape(*seen.shape[:2], -1)
     if alpha:
-        assert np.abs(seen[..., 3] - upright(ALPHA)).mean() < 2
+        assert np.abs(seen[..., -1] - upright(ALPHA)).mean() < 2
+    if gray:
+        seen = seen[..., :1].repeat(3, 2)
     expected = upright(np.asarray(SMALL.convert("CMYK" if colours == "cmyk" else "RGB").convert("RGB"))).astype(float)
     seen = seen[..., :3]
     if colours == "gray" or mode != "upscale":
@@ -553,6 +560,69 @@ def test_resolution_and_kind_of_a_tiff_stay(bicubic, tmp_path):
         with Image.open(tmp_path / f"x_upscale{suffix}") as result:
             assert result.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert (tmp_path / "x_upscale.tif").read_bytes()[:4] == b"II*\0"  # no BigTIFF
+
+
+def test_a_gray_picture_stays_gray_with_its_profile_and_a_coloured_one_loses_it(bicubic, colour, tmp_path):
+    profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # its header's colour space
+    SMALL.convert("L").save(tmp_path / "x.png", icc_profile=profile)
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 0
+    assert predict.main([str(tmp_path / "x.png"), "--run", colour, "-m", "colorize"]) == 0
+    with Image.open(tmp_path / "x_upscale.png") as larger, Image.open(tmp_path / "x_colorize.png") as coloured:
+        assert (larger.mode, larger.info.get("icc_profile")) == ("L", profile)
+        assert (coloured.mode, coloured.info.get("icc_profile")) == ("RGB", None)
+        expected = tiles.enlarge(Bicubic(), np.asarray(SMALL.convert("L").convert("RGB")))[..., 0]
+        np.testing.assert_array_equal(np.asarray(larger), expected)
+
+
+def test_the_thumbnail_of_the_old_picture_does_not_stay(bicubic, tmp_path):
+    SMALL.resize((16, 16)).save(tmp_path / "small.jpg")
+    image = pyvips.Image.new_from_array(np.asarray(SMALL))
+    image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-Make", "a maker")
+    image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", (tmp_path / "small.jpg").read_bytes())
+    image.write_to_file(str(tmp_path / "x.jpg"))
+    assert pyvips.Image.new_from_file(str(tmp_path / "x.jpg")).get_typeof("jpeg-thumbnail-data")
+    assert predict.main([str(tmp_path / "x.jpg"), "--run", bicubic]) == 0
+    result = pyvips.Image.new_from_file(str(tmp_path / "x_upscale.jpg"))
+    assert not result.get_typeof("jpeg-thumbnail-data")
+    assert result.get("exif-ifd0-Make").startswith("a maker")
+
+
+def test_a_name_that_is_not_utf8_is_told(bicubic, tmp_path):
+    name = os.fsdecode(b"\xff\xe9.png")
+    try:
+        SMALL.save(tmp_path / name)
+    except OSError:  # macOS's file system takes UTF-8 only
+        pytest.skip("no such names here")
+    SMALL.save(tmp_path / "x.png")
+    command = [sys.executable, "-m", "srcolor.predict", str(tmp_path), "--run", bicubic]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, env=os.environ | {"PYTHONUTF8": "1"})
+    assert done.returncode == 1
+    assert "1 made, 1 failed" in done.stdout.decode()
+    assert "\ufffd\ufffd.png: its name, or its folder's, is not in UTF-8: rename it" in done.stdout.decode()
+    assert not done.stderr
+
+
+def test_the_transparency_of_a_bitmap_is_said_to_be_left_out(bicubic, tmp_path, capsys):
+    header = b"BM" + (138 + 16).to_bytes(4, "little") + bytes(4) + (138).to_bytes(4, "little")
+    header += (124).to_bytes(4, "little") + (2).to_bytes(4, "little") * 2 + b"\1\0" + b"\x20\0"
+    header += (3).to_bytes(4, "little") + (16).to_bytes(4, "little") + bytes(16)  # bit fields
+    header += b"".join((255 << shift).to_bytes(4, "little") for shift in (16, 8, 0, 24)) + b"BGRs" + bytes(64)
+    (tmp_path / "x.bmp").write_bytes(header + bytes([10, 20, 30, 128] * 4))
+    assert predict.main([str(tmp_path / "x.bmp"), "--run", bicubic]) == 0
+    assert "x.bmp: its transparency is left out" in capsys.readouterr().err
+    assert Image.open(tmp_path / "x_upscale.bmp").getpixel((0, 0)) == (30, 20, 10)
+
+
+def test_a_large_result_lies_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "LARGE", 1)
+    SMALL.save(tmp_path / "x.png")
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 0
+    whole = tiles.enlarge(Bicubic(), np.asarray(SMALL))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x_upscale.png")), whole)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(full), raising=False)
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--overwrite"]) == 1
+    assert "x.png: [Errno 28] No space left on device" in capsys.readouterr().out
 
 
 def test_a_damaged_tiff_is_no_picture(bicubic, tmp_path):
