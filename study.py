@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from srcolor import command_line, config, launch
+from srcolor import command_line, config, launch, signals
 from srcolor.errors import UserError
 
 HERE = Path(__file__).parent
@@ -97,10 +97,10 @@ def compare(folder: Path, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Goes through the stages; ends on Ctrl-C and SIGTERM with one line and exit code 130 or 143."""
-    launch.listen()
+    signals.listen()
     try:
         study(arguments())
-    except launch.Stopped as stop:
+    except signals.Stopped as stop:
         print("The study goes on with the same command.", file=sys.stderr)
         sys.exit(128 + stop.number)
 

@@ -134,7 +134,3 @@ def main(words: Sequence[str] | None = None) -> None:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

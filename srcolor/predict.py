@@ -328,7 +328,3 @@ def _written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) ->
 
 def _told(error: Exception) -> str:
     return str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

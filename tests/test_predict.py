@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,6 +31,7 @@ from srcolor.nets.residual import Residual
 from srcolor.nets.unet_rgb import UNetRGB
 
 PHOTO = data.astronaut()
+COMMAND = str(Path(sys.executable).with_name("srcolor-predict"))
 
 # -- tiles -----------------------------------------------------------------------------------------------------------
 
@@ -395,6 +398,37 @@ def test_a_killed_process_leaves_no_broken_result(bicubic, tmp_path):
     assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["at its start", "at work"])
+def test_a_signal_ends_it_with_one_line(number, when, bicubic, tmp_path):
+    SMALL.save(tmp_path / "a.png")
+    Image.fromarray(PHOTO).resize((6000, 4000)).save(tmp_path / "b.jpg")  # takes a minute in such tiles
+    words = [COMMAND, str(tmp_path), "--run", bicubic, "--tile", "16", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if when == "at work":
+        while not (tmp_path / "out" / "a_upscale.png").exists():
+            time.sleep(0.01)
+    else:
+        time.sleep(0.5)  # PyTorch's import takes longer
+    process.send_signal(number)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + number
+    assert (out, err) == ("", "stopped; what is complete stays, and the same command makes the rest\n")
+    left = sorted(file.name for file in (tmp_path / "out").rglob("*"))
+    assert left == (["a_upscale.png"] if when == "at work" else [])
+
+
+def test_nobody_need_read_what_it_says(bicubic, tmp_path):
+    SMALL.save(tmp_path / "a.png")
+    read, write = os.pipe()
+    os.close(read)
+    command = [COMMAND, str(tmp_path / "a.png"), "--run", bicubic]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=100)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
@@ -594,8 +628,8 @@ def test_a_name_that_is_not_utf8_is_told(bicubic, tmp_path):
     except OSError:  # macOS's file system takes UTF-8 only
         pytest.skip("no such names here")
     SMALL.save(tmp_path / "x.png")
-    command = [sys.executable, "-m", "srcolor.predict", str(tmp_path), "--run", bicubic]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=100, env=os.environ | {"PYTHONUTF8": "1"})
+    command = [COMMAND, str(tmp_path), "--run", bicubic]
+    done = subprocess.run(command, capture_output=True, timeout=100, env=os.environ | {"PYTHONUTF8": "1"})
     assert done.returncode == 1
     assert "1 made, 1 failed" in done.stdout.decode()
     assert "\ufffd\ufffd.png: its name, or its folder's, is not in UTF-8: rename it" in done.stdout.decode()

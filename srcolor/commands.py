@@ -1,0 +1,32 @@
+"""How `srcolor-predict` and `srcolor-export` begin and end: signals are listened to before PyTorch's slow import."""
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+from srcolor import signals
+
+
+def predict() -> NoReturn:
+    """The command `srcolor-predict`."""
+    _run("srcolor.predict")
+
+
+def export() -> NoReturn:
+    """The command `srcolor-export`."""
+    _run("srcolor.export")
+
+
+def _run(module: str) -> NoReturn:
+    signals.listen()
+    try:
+        code = importlib.import_module(module).main()
+        sys.stdout.flush()
+    except signals.Stopped as stop:
+        print("stopped; what is complete stays, and the same command makes the rest", file=sys.stderr)
+        code = 128 + stop.number
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
