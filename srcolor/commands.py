@@ -26,7 +26,9 @@ def _run(module: str) -> NoReturn:
     except signals.Stopped as stop:
         print("stopped; what is complete stays, and the same command makes the rest", file=sys.stderr)
         code = 128 + stop.number
-    except BrokenPipeError:  # nobody reads on
+    except OSError as error:  # of standard output: it is full, or nobody reads on
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,12 @@ from srcolor.errors import UserError
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LARGEST_TIFF = 3_500_000_000  # bytes of pixels, still within the 4 GiB of a plain TIFF
-KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")  # what a file says of itself
+KEPT = (
+    "exif-data",
+    "xmp-data",
+    "iptc-data",
+    "icc-profile-data",
+)  # what a file says of itself, beside TIFF's description
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
     ".jpeg": {"Q": 95, "subsample_mode": "off"},
@@ -104,11 +111,13 @@ def read(path: Path, most_megapixels: float) -> Picture:
     Raises:
         UserError: It cannot be read, or is too large.
     """
-    if path.stat().st_size == 0:
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if not head:
         raise UserError("empty file")
     remarks: list[str] = []
     try:
-        if path.suffix.lower() == ".bmp":
+        if head.startswith(b"BM"):
             image = _read_bmp(path, most_megapixels, remarks)
         else:
             image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error", revalidate=True)
@@ -121,6 +130,8 @@ def read(path: Path, most_megapixels: float) -> Picture:
         raise UserError(f"{image.format} pixels: expected 8 or 16 bits a channel; convert it first")
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
         remarks.append(f"the first of {image.get('n-pages')} frames")
+    elif head.startswith(b"\x89PNG") and b"acTL" in head:  # libvips does not know of these
+        remarks.append("the first of several frames")
     try:
         image = image.autorot()
         alpha = None
@@ -161,7 +172,7 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         UserError: It cannot be written.
     """
     suffix = path.suffix.lower()
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    unfinished = path.with_name(f".srcolor-{os.getpid()}.unfinished{path.suffix}")
     kept = [key for key in KEPT if source.image.get_typeof(key)]
     if source.gray and not gray and "icc-profile-data" in kept:
         kept.remove("icc-profile-data")  # it is of gray
@@ -172,15 +183,21 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
             image = image.copy(interpretation="grey16" if deep else "b-w")
         if suffix == ".bmp":
             pixels = image.numpy()
-            Image.fromarray(pixels[..., 0] if gray and pixels.ndim == 3 else pixels).save(unfinished)
+            dots = (25.4 * source.image.xres, 25.4 * source.image.yres)
+            Image.fromarray(pixels[..., 0] if gray and pixels.ndim == 3 else pixels).save(unfinished, dpi=dots)
         else:
             if source.alpha is not None and suffix not in (".jpg", ".jpeg"):
                 image = image.bandjoin(_resized(source.alpha, image.width, image.height))
             image = image.copy(xres=source.image.xres, yres=source.image.yres)
             for key in kept:
-                image.set_type(pyvips.GValue.blob_type, key, source.image.get(key))
+                said = source.image.get(key)
+                if key == "xmp-data":  # it is upright, whatever that said
+                    said = re.sub(rb"(tiff:Orientation(?:>|=['\"]))[2-8]", rb"\g<1>1", said)
+                image.set_type(pyvips.GValue.blob_type, key, said)
+            if source.image.get_typeof("image-description"):
+                image.set_type(pyvips.GValue.gstr_type, "image-description", source.image.get("image-description"))
             image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", b"")  # of another picture
-            image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # it is upright, whatever the EXIF said
+            image.set_type(pyvips.GValue.gint_type, "orientation", 1)
             options = dict(SAVING[suffix])
             large = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > LARGEST_TIFF
             if suffix in (".tif", ".tiff") and large:
@@ -189,8 +206,13 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         os.replace(unfinished, path)
     except (pyvips.Error, OSError) as error:
         free = shutil.disk_usage(path.parent).free / 1e6
-        raise UserError(f"cannot write {path}, where {free:,.0f} MB are free: {_reason(error)}") from error
+        reason = str(error) if isinstance(error, OSError) else _detail(error)
+        raise UserError(
+            f"cannot write {path}, where {free:,.0f} MB are free ({reason}): make room, or name another folder with -o"
+        ) from error
     finally:
+        with suppress(OSError):
+            os.truncate(unfinished, 0)  # libvips may hold it a while longer: the room is wanted now
         unfinished.unlink(missing_ok=True)
 
 
@@ -208,14 +230,16 @@ def _read_bmp(path: Path, most_megapixels: float, remarks: list[str]) -> pyvips.
             _check_size(*file.size, most_megapixels)
             if file.has_transparency_data:
                 remarks.append("its transparency is left out: programs disagree on it in BMP files")
+            across, down = (float(dots) / 25.4 for dots in file.info.get("dpi", (25.4, 25.4)))
             picture = file.convert("L" if file.mode in ("1", "L") else "RGB")
     except UnidentifiedImageError:
-        raise UserError("no picture, whatever its name says") from None
+        raise UserError("no picture that can be read, whatever its name says") from None
     except OSError as error:
         raise UserError(str(error)) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    return pyvips.Image.new_from_array(np.asarray(picture), interpretation="b-w" if picture.mode == "L" else "srgb")
+    image = pyvips.Image.new_from_array(np.asarray(picture), interpretation="b-w" if picture.mode == "L" else "srgb")
+    return image.copy(xres=across, yres=down)
 
 
 def _check_size(width: int, height: int, most: float) -> None:
@@ -226,10 +250,14 @@ def _check_size(width: int, height: int, most: float) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
-    if not isinstance(error, pyvips.Error):
-        return str(error)
-    if error.message.startswith("unable to load from file"):  # it found no format to read it as
-        return "no picture, whatever its name says"
+def _reason(error: pyvips.Error) -> str:
+    """Why a picture cannot be read."""
+    detail = _detail(error)
+    if "not a known file format" in detail:
+        return "no picture that can be read, whatever its name says"
+    return f"it is damaged or cut short ({detail})"
+
+
+def _detail(error: pyvips.Error) -> str:
     # Threads share the buffer that the detail is from: another may have emptied it.
     return next(iter(error.detail.strip().splitlines()), error.message)

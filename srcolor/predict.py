@@ -41,7 +41,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Reads the words of the command line."""
     parser = argparse.ArgumentParser(prog="srcolor-predict", description="Makes pictures larger, or colours them.")
     add = parser.add_argument
-    add("inputs", nargs="+", help="picture files, folders of them, or patterns such as '*.tif'")
+    add("inputs", nargs="*", help="picture files, folders of them, or patterns such as '*.tif'")
     add("-m", "--mode", choices=MODES, default="upscale", help="twice the size, colour, or both (%(default)s)")
     add("-o", "--output", type=Path, help="a folder for the results; else they are put beside the pictures")
     add("--run", help="the network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
@@ -54,7 +54,12 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     add("--tile", type=int, help="side of what is enlarged at once; if not given, as the memory at hand suggests")
     add("--max-megapixels", type=float, default=250, help="the largest picture that is taken for one (%(default)s)")
     add("--version", action="version", version=__version__)
-    asked = parser.parse_intermixed_args(words)
+    words = list(sys.argv[1:] if words is None else words)
+    end = words.index("--") if "--" in words else len(words)  # argparse loses it between options and inputs
+    asked = parser.parse_intermixed_args(words[:end])
+    asked.inputs += words[end + 1 :]
+    if not asked.inputs:
+        parser.error("name a picture, a folder of pictures, or a pattern")
     try:
         asked.render_sizes = [int(size) for size in asked.render_size.split(",")]
     except ValueError:
@@ -67,51 +72,72 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sheet shows colours beside each other: give --mode colorize, and no --compare")
     if not 0 <= asked.saturation < float("inf"):
         parser.error(f"--saturation {asked.saturation:g}: expected a number from 0 on")
+    if asked.mode == "upscale" and (asked.saturation != 1 or asked.render_size != parser.get_default("render_size")):
+        parser.error("--saturation and --render-size are for colours: give --mode colorize or restore")
+    if asked.mode != "restore" and asked.sr_run is not None:
+        parser.error(f"--sr-run is for --mode restore: with {asked.mode} the network is named by --run")
     if asked.tile is not None and asked.tile < 1:
         parser.error(f"--tile {asked.tile}: expected at least 1")
     try:
-        asked.jobs = list(jobs(asked.inputs, asked.output, "sheet" if asked.sheet else asked.mode))
+        what = "sheet" if asked.sheet else asked.mode
+        asked.jobs = list(jobs(asked.inputs, asked.output, what, overwrite=asked.overwrite, compare=asked.compare))
     except UserError as error:
         parser.error(str(error))
     return asked
 
 
-def jobs(inputs: Sequence[str], output: Path | None, what: str) -> Iterator[Job]:
+def jobs(
+    inputs: Sequence[str], output: Path | None, what: str, *, overwrite: bool = False, compare: bool = False
+) -> Iterator[Job]:
     """Says which files are meant, and where their results go: `<stem>_<what>`, with the same suffix.
 
-    Results of earlier calls are not taken for a folder's or a pattern's pictures.
+    Results of earlier calls are not taken for pictures, unless they are to be overwritten: then a file that is named
+    and would be a result is an error.
 
     Raises:
-        UserError: There is no such file; or two results would have one name.
+        UserError: There is no such file; or two results would have one name, or that of a picture.
     """
     sources: dict[Path, Path] = {}  # and their place below -o
+    files: list[Path] = []
     for name in inputs:
-        path = Path(name).expanduser()
+        path = Path(name)
+        if not path.exists():
+            path = Path(os.path.expanduser(name))  # where no shell did
         if path.is_dir():
             found = _without_results([file for file in sorted(path.rglob("*")) if _is_picture(file)])
             if not found:
                 raise UserError(f"{name}: no picture in this folder; known are {', '.join(pictures.SUFFIXES)}")
             sources |= {file: file.relative_to(path) for file in found}
         elif path.exists():
-            sources[path] = Path(path.name)
+            files.append(path)
         else:
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
             found = _without_results([file for file in matches if file.is_file()])
             if not found:
                 raise UserError(f"{name}: no such file or folder, and as a pattern it matches no file")
             sources |= {file: Path(file.name) for file in found}
+    sources |= {file: Path(file.name) for file in (files if overwrite else _without_results(files))}
+    named = {_place(source): source for source in sources}
     taken: dict[Path, Path] = {}
-    named = {source.absolute(): source for source in sources}
     for source, place in sources.items():
         folder = source.parent if output is None else output / place.parent
         suffix = source.suffix if source.suffix.lower() in pictures.SUFFIXES else ".png"
-        result = folder / f"{source.stem}_{what}{suffix}"
-        if result in taken:
-            raise UserError(f"{taken[result]} and {source} would both become {result}: give them different names")
-        if (other := named.get(result.absolute())) not in (None, source):
-            raise UserError(f"{other} is named as a picture, and would be the result of {source}: name one of them")
-        taken[result] = source
-        yield Job(source, result)
+        job = Job(source, folder / f"{source.stem}_{what}{suffix}")
+        for result in (job.result, job.comparison) if compare else (job.result,):
+            key = _place(result)
+            if key in taken:
+                raise UserError(f"{taken[key]} and {source} would both become {result}: give them different names")
+            if key in named and named[key] != source:
+                raise UserError(
+                    f"{named[key]} is named as a picture, and would be the result of {source}: name one of them"
+                )
+            taken[key] = source
+        yield job
+
+
+def _place(file: Path) -> Path:
+    """Tells files apart, whatever folders they are reached by."""
+    return file.parent.resolve() / file.name
 
 
 def _is_picture(file: Path) -> bool:
@@ -133,7 +159,7 @@ def load(run: str, mode: str) -> Net:
         UserError: It is of another kind.
     """
     if run.endswith(".onnx"):
-        net: Net = foreign.Onnx(Path(run).expanduser())
+        net: Net = foreign.Onnx(Path(os.path.expanduser(run)))
     else:
         net = cast(Net, fused(runs.load_net(run)).eval())
     fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
@@ -314,7 +340,7 @@ def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argpa
 def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:
     """The files that are to be made."""
     wanted = [job.result, *([job.comparison] if asked.compare else [])]
-    return [file for file in wanted if asked.overwrite or not file.exists()]
+    return [file for file in wanted if asked.overwrite or not file.is_file()]
 
 
 def _written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> int:

@@ -15,7 +15,9 @@ from srcolor.errors import UserError
 from srcolor.nets import Net
 
 STRIP = 2**21  # pixels that are coloured at a time
-LEAST, MOST = 32, 512  # sides of the smallest and of the largest tile; larger ones gain nothing
+# Sides of the smallest and of the largest tile. Larger ones gain nothing, or lose: from some 32 MB a map on, glibc asks
+# the system for every one anew, and sr_x2_small took twice as long on a virtual machine.
+LEAST, MOST = 32, 256
 MAPS = 8  # as many maps of a network's widest layer are in memory at once; measured 4 for residual, 5 for SESR
 
 
@@ -99,7 +101,7 @@ def enlarge(
 
 
 def tile_at_hand(net: Net) -> int:
-    """Side of the tiles for which a third of the memory at hand suffices, from 32 to 512 pixels.
+    """Side of the tiles for which a third of the memory at hand suffices, from 32 to 256 pixels.
 
     Estimated from the network's widest convolution; 64 channels where it tells of none.
 

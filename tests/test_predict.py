@@ -85,12 +85,12 @@ def test_where_memory_runs_out_smaller_tiles_are_tried():
         tiles.enlarge(net, pixels, tile=128)
 
 
-@pytest.mark.parametrize(("free", "side"), [(8e9, 512), (1e8, 286), (0, 32)])
+@pytest.mark.parametrize(("free", "side"), [(8e9, 256), (5e7, 200), (0, 32)])
 def test_tiles_are_as_large_as_the_memory_at_hand_allows(free, side, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     net = Residual(channels=8, blocks=1)  # its widest layer has 12 channels, three for each of four pixels
     assert tiles.tile_at_hand(net) == side
-    if free > 0 and side < 512:
+    if free > 0 and side < 256:
         assert (side + net.receptive_field - 1) ** 2 * 4 * 12 * tiles.MAPS == pytest.approx(free / 3, rel=0.01)
     seen = []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
@@ -359,7 +359,10 @@ def test_a_folder_with_a_broken_file(bicubic, tmp_path, capsys):
     (album / "bad.jpg").write_text("no picture")
     words = [str(album), "--run", bicubic]
     assert predict.main([*words, "-o", str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().out == f"2 made, 1 failed:\n  {album / 'bad.jpg'}: no picture, whatever its name says\n"
+    assert (
+        capsys.readouterr().out
+        == f"2 made, 1 failed:\n  {album / 'bad.jpg'}: no picture that can be read, whatever its name says\n"
+    )
     assert {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*.*")} == {
         "a_upscale.png",
         "sub/b_upscale.png",
@@ -416,6 +419,15 @@ def test_a_signal_ends_it_with_one_line(number, when, bicubic, tmp_path):
     assert (out, err) == ("", "stopped; what is complete stays, and the same command makes the rest\n")
     left = sorted(file.name for file in (tmp_path / "out").rglob("*"))
     assert left == (["a_upscale.png"] if when == "at work" else [])
+
+
+def test_a_full_standard_output_is_an_error(bicubic, tmp_path):
+    SMALL.save(tmp_path / "a.png")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [COMMAND, str(tmp_path / "a.png"), "--run", bicubic], stdout=full, stderr=subprocess.PIPE, timeout=100
+        )
+    assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
 
 
 def test_nobody_need_read_what_it_says(bicubic, tmp_path):
@@ -479,6 +491,16 @@ def named_result(tmp_path):
     return [*good("--overwrite")(tmp_path), "x_upscale.png"]
 
 
+def named_by_another_way(tmp_path):
+    (tmp_path / "album").mkdir()
+    return [*named_result(tmp_path), "-o", "album/.."]
+
+
+def named_comparison(tmp_path):
+    SMALL.save(tmp_path / "x_upscale_compare.png")
+    return [*good("--overwrite", "--compare")(tmp_path), "x_upscale_compare.png"]
+
+
 def broken_link(tmp_path):
     (tmp_path / "x.png").symlink_to("nowhere.png")
     return ["x.png"]
@@ -495,10 +517,10 @@ def no_folder(tmp_path):
 
 
 BAD = {
-    "not a picture": (made("x.jpg", b"text"), 1, "x.jpg: no picture, whatever its name says"),
+    "not a picture": (made("x.jpg", b"text"), 1, "x.jpg: no picture that can be read, whatever its name says"),
     "empty file": (made("x.png"), 1, "x.png: empty file"),
     "cut short": (cut_short, 1, "x.jpg: "),
-    "not a bitmap": (made("x.bmp", b"text"), 1, "x.bmp: no picture, whatever its name says"),
+    "not a bitmap": (made("x.bmp", b"text"), 1, "x.bmp: no picture that can be read, whatever its name says"),
     "its own result": (its_own_result, 1, "x.png: its result would be the picture itself"),
     "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits a channel"),
     "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
@@ -509,6 +531,12 @@ BAD = {
         2,
         "x_upscale.png is named as a picture, and would be the result of x.png",
     ),
+    "a result that is named by another way": (named_by_another_way, 2, "x_upscale.png is named as a picture"),
+    "a comparison that is named": (named_comparison, 2, "x_upscale_compare.png is named as a picture"),
+    "a user that is none": (lambda tmp_path: ["~nobody-is-called-so/x.png"], 2, "no such file or folder"),
+    "nothing": (lambda tmp_path: ["--run", "x", "--"], 2, "name a picture, a folder of pictures, or a pattern"),
+    "a network for nothing": (good("--sr-run", "x"), 2, "--sr-run is for --mode restore"),
+    "saturation of nothing": (good("--saturation", "2"), 2, "are for colours: give --mode colorize or restore"),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and as a pattern"),
     "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches no file"),
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
@@ -525,8 +553,8 @@ BAD = {
     "sizes that are none": (good("--render-size", "large"), 2, "expected whole numbers"),
     "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours beside each other: give --mode colorize"),
     "a mode that is none": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
-    "negative saturation": (good("--saturation", "-1"), 2, "expected a number from 0 on"),
-    "no saturation": (good("--saturation", "nan"), 2, "expected a number from 0 on"),
+    "negative saturation": (good("-m", "colorize", "--saturation", "-1"), 2, "expected a number from 0 on"),
+    "no saturation": (good("-m", "colorize", "--saturation", "nan"), 2, "expected a number from 0 on"),
 }
 
 
@@ -551,7 +579,7 @@ def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
     SMALL.save(tmp_path / "x.png")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 1
-    assert re.search(r"x_upscale\.png, where [\d,]+ MB are free: .*No space left on device", capsys.readouterr().out)
+    assert re.search(r"x_upscale\.png, where [\d,]+ MB are free \(.*No space left on device", capsys.readouterr().out)
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 
 
@@ -568,6 +596,58 @@ def test_a_picture_that_fails_in_an_unexpected_way_does_not_stop_the_others(bicu
     monkeypatch.setattr(pictures, "read", read)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 1
     assert capsys.readouterr().out == f"2 made, 1 failed:\n  {tmp_path / 'b.png'}: ValueError: a reader's own\n"
+
+
+def test_names_that_look_like_something_else(bicubic, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["-dash.png", "~tilde.png", "a b.png", "[x].png", "é\n.png", "x" * 240 + ".png", "*.png"]
+    for name in names:
+        SMALL.save(tmp_path / name)
+    assert predict.main(["-o", "out", "--run", bicubic, "--", *names]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == len(names)
+
+
+def test_what_a_shell_makes_of_a_pattern_is_the_same_the_second_time(bicubic, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        SMALL.save(tmp_path / name)
+    for told in ("2 made\n", "0 made, 2 there already (--overwrite makes them anew)\n"):
+        assert predict.main([*map(str, sorted(tmp_path.glob("*.png"))), "--run", bicubic]) == 0
+        assert capsys.readouterr().out == told
+
+
+def test_a_bitmap_of_another_name_is_read(bicubic, tmp_path):
+    SMALL.save(tmp_path / "x.bmp", dpi=(300, 300))
+    (tmp_path / "y.png").write_bytes((tmp_path / "x.bmp").read_bytes())
+    assert predict.main([str(tmp_path), "--run", bicubic]) == 0
+    with Image.open(tmp_path / "x_upscale.bmp") as one, Image.open(tmp_path / "y_upscale.png") as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert one.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_picture_is_upright_whatever_its_xmp_said(bicubic, tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="t"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[0x112] = 6
+    SMALL.save(tmp_path / "x.jpg", exif=exif, xmp=xmp)
+    assert predict.main([str(tmp_path / "x.jpg"), "--run", bicubic]) == 0
+    with Image.open(tmp_path / "x_upscale.jpg") as result:
+        assert result.size == (66, 94)
+        assert result.getexif()[0x112] == 1
+        assert b'tiff:Orientation="1" dc:title="t"' in result.info["xmp"]
+
+
+def test_of_an_animated_png_too_the_first_frame_is_taken_and_that_is_said(bicubic, tmp_path, capsys):
+    frames = [SMALL, SMALL.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    assert predict.main([str(tmp_path / "a.png"), "--run", bicubic]) == 0
+    assert "a.png: the first of several frames" in capsys.readouterr().err
+
+
+def test_the_description_of_a_tiff_stays(bicubic, tmp_path):
+    SMALL.save(tmp_path / "x.tif", description="a day at the lake")
+    assert predict.main([str(tmp_path / "x.tif"), "--run", bicubic]) == 0
+    with Image.open(tmp_path / "x_upscale.tif") as result:
+        assert result.tag_v2[270] == "a day at the lake"
 
 
 def test_names_are_no_markup(colour, tmp_path, capsys):
