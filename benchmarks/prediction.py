@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srcolor import predict, tiles
+from srcolor import hardware, predict, tiles
 
 CHILD = (
     "import resource, sys, time; began = time.perf_counter(); from srcolor import predict; "
@@ -53,6 +53,7 @@ def main() -> None:
             speed = f"{seconds:.1f} s, {size / seconds:.3f} a second"
             print(f"{name}: {size:g} megapixels in {speed}, {memory:.0f} MiB at most")
     net = predict.load(asked.run, "upscale")
+    hardware.keep_memory()
     pixels = np.asarray(picture(asked.alone**2 / 1e6 * 1.5))[: asked.alone, : asked.alone]
     times = []
     for _ in range(3):

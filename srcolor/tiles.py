@@ -15,8 +15,7 @@ from srcolor.errors import UserError
 from srcolor.nets import Net
 
 STRIP = 2**21  # pixels that are coloured at a time
-# Sides of the smallest and of the largest tile. Larger ones gain nothing, or lose: from some 32 MB a map on, glibc asks
-# the system for every one anew, and sr_x2_small took twice as long on a virtual machine.
+# Sides of the smallest and of the largest tile. Larger ones gain nothing, or lose: see `hardware.keep_memory`.
 LEAST, MOST = 32, 256
 MAPS = 8  # as many maps of a network's widest layer are in memory at once; measured 4 for residual, 5 for SESR
 
