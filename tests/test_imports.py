@@ -91,3 +91,9 @@ def test_help_and_cfg_do_not_import_torch(script, words, says):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
+
+
+def test_prediction_does_not_wait_for_what_only_training_needs():
+    code = "import sys; from srcolor import predict; print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
