@@ -19,12 +19,8 @@ from srcolor.errors import UserError
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 LARGEST_TIFF = 3_500_000_000  # bytes of pixels, still within the 4 GiB of a plain TIFF
-KEPT = (
-    "exif-data",
-    "xmp-data",
-    "iptc-data",
-    "icc-profile-data",
-)  # what a file says of itself, beside TIFF's description
+# What a file says of itself, beside TIFF's description.
+KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
     ".jpeg": {"Q": 95, "subsample_mode": "off"},

@@ -248,7 +248,7 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         worker = Worker(asked)
-        for folder in {job.result.parent for job in asked.jobs}:
+        for folder in {job.result.parent for job in asked.jobs if _missing(job, asked)}:
             _check_folder(folder)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

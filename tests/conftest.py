@@ -15,6 +15,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor import command_line, launch
 from srcolor.data import pairs
+from srcolor.nets.unet_rgb import UNetRGB
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for train.py
@@ -147,3 +148,25 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
             words += [f"net.first.run={made['colorize64']}", f"net.second.run={made['sr64to128']}"]
         assert call(*words) == 0
     return made
+
+
+@pytest.fixture(scope="session")
+def bicubic(tmp_path_factory) -> str:
+    """A checkpoint of bicubic interpolation, which answers at once."""
+    file = tmp_path_factory.mktemp("nets") / "bicubic.ckpt"
+    config = {"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2}
+    torch.save({"net_config": config, "state_dict": {}, "trained_on": []}, file)
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def colour(tmp_path_factory) -> str:
+    """A checkpoint of an untrained colourizer."""
+    from test_nets import wake  # here, so that pytest has it first
+
+    file = tmp_path_factory.mktemp("nets") / "colour.ckpt"
+    state = {f"net.{key}": value for key, value in wake(UNetRGB()).state_dict().items()}
+    torch.save(
+        {"net_config": {"_target_": "srcolor.nets.unet_rgb.UNetRGB"}, "state_dict": state, "trained_on": []}, file
+    )
+    return str(file)
