@@ -178,9 +178,8 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
             image = image.recomb([[0.299, 0.587, 0.114]]).rint().cast(image.format)
             image = image.copy(interpretation="grey16" if deep else "b-w")
         if suffix == ".bmp":
-            pixels = image.numpy()
             dots = (25.4 * source.image.xres, 25.4 * source.image.yres)
-            Image.fromarray(pixels[..., 0] if gray and pixels.ndim == 3 else pixels).save(unfinished, dpi=dots)
+            Image.fromarray(image.numpy()).save(unfinished, dpi=dots)
         else:
             if source.alpha is not None and suffix not in (".jpg", ".jpeg"):
                 image = image.bandjoin(_resized(source.alpha, image.width, image.height))

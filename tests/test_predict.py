@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -113,6 +114,38 @@ def test_where_nothing_is_to_be_made_nothing_need_be_writable(bicubic, tmp_path,
     monkeypatch.setattr(predict, "_check_folder", lambda folder: (_ for _ in ()).throw(UserError("not writable")))
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     assert predict.main([str(tmp_path), "--run", bicubic, "--overwrite"]) == 2
+
+
+def test_reading_the_network_and_writing_overlap(bicubic, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        SMALL.save(tmp_path / name)
+    read, write, work = pictures.read, pictures.write, predict.Worker.work
+    b_is_read, b_is_at_work = threading.Event(), threading.Event()
+
+    def read_and_tell(path, most):
+        picture = read(path, most)
+        if path.name == "b.png":
+            b_is_read.set()
+        return picture
+
+    def work_in_turn(worker, source, done):
+        if worked:
+            b_is_at_work.set()
+        else:
+            assert b_is_read.wait(20)  # while the network is at work on the first
+        worked.append(source)
+        return work(worker, source, done)
+
+    def write_in_turn(path, *arguments, **more):
+        assert b_is_at_work.wait(20)  # while the first is written
+        write(path, *arguments, **more)
+
+    worked = []
+    monkeypatch.setattr(pictures, "read", read_and_tell)
+    monkeypatch.setattr(pictures, "write", write_in_turn)
+    monkeypatch.setattr(predict.Worker, "work", work_in_turn)
+    assert predict.main([str(tmp_path), "--run", bicubic]) == 0
+    assert len(worked) == 2
 
 
 def test_patterns(bicubic, tmp_path, monkeypatch):
