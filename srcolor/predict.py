@@ -323,6 +323,9 @@ def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
         source.load()  # while the network is at work on the one before
     if asked.mode != "upscale" and source.has_colours():
         source.remarks.append("in colour; taken as if it were gray")
+    if asked.sheet:
+        sizes = ", ".join(map(str, asked.render_sizes))
+        source.remarks.append(f"on its sheet, from left to right, coloured at {sizes}")
     return source
 
 

@@ -56,11 +56,12 @@ def test_the_readmes_lines(tmp_path, monkeypatch):
     assert told["large"].dtype == np.uint8
 
 
-def test_sheets_and_comparisons(bicubic, colour, tmp_path):
+def test_sheets_and_comparisons(bicubic, colour, tmp_path, capsys):
     SMALL.save(tmp_path / "a.png")
     words = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
     assert predict.main(words) == 0
     assert Image.open(tmp_path / "a_sheet.png").size == (3 * 47, 33)
+    assert "a.png: on its sheet, from left to right, coloured at 16, 24, 32\n" in capsys.readouterr().err
     (tmp_path / "a_upscale.png").write_text("kept")
     assert predict.main([str(tmp_path), "--run", bicubic, "--compare"]) == 0
     assert Image.open(tmp_path / "a_upscale_compare.png").size == (2 * 94, 66)
