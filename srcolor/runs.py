@@ -110,10 +110,11 @@ def _score(run: Path) -> float:
 
 
 def _experiment(run: Path) -> str:
-    return str(_choices(run).experiment)
+    return str(choices(run).experiment)
 
 
-def _choices(run: Path) -> DictConfig:
+def choices(run: Path) -> DictConfig:
+    """Return which choice was made in each group."""
     file = run / ".hydra" / "hydra.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
@@ -121,18 +122,21 @@ def _choices(run: Path) -> DictConfig:
 
 
 def overrides(run: Path) -> list[str]:
-    """The words of the command line that a run was started with, and whatever stood for its data's root."""
+    """Return the overrides that a run was started with, the last one of each key, and those that `pin` recorded."""
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    pinned = run / PINNED
-    words = dict(str(word).split("=", 1) for word in OmegaConf.load(pinned)) if pinned.exists() else {}
-    typed = [str(word) for word in OmegaConf.load(file) if str(word).split("=", 1)[0] not in words]
-    return [*typed, *(f"{key}={value}" for key, value in words.items())]
+    return list({word.split("=", 1)[0]: word for word in (*map(str, OmegaConf.load(file)), *pinned(run))}.values())
+
+
+def pinned(run: Path) -> list[str]:
+    """Return the overrides that `pin` recorded."""
+    file = run / PINNED
+    return [str(word) for word in OmegaConf.load(file)] if file.exists() else []
 
 
 def pin(run: Path, values: Mapping[str, str]) -> None:
-    """Records what a run's command line left open (the data's root), in a file that Hydra does not write anew.
+    """Record what a run's command line left open (the data's root, the precision) apart from its overrides.
 
     Args:
         run: The run's folder.
@@ -215,7 +219,7 @@ def data_settings(name: str) -> dict[str, Any]:
     own = cast(dict[str, Any], OmegaConf.to_container(config.data))
     own.pop("_target_")
     named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
-    return {"size": config.size, "data": str(_choices(run).data), **named}
+    return {"size": config.size, "data": str(choices(run).data), **named}
 
 
 def trained_on(name: str) -> list[dict[str, Any]] | None:

@@ -22,7 +22,8 @@ from srcolor.errors import UserError
 def both(tmp_path_factory, call):
     """Two processes at batches of 4, one at batches of 8."""
     folder = tmp_path_factory.mktemp("ddp")
-    words = [*TINY, "data=photos", "data.epoch_samples=30"]
+    # Adam divides a gradient by its size: with its usual eps the rounding of one near zero decides the step's sign.
+    words = [*TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
     assert call(*words, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
     command = [sys.executable, "train.py", *words, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
     command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
