@@ -116,9 +116,11 @@ def main(cfg: DictConfig) -> None:
         if spent is None:  # else it was stopped in its test
             trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
-        log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])
+        best = runs.read(trained)
+        validation = {"metric": cfg.monitor.removeprefix("val/"), "value": runs.best_score(best, cfg.monitor)}
+        log.info("Testing the best network, of step %d", best["global_step"])
     else:
-        trained = begin.get("ckpt")
+        validation, trained = None, begin.get("ckpt")
         log.info("Testing %s", trained or cfg.net)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
@@ -133,6 +135,7 @@ def main(cfg: DictConfig) -> None:
         return
     sets = data.sets(task.per_image["row"])
     metrics = records.results(task.per_image, list(task.baselines), sets)
+    metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in net.parameters())
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]
