@@ -30,8 +30,7 @@ ROOT = Path("runs")
 PINNED = ".hydra/pinned.yaml"
 STATES = ("done", "failed", "running", "unfinished")
 # Settings of the data that do not change the images of the validation.
-TRAINING_ONLY = ("batch_size", "epoch_samples", "flips", "zoom", "jitter", "workers")
-TRAINING_ONLY += ("cache", "cache_dir", "cache_limit_gb")
+TRAINING_ONLY = "batch_size epoch_samples flips zoom jitter workers cache cache_dir cache_limit_gb".split()
 
 
 # -- naming and loading ---------------------------------------------------------------------------------
@@ -415,11 +414,11 @@ def parts(config: Mapping[str, Any]) -> list[str]:
     return [run for value in config.values() if isinstance(value, Mapping) for run in parts(value)]
 
 
-def build_net(config: Mapping[str, Any]) -> nn.Module:
-    """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
+def net_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class of a network's configuration: the only thing that is ever imported because a file names it.
 
     Raises:
-        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+        UserError: `_target_` is not the name of an `nn.Module` class of `srcolor.nets`.
     """
     name = config.get("_target_")
     module, _, attribute = str(name).rpartition(".")
@@ -429,17 +428,27 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
             found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
+    return found
+
+
+def build_net(config: Mapping[str, Any]) -> nn.Module:
+    """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
+
+    Raises:
+        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+    """
+    net = net_class(config)
     arguments = {
         key: build_net(value) if isinstance(value, Mapping) and "_target_" in value else value
         for key, value in config.items()
         if key != "_target_"
     }
     try:
-        return found(**arguments)
+        return net(**arguments)
     except TypeError as error:
         raise UserError(
-            f"{name}: the checkpoint's configuration does not fit the network of srcolor {__version__}: {error}. "
-            "It may be of another version; train it anew."
+            f"{config['_target_']}: the checkpoint's configuration does not fit the network of srcolor {__version__}: "
+            f"{error}. It may be of another version; train it anew."
         ) from error
 
 

@@ -1,7 +1,12 @@
 import csv
 import hashlib
+import importlib
 import json
 import os
+import shutil
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -9,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import export, records, runs, weights
+from srcolor import export, figures, predict, records, runs, weights
 from srcolor.errors import UserError
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
@@ -56,6 +61,75 @@ def test_a_hostile_configuration_builds_nothing_but_networks(config, tmp_path, m
     with pytest.raises(UserError, match=r"must name a network of srcolor\.nets"):
         runs.load_net("x.ckpt")
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """The name of a class in a module that leaves a mark when it is imported, and the mark."""
+    mark = tmp_path / "mark"
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "trap.py").write_text(f"open({str(mark)!r}, 'w').close()\nclass Net: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    yield "trap.Net", mark
+    sys.modules.pop("trap", None)
+
+
+def hostile_run(source, run, config, which):
+    shutil.copytree(source, run)
+    file = run / "checkpoints" / f"{which}.ckpt"
+    torch.save(runs.read(file) | {"net_config": config}, file)
+    return run
+
+
+COMMANDS = {
+    "srcolor-export onnx": lambda file, s: export.main(["--run", str(file), "--output", str(s.tmp / "x.onnx")]),
+    "srcolor-export safetensors": lambda file, s: export.main(
+        ["--run", str(file), "--format", "safetensors", "--output", str(s.tmp / "x.safetensors")]
+    ),
+    "srcolor-predict": lambda file, s: predict.main([str(s.picture), "--run", str(file), "-o", str(s.tmp / "out")]),
+    "train.py ckpt": lambda file, s: s.call("fit=false", f"ckpt={file}", *s.words),
+    "train.py init_from": lambda file, s: s.call(f"init_from={file}", *s.words),
+    "train.py net.first.run": lambda file, s: s.call(
+        "experiment=chain64to128", f"net.first.run={file}", f"net.second.run={file}", *s.words
+    ),
+    "train.py resume": lambda file, s: s.call(
+        f"resume={hostile_run(s.chain, s.tmp / 'copy', s.config, 'last')}", "trainer.max_epochs=9"
+    ),
+    "compare.py": lambda file, s: s.call_compare(f"colorize={file}", f"sr={file}", f"hydra.run.dir={s.tmp / 'run'}"),
+    "notebooks": lambda file, s: figures.sheet(hostile_run(s.tiny, s.tmp / "copy", s.config, "best"), [0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [(name, "ckpt") for name in COMMANDS]
+    + [(name, "safetensors") for name in COMMANDS if name not in ("train.py resume", "notebooks")],
+)
+def test_no_command_imports_what_a_checkpoint_names(
+    command, suffix, trap, pictures, tiny_run, study_runs, call, call_compare, tmp_path
+):
+    target, mark = trap
+    hostile = {"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": target}, "second": {"_target_": target}}
+    file = tmp_path / f"hostile.{suffix}"
+    if suffix == "ckpt":
+        torch.save({"net_config": hostile, "state_dict": {}, "trained_on": []}, file)
+    else:
+        weights.write(file, hostile, {}, [])
+    scene = SimpleNamespace(
+        tmp=tmp_path,
+        words=["data=folder", f"data.root={pictures}", "size=32", "trainer=debug", f"hydra.run.dir={tmp_path / 'run'}"],
+        picture=next(pictures.rglob("*.png")),
+        config=hostile,
+        tiny=tiny_run,
+        chain=study_runs["chain64to128"],
+        call=call,
+        call_compare=call_compare,
+    )
+    with suppress(UserError, SystemExit):
+        COMMANDS[command](file, scene)
+    assert not mark.exists()
+    importlib.import_module("trap")
+    assert mark.exists()  # so the trap works
 
 
 def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
