@@ -40,8 +40,6 @@ def main(cfg: DictConfig) -> None:
     check_range("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
         raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
-    if str(cfg.trainer.devices) != "1" and "strategy" not in cfg.trainer:
-        raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
     lightning.seed_everything(cfg.seed, workers=True)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32: training has bfloat16 for speed
 
@@ -60,6 +58,8 @@ def main(cfg: DictConfig) -> None:
             callbacks.StopTogether(),
         ],
     )
+    if trainer.num_devices > 1 and "strategy" not in cfg.trainer:
+        raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
     begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
     data = instantiate(cfg.data)
     data.setup()

@@ -11,7 +11,7 @@ import torch
 from conftest import COMMON, FILES, ROOT, TINY, call_script
 
 import train
-from srcolor import command_line, runs
+from srcolor import command_line, hardware, runs
 from srcolor.data import draws
 from srcolor.data.datamodule import Epoch
 from srcolor.data.folder import Folder
@@ -106,6 +106,22 @@ def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("devices", "several"),
+    [("1", False), ('"1"', False), ("[1]", False), ("[0]", False), ('"1,"', False)]
+    + [("2", True), ("[0,1]", True), ('"0,1"', True), ("auto", True), ("-1", True)],
+)
+def test_several_devices_need_ddp_however_lightning_is_told_of_them(devices, several, tmp_path, capfd, monkeypatch):
+    """On a machine that seems to have two CUDA devices; a missing folder ends what is not refused."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(hardware, "choose", lambda *asked: hardware.Hardware("cuda", "32-true", True))
+    words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
+    assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
+    assert says in capfd.readouterr().err
 
 
 def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
