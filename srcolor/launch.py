@@ -119,18 +119,9 @@ def call(command: list[str]) -> int:
 def _how_to_go_on(folder: Path | None) -> str:
     if folder is not None and (folder / "study.db").exists():
         return "stopped; the same command goes on with the search"
-    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
-    if folder is None or last is None or not last.exists():
+    if folder is None or not (folder / "checkpoints" / "last.ckpt").exists():
         return "stopped before anything was saved"
-    from srcolor import runs  # imports torch, which has been at work by now
-
-    try:
-        checkpoint = runs.read(last)
-    except UserError as error:
-        return f"stopped; {error}"
-    trainer = OmegaConf.load(folder / ".hydra" / "config.yaml").trainer
-    what = "fit=false ckpt" if runs.spent_budget(checkpoint, trainer) else "resume"
-    return f"stopped after epoch {checkpoint['epoch'] + 1}; go on with: python train.py {what}={_shown(folder)}"
+    return f"stopped; resume with: python train.py resume={_shown(folder)}"
 
 
 def _shown(folder: Path) -> str:
