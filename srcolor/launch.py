@@ -95,6 +95,8 @@ class Sweep(Callback):
 def call(command: list[str]) -> int:
     """Runs a root script in a process of its own; when it is stopped, or this process, waits for it.
 
+    It runs in this process's working directory, so that a relative path means the same in both.
+
     Args:
         command: The script's name, and its words.
 
@@ -104,7 +106,8 @@ def call(command: list[str]) -> int:
     Raises:
         Stopped: By Ctrl-C or SIGTERM.
     """
-    process = subprocess.Popen([sys.executable, *command], cwd=config.CONF.parent)
+    script, *words = command
+    process = subprocess.Popen([sys.executable, str(config.CONF.parent / script), *words])
     try:
         code = process.wait()
     except Stopped as stop:
