@@ -35,24 +35,16 @@ def main(cfg: DictConfig) -> None:
         run = folder / f"trial{trial.number:03d}"
         own = tuning.overrides(trial.params)
         log.info("Trial %d: %s", trial.number, " ".join(own))
-        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder), "trial": trial._trial_id}
+        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder)}
         prune |= {"monitor": cfg.monitor, "mode": cfg.mode}
-        callback = [
-            f"+callbacks.prune.{key}={command_line.quote(str(value))}" for key, value in prune.items() if key != "trial"
-        ]
-        callback.append(f"+callbacks.prune.trial={trial._trial_id}")
+        callback = [f"+callbacks.prune.{key}={command_line.quote(value)}" for key, value in prune.items()]
+        callback.append(f"+callbacks.prune.trial={trial.number}")
         code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={command_line.quote(str(run))}"])
-        told = study.trials[trial.number].user_attrs
-        if code or "best" not in told:
-            study.tell(trial, state=tuning.TrialState.FAIL)
-            failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
-            if len(failed) == len(tuning.finished(study)) >= 3:
-                raise UserError(f"the first {len(failed)} trials failed; the last one's reason is above, and in {run}.")
-        elif "pruned" in told:
-            study.tell(trial, state=tuning.TrialState.PRUNED)
-        else:
-            study.tell(trial, told["best"])
-        log.info("Trial %d: %s", trial.number, study.trials[trial.number].state.name.lower())
+        state = tuning.settle(study, trial, code)
+        failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
+        if len(failed) == len(tuning.finished(study)) >= 3:
+            raise UserError(f"the first {len(failed)} trials failed; the last one's reason is above, and in {run}.")
+        log.info("Trial %d: %s", trial.number, state.name.lower())
 
     # -- report -----------------------------------------------------------------------------------
     done = study.get_trials(states=(tuning.TrialState.COMPLETE,))
