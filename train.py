@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor import board, callbacks, config, hardware, nets, published, records, runs
     from srcolor.data import leaks
     from srcolor.errors import UserError, check_range
+    from srcolor.metrics import higher_is_better
     from srcolor.tasks.base import Task
 
     log = logging.getLogger("train")
@@ -40,8 +41,6 @@ def main(cfg: DictConfig) -> None:
     check_range("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
         raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
-    if str(cfg.trainer.devices) != "1" and "strategy" not in cfg.trainer:
-        raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
     for key, instead in (
         ("fast_dev_run", "trainer=debug, two batches of everything,"),
         ("overfit_batches", "trainer.limit_train_batches=2"),
@@ -70,6 +69,8 @@ def main(cfg: DictConfig) -> None:
             callbacks.StopTogether(),
         ],
     )
+    if trainer.num_devices > 1 and "strategy" not in cfg.trainer:
+        raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
     begin = {key: runs.checkpoint_file(cfg[key]) for key in ("ckpt", "init_from") if cfg[key] is not None}
     data = instantiate(cfg.data)
     data.setup()
@@ -129,9 +130,15 @@ def main(cfg: DictConfig) -> None:
         if spent is None:  # else it was stopped in its test
             trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
-        log.info("Testing the best network, of step %d", runs.read(trained)["global_step"])
+        best = runs.read(trained)
+        validation = {
+            "metric": cfg.monitor.removeprefix("val/"),
+            "value": runs.best_score(best, cfg.monitor),
+            "higher_is_better": higher_is_better(cfg.monitor),
+        }
+        log.info("Testing the best network, of step %d", best["global_step"])
     else:
-        trained = begin.get("ckpt")
+        validation, trained = None, begin.get("ckpt")
         log.info("Testing %s", trained or cfg.net)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
@@ -146,6 +153,7 @@ def main(cfg: DictConfig) -> None:
         return
     sets = data.sets(task.per_image["row"])
     metrics = records.results(task.per_image, list(task.baselines), sets)
+    metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import hydra
 from filelock import FileLock, Timeout
@@ -125,6 +125,8 @@ class Sweep(Callback):
 def call(command: list[str]) -> int:
     """Runs a root script in a process of its own; when it is stopped, or this process, waits for it.
 
+    It runs in this process's working directory, so that a relative path means the same in both.
+
     Args:
         command: The script's name, and its words.
 
@@ -134,7 +136,8 @@ def call(command: list[str]) -> int:
     Raises:
         Stopped: By Ctrl-C or SIGTERM.
     """
-    process = subprocess.Popen([sys.executable, *command], cwd=config.CONF.parent)
+    script, *words = command
+    process = subprocess.Popen([sys.executable, str(config.CONF.parent / script), *words])
     try:
         code = process.wait()
     except Stopped as stop:
@@ -149,18 +152,9 @@ def call(command: list[str]) -> int:
 def _how_to_go_on(folder: Path | None) -> str:
     if folder is not None and (folder / "study.db").exists():
         return "stopped; the same command goes on with the search"
-    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
-    if folder is None or last is None or not last.exists():
+    if folder is None or not (folder / "checkpoints" / "last.ckpt").exists():
         return "stopped before anything was saved"
-    from srcolor import runs  # imports torch, which has been at work by now
-
-    try:
-        checkpoint = runs.read(last)
-    except UserError as error:
-        return f"stopped; {error}"
-    trainer = OmegaConf.load(folder / ".hydra" / "config.yaml").trainer
-    what = "fit=false ckpt" if runs.spent_budget(checkpoint, trainer) else "resume"
-    return f"stopped after epoch {checkpoint['epoch'] + 1}; go on with: python train.py {what}={_shown(folder)}"
+    return f"stopped; resume with: python train.py resume={_shown(folder)}"
 
 
 def _shown(folder: Path) -> str:
@@ -262,7 +256,7 @@ def _record(folder: Path, cfg: DictConfig) -> None:
     """
     from srcolor import records
 
-    job = OmegaConf.masked_copy(HydraConfig.instance().cfg, "hydra")
+    job = OmegaConf.masked_copy(cast(DictConfig, HydraConfig.instance().cfg), "hydra")
     for name, content in (("config", cfg), ("hydra", job), ("overrides", job.hydra.overrides.task)):
         records.write(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
 

@@ -40,7 +40,7 @@ class PerImage(Metric):
         """Works out the values, (N,), of images (N, C, H, W) in [0, 1]."""
 
     @classmethod
-    def check(cls, images: Tensor) -> None:  # noqa: B027  # most metrics are defined at any size
+    def check(cls, images: Tensor) -> None:  # most metrics are defined at any size
         """Check that the metric is defined at the size of some images, (N, C, H, W).
 
         Raises:

@@ -88,7 +88,7 @@ def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pict
     ended, line = Process(tmp_path, words).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
-    assert line == f"stopped after epoch {epoch + 1}; go on with: python train.py resume={run}"
+    assert line == f"stopped; resume with: python train.py resume={run}"
     assert call(f"resume={run}", f"trainer.max_epochs={epoch + 3}") == 0
     assert saved_epoch(run) == epoch + 2
     assert call(*words, f"trainer.max_epochs={epoch + 3}", f"hydra.run.dir={whole}") == 0
@@ -151,12 +151,17 @@ def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.bin"))
 
 
-def test_a_signal_in_the_test_after_training_points_at_the_test(pictures, tmp_path):
+def test_a_signal_in_the_test_after_training_is_followed_by_the_test_in_the_same_folder(pictures, tmp_path, call):
     run = tmp_path / "run"
     words = [*long_run(pictures, run), "trainer.max_epochs=1"]
     code, line = Process(tmp_path, words, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
     assert code == 143
-    assert line == f"stopped after epoch 1; go on with: python train.py fit=false ckpt={run}"
+    assert line == f"stopped; resume with: python train.py resume={run}"
+    assert runs.state(run) == "unfinished"
+    trained = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert call(line.partition("python train.py ")[2]) == 0
+    assert runs.state(run) == "done"
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained  # tested, not trained again
 
 
 def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(pictures, tmp_path, call):

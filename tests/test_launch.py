@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from srcolor import command_line, config, launch, runs
 
+
 def runs_at_the_same_time(process, barrier, folder):
     """Start ten runs, each with a setting of its own, in one process of two, in folders named after the year."""
 

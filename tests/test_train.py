@@ -39,7 +39,9 @@ def test_a_run_folder_holds_what_the_readme_says(tiny_run):
 
 def test_metrics_json_has_its_one_shape(tiny_run):
     whole = figures(tiny_run)
-    assert list(whole) == ["test", "sets", "baselines", "images", "exact", "parameters", "train", "version", "git"]
+    results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
+    assert list(whole) == [*results, "version", "git"]
+    assert whole["validation"]["metric"] == "psnr"
     assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == {"psnr", "ssim"}
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
