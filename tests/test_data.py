@@ -11,9 +11,11 @@ import torch
 from conftest import COMMON, FILES
 from PIL import Image
 from skimage import data as skimage_data
+from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
 from srcolor.data import augment, cache, cells, draws, pairs, photos
+from srcolor.data.datamodule import Crops, Epoch
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
@@ -97,8 +99,26 @@ def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
 # -- the same batches, however they are made ------------------------------------------------------------------
 
 
+def test_two_forked_workers_read_the_crops_that_were_asked_for(tmp_path):
+    """Forked processes share the offset of a file that was opened before: a seek of one moves the other's read."""
+    count, size = 20_000, 4
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    (tmp_path / "pixels.bin").write_bytes(pixels.tobytes())
+    table = np.zeros((count, 9), np.int32)
+    table[:, cells.IMAGE] = np.arange(count)
+    pictures = cache.Mapped(tmp_path, np.full((count, 2), size, np.int32))
+    crops = Crops(pictures, table, size, move=False)
+    sampler = Epoch(count, 1000, seed=0, length=10 * count)
+    loader = DataLoader(crops, sampler=sampler, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    read = wrong = 0
+    for batch in loader:
+        read += len(batch.index)
+        wrong += int((batch.images.numpy() != pixels[batch.index.numpy()]).any((1, 2, 3)).sum())
+    assert (read, wrong) == (200_000, 0)
+
+
 @pytest.mark.parametrize("crop", ["center", "random"])
-def test_the_same_batches_with_workers_and_without_with_cache_and_without(pictures, crop):
+def test_decoding_on_the_fly_gives_the_batches_of_the_cache_with_workers_and_without(pictures, crop):
     options = {"crop": crop, "flips": "dihedral"}
     expected = batches(folder(pictures, **options).train_dataloader())
     assert_same(batches(folder(pictures, **options, workers=2).train_dataloader()), expected)

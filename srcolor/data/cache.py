@@ -143,8 +143,9 @@ class Mapped:
         width = self._shapes[image, 1]
         start = self._offsets[image] + 3 * top * width
         if width == size:  # one read; through the map, each first touch of a page costs more than the copy
-            self._file.seek(start)
-            return np.frombuffer(self._file.read(3 * size * size), np.uint8).reshape(size, size, 3)
+            # Not seek and read: forked workers share the file's offset.
+            read = os.pread(self._file.fileno(), 3 * size * size, start)
+            return np.frombuffer(read, np.uint8).reshape(size, size, 3)
         rows = self._bytes[start : start + 3 * size * width].reshape(size, width, 3)
         return rows[:, left : left + size]
 
