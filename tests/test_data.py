@@ -1,8 +1,10 @@
 import hashlib
 import logging
+import os
 import pickle
 import shutil
 import socket
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
 from srcolor.data import augment, cache, cells, draws, pairs, photos
-from srcolor.data.datamodule import Crops, Epoch
+from srcolor.data.datamodule import Crops, Epoch, ImageDataModule
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
@@ -188,8 +190,108 @@ def test_a_cache_that_is_cut_short_while_it_is_built_is_not_used(pictures, tmp_p
         patch.setattr(cache.np, "savez", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             folder(pictures, cache_dir=str(tmp_path))
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
     folder(pictures, cache_dir=str(tmp_path))
+
+
+def test_a_second_start_without_a_cache_of_pixels_decodes_nothing(pictures, tmp_path, monkeypatch):
+    options = {"cache": False, "cache_dir": str(tmp_path), "crop": "random", "size": 16}
+    first = folder(pictures, **options)
+    assert not list(tmp_path.rglob("pixels.bin"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+        second = folder(pictures, **options)
+    assert second.index.names == first.index.names
+    assert_same(batches(second.train_dataloader()), batches(first.train_dataloader()))
+    assert_same(
+        batches(folder(pictures, **options | {"cache": True}).train_dataloader()), batches(first.train_dataloader())
+    )
+    assert len(list(tmp_path.rglob("index.json"))) == 1
+
+
+def test_where_an_index_cannot_be_stored_every_start_reads_all_pictures(pictures, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    data = folder(pictures, cache=False, cache_dir=str(tmp_path / "file"))
+    assert len(data.index.names) == 24
+    assert "every start will read all pictures" in caplog.text
+
+
+def test_a_source_that_only_decodes_decodes_each_picture_once(tmp_path):
+    decoded = []
+
+    class Noise(ImageDataModule):
+        def items(self):
+            return [cache.Item(f"{i}", "") for i in range(9)]
+
+        def decode(self, item):
+            decoded.append(item.name)
+            pixels = np.random.default_rng(int(item.name)).integers(0, 256, (32, 32, 3), np.uint8)
+            return pixels, hashlib.sha256(pixels.data).hexdigest()
+
+        def identity(self):
+            return "noise"
+
+    data = Noise(**(COMMON | {"cache_dir": str(tmp_path)}))
+    data.setup()
+    assert sorted(decoded) == [f"{i}" for i in range(9)]
+
+
+def sizes(cache_dir):
+    """The sizes of the pictures of each cache that is there."""
+    return {int(cache.Index.load(path.parent).shapes[0, 0]) for path in cache_dir.rglob("pixels.bin")}
+
+
+def test_the_least_recently_used_caches_make_room(pictures, tmp_path, monkeypatch):
+    other = tmp_path / "somebody" / "page"  # not ours
+    other.mkdir(parents=True)
+    (other / "index.json").write_text("x" * 100_000)
+    options = {"cache_dir": str(tmp_path), "cache_limit_gb": 150e-6}  # 24 * 3 * 32² = 73.7 kB
+    for time, size in enumerate((32, 24, 16)):
+        data = folder(pictures, **options, size=size)
+        os.utime(data._splits["test"].pictures.folder, (time, time))
+    assert sizes(tmp_path) == {16, 24, 32}  # of one source
+    monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())  # as in another process
+    monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+    folder(pictures, **options, size=32)  # the last used now
+    monkeypatch.undo()
+    monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())
+    folder(pictures, **options, size=28)  # 56.4 kB
+    assert sizes(tmp_path) == {28, 32}
+    assert not list(tmp_path.rglob("unfinished-*"))
+    assert (other / "index.json").exists()
+
+
+def test_a_cache_that_this_process_uses_stays(pictures, tmp_path):
+    options = {"cache_dir": str(tmp_path), "cache_limit_gb": 100e-6}
+    used = folder(pictures, **options, size=32)
+    folder(pictures, **options, size=28)
+    assert sizes(tmp_path) == {28, 32}
+    assert len(batches(used.train_dataloader()))
+
+
+def test_a_cache_larger_than_the_limit_leaves_nothing(pictures, tmp_path):
+    with pytest.raises(
+        UserError, match=r"of 24 pictures takes more than data\.cache_limit_gb=7e-05\. Raise it"
+    ):
+        folder(pictures, cache_dir=str(tmp_path), cache_limit_gb=70e-6)
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_of_two_processes_one_decodes_and_the_other_waits_for_it(cached, pictures, tmp_path, meeting):
+    class Noted(Folder):
+        def decode(self, item):
+            meeting.made(item.name)
+            return super().decode(item)
+
+    def work():
+        data = Noted(**(COMMON | FILES | {"root": str(pictures), "cache_dir": str(tmp_path), "cache": cached}))
+        data.setup()
+        return data.index.hashes.tobytes()
+
+    first, second = meeting.of(work)
+    assert first == second
+    assert len(meeting.file.read_text().splitlines()) == 24
 
 
 # -- pictures of every kind ----------------------------------------------------------------------------------

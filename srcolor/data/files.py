@@ -76,15 +76,6 @@ class Files(ImageDataModule):
         self.folder = Path(self.root).expanduser().absolute()
         self.random_crop = self.crop == "random"
 
-    def measure(self, item: Item) -> tuple[int, int]:
-        """Height and width after decoding, from the header alone."""
-        try:
-            with Image.open(self.folder / item.name) as file:
-                width, height = self._reduced(file.size)
-        except Exception:  # said when it is decoded
-            return 0, 0
-        return (self.size, self.size) if self.crop == "center" else (height, width)
-
     def _reduced(self, size: tuple[int, int]) -> tuple[int, int]:
         if self.max_side is None or max(size) <= self.max_side:
             return size
