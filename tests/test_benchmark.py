@@ -4,11 +4,14 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
 from PIL import Image
 from skimage import data
 from skimage.metrics import structural_similarity
@@ -146,6 +149,40 @@ def test_a_run_is_tested_by_the_protocol_and_the_table_has_the_published_rows(se
     with open(folder / "per_image.csv", newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)][:2] == ["Given/0.png", "Given/1.png"]
     assert re.search(rf"Given \(2\) +Residual +{told['parameters'] / 1000:.0f}K", capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_processes_share_the_images_and_none_has_one_of_another(world, sets):
+    seen = []
+    for rank in range(world):
+        benchmark = Benchmark(root=str(sets), scale=2)
+        benchmark.setup()
+        benchmark.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+        loader = benchmark.test_dataloader()
+        rows = [pair.index.item() for pair in loader]
+        assert len(rows) == len(loader)
+        seen += rows
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_fewer_images_than_processes_is_an_error(sets):
+    benchmark = Benchmark(root=str(sets), scale=2)
+    benchmark.setup()
+    benchmark.trainer = SimpleNamespace(global_rank=0, world_size=5)
+    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: give fewer trainer.devices="):
+        benchmark.test_dataloader()
+
+
+def test_two_processes_report_what_one_reports(sets, tiny_run, call, tmp_path):
+    words = ["fit=false", f"ckpt={tiny_run}", "data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu"]
+    assert call(*words, f"hydra.run.dir={tmp_path / 'one'}") == 0
+    command = [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path / 'two'}"]
+    command += ["trainer=ddp", "trainer.devices=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert [figures["images"] for figures in two["sets"].values()] == [2, 2]
+    assert two["test"] == pytest.approx(one["test"], rel=1e-5)
 
 
 def test_a_network_from_elsewhere_is_in_the_table(sets, elsewhere, call, tmp_path, capfd):

@@ -270,9 +270,7 @@ def test_a_cache_that_this_process_uses_stays(pictures, tmp_path):
 
 
 def test_a_cache_larger_than_the_limit_leaves_nothing(pictures, tmp_path):
-    with pytest.raises(
-        UserError, match=r"of 24 pictures takes more than data\.cache_limit_gb=7e-05\. Raise it"
-    ):
+    with pytest.raises(UserError, match=r"of 24 pictures takes more than data\.cache_limit_gb=7e-05\. Raise it"):
         folder(pictures, cache_dir=str(tmp_path), cache_limit_gb=70e-6)
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
 
