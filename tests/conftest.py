@@ -51,23 +51,15 @@ COLOUR = [
     "trainer.accelerator=cpu",
 ]
 
-# What a datamodule needs, and what one of files needs beside.
+# What the tests' datamodules have in common, and beside it those of files.
 COMMON = {
     "size": 32,
-    "seed": 0,
     "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
     "batch_size": 5,
-    "epoch_samples": 1,
+    "epoch_samples": None,
     "flips": "none",
-    "zoom": 1.0,
-    "jitter": 0.0,
-    "workers": 0,
-    "cache": True,
-    "cache_dir": None,
-    "cache_limit_gb": 20,
-    "drop_gray": False,
 }
-FILES = {"crop": "center", "min_side": None, "max_side": None}
+FILES = {"crop": "center"}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
 import hashlib
+import inspect
 import logging
 import os
 import pickle
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import COMMON, FILES
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from PIL import Image
 from skimage import data as skimage_data
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
+from srcolor import config
 from srcolor.data import augment, cache, cells, draws, pairs, photos
 from srcolor.data.datamodule import Crops, Epoch, ImageDataModule
 from srcolor.data.folder import Folder
@@ -96,6 +100,23 @@ def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
     data = folder(tmp_path)
     assert names(data, "val") == {f"validation/{p.name}" for p in files[2:4]}
     assert names(data, "test") == {f"test/{p.name}" for p in files[4:6]}
+
+
+# -- arguments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", config.options("data"))
+def test_the_configuration_lists_every_argument_with_its_default(name):
+    """Hydra sets only keys that are listed, without a `+`."""
+    config.register()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        node = compose("train", [f"data={name}"]).data
+    parameters = inspect.signature(get_class(node._target_)).parameters
+    assert set(node) - {"_target_"} == set(parameters)
+    defaults = {key: value.default for key, value in parameters.items() if value.default is not value.empty}
+    assert set(parameters) - set(defaults) <= {"root", "size", "pair", "scale"}
+    other = {key for key, value in defaults.items() if node[key] != value and (node[key], value) != ([], ())}
+    assert other == ({"crop", "flips"} if name == "photographs" else set())
 
 
 # -- the same batches, however they are made ------------------------------------------------------------------

@@ -161,18 +161,18 @@ class ImageDataModule(LightningDataModule):
     """
 
     size: int
-    seed: int
     pair: Callable[[Tensor, Tensor], Pair]
-    batch_size: int
-    epoch_samples: int | None
-    flips: str
-    zoom: float
-    jitter: float
-    workers: int
-    cache: bool
-    cache_dir: str | None
-    cache_limit_gb: float
-    drop_gray: bool
+    seed: int = 0
+    batch_size: int = 8
+    epoch_samples: int | None = 2000
+    flips: str = "dihedral"
+    zoom: float = 1.0
+    jitter: float = 0.0
+    workers: int = 0
+    cache: bool = True
+    cache_dir: str | None = None
+    cache_limit_gb: float = 20
+    drop_gray: bool = False
 
     random_crop = False
 

@@ -60,9 +60,10 @@ class Files(ImageDataModule):
     """
 
     root: str
-    crop: str
-    min_side: int | None
-    max_side: int | None
+    crop: str = "center"
+    min_side: int | None = None
+    max_side: int | None = None
+    flips: str = "horizontal"
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
