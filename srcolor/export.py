@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
 import logging
@@ -26,9 +25,7 @@ CLOSE = 1e-4
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a network's fused form, see `nets.fused`; of others their own."""
     inner = {key: plain(value) if isinstance(value, Mapping) else value for key, value in config.items()}
-    module, _, name = str(config.get("_target_", "")).rpartition(".")
-    built = getattr(importlib.import_module(module), name) if module else None
-    return inner | getattr(built, "fused_arguments", {})
+    return inner | getattr(runs.net_class(config), "fused_arguments", {}) if "_target_" in config else inner
 
 
 def to_safetensors(run: str, file: Path) -> None:

@@ -4,6 +4,7 @@ Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
 import errno
+import itertools
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import hydra
 from filelock import FileLock, Timeout
@@ -73,6 +74,35 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         sys.exit(1)
 
 
+class NewFolder(Callback):
+    """Gives a run or a sweep whose folder is named after the time one of its own, before anything is written there.
+
+    Hydra makes one, as `conf/train.yaml` says.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Replace `hydra.run.dir` by the name of the new folder."""
+        _claim(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Replace `hydra.sweep.dir` by the name of the new folder."""
+        _claim(config.hydra.sweep)
+
+
+def _claim(node: DictConfig) -> None:
+    if "${now:" not in OmegaConf.to_container(node, resolve=False)["dir"] or not command_line.is_first():  # type: ignore[call-overload, index]
+        return
+    folder = Path(node.dir)
+    for number in itertools.count(2):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # of another process, in the same second
+            folder = Path(f"{node.dir}-{number}")
+        else:
+            break
+    node.dir = str(folder)
+
+
 class Sweep(Callback):
     """Notes the folder of a sweep, for the report at its end. Hydra makes one, as `conf/train.yaml` says."""
 
@@ -95,6 +125,8 @@ class Sweep(Callback):
 def call(command: list[str]) -> int:
     """Runs a root script in a process of its own; when it is stopped, or this process, waits for it.
 
+    It runs in this process's working directory, so that a relative path means the same in both.
+
     Args:
         command: The script's name, and its words.
 
@@ -104,7 +136,8 @@ def call(command: list[str]) -> int:
     Raises:
         Stopped: By Ctrl-C or SIGTERM.
     """
-    process = subprocess.Popen([sys.executable, *command], cwd=config.CONF.parent)
+    script, *words = command
+    process = subprocess.Popen([sys.executable, str(config.CONF.parent / script), *words])
     try:
         code = process.wait()
     except Stopped as stop:
@@ -119,18 +152,9 @@ def call(command: list[str]) -> int:
 def _how_to_go_on(folder: Path | None) -> str:
     if folder is not None and (folder / "study.db").exists():
         return "stopped; the same command goes on with the search"
-    last = None if folder is None else folder / "checkpoints" / "last.ckpt"
-    if folder is None or last is None or not last.exists():
+    if folder is None or not (folder / "checkpoints" / "last.ckpt").exists():
         return "stopped before anything was saved"
-    from srcolor import runs  # imports torch, which has been at work by now
-
-    try:
-        checkpoint = runs.read(last)
-    except UserError as error:
-        return f"stopped; {error}"
-    trainer = OmegaConf.load(folder / ".hydra" / "config.yaml").trainer
-    what = "fit=false ckpt" if runs.spent_budget(checkpoint, trainer) else "resume"
-    return f"stopped after epoch {checkpoint['epoch'] + 1}; go on with: python train.py {what}={_shown(folder)}"
+    return f"stopped; resume with: python train.py resume={_shown(folder)}"
 
 
 def _shown(folder: Path) -> str:
@@ -185,12 +209,13 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
     """Calls a script's main function in a run's folder; answers what the user can mend, and raises what they cannot."""
     if not command_line.is_first():  # the folder is the first process's
         try:
-            main(cfg)
+            main(_replay(cfg))
         except Exception as error:
             if problem := _for_a_person(error, folder):
                 return problem
             raise
         return None
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".hydra" / "lock")
     try:
         lock.acquire(timeout=1)  # not at once, as `runs.state` holds it for an instant
@@ -198,7 +223,11 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
         return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
     failed = folder / "error.txt"
     try:
+        if ("resume" not in cfg or cfg.resume is None) and command_line.is_used(folder):
+            raise UserError(f"{folder} is already used by a run. Name another with hydra.run.dir=...")
         failed.unlink(missing_ok=True)
+        cfg = _replay(cfg)
+        _record(folder, cfg)
         main(cfg)
     except Stopped as stop:
         stop.folder = folder
@@ -213,6 +242,23 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
     finally:
         lock.release()
     return None
+
+
+def _replay(cfg: DictConfig) -> DictConfig:
+    job = HydraConfig.get()
+    return command_line.replay(cfg, job.overrides.task, job.runtime.choices) if "resume" in cfg else cfg
+
+
+def _record(folder: Path, cfg: DictConfig) -> None:
+    """Write what Hydra records of a job, in the folder that is this run's own by now.
+
+    The overrides come last: a process that has read them finds the configuration that belongs to them.
+    """
+    from srcolor import records
+
+    job = OmegaConf.masked_copy(cast(DictConfig, HydraConfig.instance().cfg), "hydra")
+    for name, content in (("config", cfg), ("hydra", job), ("overrides", job.hydra.overrides.task)):
+        records.write(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
 
 
 def _for_a_person(error: Exception, folder: Path) -> UserError | None:

@@ -29,6 +29,8 @@ from srcolor.errors import UserError
 ROOT = Path("runs")
 PINNED = ".hydra/pinned.yaml"
 STATES = ("done", "failed", "running", "unfinished")
+# Settings of the data that do not change the images of the validation.
+TRAINING_ONLY = "batch_size epoch_samples flips zoom jitter workers cache cache_dir cache_limit_gb".split()
 
 
 # -- naming and loading ---------------------------------------------------------------------------------
@@ -39,12 +41,13 @@ def find(name: str) -> Path:
 
     Args:
         name: A run's folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run that has a checkpoint under
-            `runs/`; `best:<experiment>`, the run of an experiment whose test is best by the figure it was chosen by;
-            `srcolor/<name>`, a network that comes with srcolor; or `spandrel:<file>`, one from elsewhere (see
-            `foreign.Spandrel`), which can be used and tested but not trained further.
+            `runs/`; `best:<experiment>`, the finished run of an experiment with the best validation figure, where
+            all of them were validated on the same images; `srcolor/<name>`, a network that comes with srcolor; or
+            `spandrel:<file>`, one from elsewhere (see `foreign.Spandrel`), which can be used and tested but not
+            trained further.
 
     Raises:
-        UserError: There is no such run or file.
+        UserError: There is no such run or file, or `best:` has runs on different images to choose from.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
@@ -53,15 +56,14 @@ def find(name: str) -> Path:
     if name == "latest" or name.startswith("best:"):
         runs = [path.parent.parent for path in ROOT.glob("**/checkpoints/best.ckpt")]
         if name == "latest":
-            score = {run: (run / "checkpoints/best.ckpt").stat().st_mtime for run in runs}
+            chosen = max(runs, key=lambda run: (run / "checkpoints/best.ckpt").stat().st_mtime, default=None)
         else:
-            experiment = name.removeprefix("best:")
-            score = {run: _score(run) for run in runs if _experiment(run) == experiment}
-        if not score:
+            chosen = _best(name, [run for run in runs if _experiment(run) == name.removeprefix("best:")])
+        if chosen is None:
             known = sorted({_experiment(run) for run in runs})
             there = f"There are runs of {', '.join(known)}." if known else "Train one: python train.py"
             raise UserError(f"{name}: no such trained run under {ROOT.absolute()}. {there}")
-        return max(score, key=lambda run: score[run])
+        return chosen
     path = Path(name).expanduser()
     if not path.exists():
         raise UserError(f"{name}: no such run folder or checkpoint file. Runs lie under {ROOT.absolute()}.")
@@ -100,20 +102,55 @@ def state(run: Path) -> str:
     return "failed" if (run / "error.txt").exists() else "unfinished"
 
 
-def _score(run: Path) -> float:
-    file = run / "metrics.json"
-    if not file.exists():
-        return -math.inf
+def _best(name: str, runs: Sequence[Path]) -> Path | None:
+    """Return the run that is best in validation; None if there is no run."""
+    done = [run for run in runs if state(run) == "done"]
+    if runs and not done:
+        raise UserError(f"{name}: no run of it is done. Name one by its folder.")
+    groups = _comparable(done)
+    if len(groups) > 1:
+        listed = "".join(f"\n  {label}: {group[0]}" for label, group in groups.items())
+        raise UserError(
+            f"{name}: the validation figures of runs on different images cannot be compared. Name one run by its "
+            f"folder; the best of each kind:{listed}"
+        )
+    return next((group[0] for group in groups.values()), None)
+
+
+def _comparable(runs: Sequence[Path]) -> dict[str, list[Path]]:
+    """Group runs by what they were validated on, the best first; the label of a group says how it differs."""
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for run in runs:
+        groups.setdefault(_validated_on(run), []).append(run)
+    shared = set.intersection(*map(set, groups)) if groups else set()
+    labels = {settings: " ".join(word for word in settings if word not in shared) for settings in groups}
+    return {labels[settings]: sorted(groups[settings], key=_score, reverse=True) for settings in sorted(groups)}
+
+
+def _validated_on(run: Path) -> tuple[str, ...]:
+    """Return the settings that decide on which pairs, and by which metric, a run was validated."""
     config = configuration(run)
-    value = json.loads(file.read_text())["test"].get(config.monitor.removeprefix("val/"))
-    return -math.inf if value is None else value if config.mode == "max" else -value
+    settings = data_settings(str(run)) | {"pair": choices(run).pair}
+    for key in ("scale", "monitor", "trainer.limit_val_batches"):
+        settings[key] = OmegaConf.select(config, key)
+    left_out = {f"data.{key}" for key in (*TRAINING_ONLY, "root")}
+    words = [f"{key}={value}" for key, value in settings.items() if key not in left_out]
+    root = [word for word in overrides(run) if word.startswith("data.root=")]
+    return (*sorted(words), *root[-1:])
+
+
+def _score(run: Path) -> float:
+    """Return the validation figure of a run, negative if less is better: never the test's."""
+    value = validated(run)
+    return -math.inf if value is None else value if higher_is_better(run) else -value
 
 
 def _experiment(run: Path) -> str:
-    return str(_choices(run).experiment)
+    return str(choices(run).experiment)
 
 
-def _choices(run: Path) -> DictConfig:
+def choices(run: Path) -> DictConfig:
+    """Return which choice was made in each group."""
     file = run / ".hydra" / "hydra.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
@@ -121,18 +158,21 @@ def _choices(run: Path) -> DictConfig:
 
 
 def overrides(run: Path) -> list[str]:
-    """The words of the command line that a run was started with, and whatever stood for its data's root."""
+    """Return the overrides that a run was started with, the last one of each key, and those that `pin` recorded."""
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    pinned = run / PINNED
-    words = dict(str(word).split("=", 1) for word in OmegaConf.load(pinned)) if pinned.exists() else {}
-    typed = [str(word) for word in OmegaConf.load(file) if str(word).split("=", 1)[0] not in words]
-    return [*typed, *(f"{key}={value}" for key, value in words.items())]
+    return list({word.split("=", 1)[0]: word for word in (*map(str, OmegaConf.load(file)), *pinned(run))}.values())
+
+
+def pinned(run: Path) -> list[str]:
+    """Return the overrides that `pin` recorded."""
+    file = run / PINNED
+    return [str(word) for word in OmegaConf.load(file)] if file.exists() else []
 
 
 def pin(run: Path, values: Mapping[str, str]) -> None:
-    """Records what a run's command line left open (the data's root), in a file that Hydra does not write anew.
+    """Record what a run's command line left open (the data's root, the precision) apart from its overrides.
 
     Args:
         run: The run's folder.
@@ -215,7 +255,7 @@ def data_settings(name: str) -> dict[str, Any]:
     own = cast(dict[str, Any], OmegaConf.to_container(config.data))
     own.pop("_target_")
     named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
-    return {"size": config.size, "data": str(_choices(run).data), **named}
+    return {"size": config.size, "data": str(choices(run).data), **named}
 
 
 def trained_on(name: str) -> list[dict[str, Any]] | None:
@@ -242,11 +282,37 @@ def same_record(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def validated(run: Path) -> float | None:
-    """The validation figure that a run's best checkpoint was chosen by; None for a run that only tests."""
-    file = run / "checkpoints" / "best.ckpt"
-    states = read(file)["callbacks"].values() if file.exists() else ()
-    monitor = configuration(run).monitor
-    return next((float(state["current_score"]) for state in states if state.get("monitor") == monitor), None)
+    """Return the validation figure that chose a run's best checkpoint; None for a run that only tests.
+
+    `metrics.json` has it. Before the test, and in runs of older versions, it is read from the checkpoint.
+    """
+    file = run / "metrics.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    if "validation" in results:
+        return None if results["validation"] is None else results["validation"]["value"]
+    best = run / "checkpoints" / "best.ckpt"
+    return best_score(read(best), configuration(run).monitor) if best.exists() else None
+
+
+def higher_is_better(run: Path) -> bool:
+    """Return whether more is better of the figure that chose a finished run's best checkpoint."""
+    file = run / "metrics.json"
+    validation = json.loads(file.read_text()).get("validation") if file.exists() else None
+    if validation is None:  # of srcolor 0.1, which recorded `mode`
+        return bool(configuration(run).get("mode", "max") == "max")
+    return bool(validation["higher_is_better"])
+
+
+def best_score(checkpoint: Mapping[str, Any], monitor: str) -> float | None:
+    """Return the monitored figure of the network in `best.ckpt`; None if it is not finite.
+
+    Args:
+        checkpoint: As `read` returns it.
+        monitor: Name of the validation figure.
+    """
+    scores = (float(s["current_score"]) for s in checkpoint["callbacks"].values() if s.get("monitor") == monitor)
+    score = next(scores, math.nan)
+    return score if math.isfinite(score) else None
 
 
 def train_figures(name: str) -> dict[str, Any]:
@@ -361,11 +427,11 @@ def parts(config: Mapping[str, Any]) -> list[str]:
     return [run for value in config.values() if isinstance(value, Mapping) for run in parts(value)]
 
 
-def build_net(config: Mapping[str, Any]) -> nn.Module:
-    """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
+def net_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class of a network's configuration: the only thing that is ever imported because a file names it.
 
     Raises:
-        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+        UserError: `_target_` is not the name of an `nn.Module` class of `srcolor.nets`.
     """
     name = config.get("_target_")
     module, _, attribute = str(name).rpartition(".")
@@ -375,17 +441,27 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
             found = getattr(importlib.import_module(module), attribute, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
+    return found
+
+
+def build_net(config: Mapping[str, Any]) -> nn.Module:
+    """Builds a network from a plain dictionary: `_target_`, and its arguments, which may be networks too.
+
+    Raises:
+        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+    """
+    net = net_class(config)
     arguments = {
         key: build_net(value) if isinstance(value, Mapping) and "_target_" in value else value
         for key, value in config.items()
         if key != "_target_"
     }
     try:
-        return found(**arguments)
+        return net(**arguments)
     except TypeError as error:
         raise UserError(
-            f"{name}: the checkpoint's configuration does not fit the network of srcolor {__version__}: {error}. "
-            "It may be of another version; train it anew."
+            f"{config['_target_']}: the checkpoint's configuration does not fit the network of srcolor {__version__}: "
+            f"{error}. It may be of another version; train it anew."
         ) from error
 
 
@@ -393,11 +469,12 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
 
 
 def overview(folder: Path) -> list[dict[str, Any]]:
-    """Describes every run below a folder, newest first.
+    """Describe every run below a folder, newest first.
 
     Returns:
-        For each: `run`, its folder; `experiment`; `state`; `metric` and `value`, the test's figure of what its
-        checkpoint was chosen by; `seconds` of training; `ended`, a time stamp. None for what is not known.
+        For each run: `run`, its folder; `experiment`; `state`; `metric`, the monitored one, and `validation`, its
+        figure; `test`, the test figures by metric; `seconds` of training; `ended`, a time stamp. What a run that is
+        not done lacks is None or empty.
     """
     found = []
     for file in folder.glob("**/.hydra/config.yaml"):
@@ -407,14 +484,14 @@ def overview(folder: Path) -> list[dict[str, Any]]:
             continue
         result = run / "metrics.json"
         told = json.loads(result.read_text()) if result.exists() else None
-        metric = config.monitor.removeprefix("val/")
         found.append(
             {
                 "run": run,
                 "experiment": _experiment(run),
                 "state": state(run),
-                "metric": metric,
-                "value": None if told is None else told["test"][metric],
+                "metric": config.monitor.removeprefix("val/"),
+                "validation": None if told is None else validated(run),
+                "test": {} if told is None else told["test"],
                 "seconds": None if told is None else told["train"]["seconds"],
                 "ended": (result if told else file).stat().st_mtime,
             }
@@ -423,28 +500,46 @@ def overview(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Prints what runs there are: `python -m srcolor.runs list [folder]`, or `rank <folder>`, the best first."""
+    """Print the runs: `python -m srcolor.runs list [folder]`, or `rank <folder>`, best validation first."""
     parser = argparse.ArgumentParser(prog="python -m srcolor.runs", description="Tells what runs there are.")
-    parser.add_argument("order", choices=("list", "rank"), help="the newest first, or the best of each figure first")
+    help = "newest first; or best validation first, runs with the same validation images together"
+    parser.add_argument("order", choices=("list", "rank"), help=help)
     parser.add_argument("folder", nargs="?", default=ROOT, type=Path, help=f"where to look; {ROOT} if not given")
     asked = parser.parse_args(words)
-    rows = overview(asked.folder)
-    if not rows:
-        parser.exit(1, f"no run under {asked.folder.absolute()}. Train one: python train.py\n")
-    if asked.order == "rank":
-        rows.sort(key=lambda row: (row["metric"], -_score(row["run"])))
-    table = Table(box=None)
-    for heading in ("ended", "experiment", "state", "figure", "trained"):
+    try:
+        rows = overview(asked.folder)
+        if not rows:
+            parser.exit(1, f"no run under {asked.folder.absolute()}. Train one: python train.py\n")
+        console = Console(width=None if sys.stdout.isatty() else 1000)
+        if asked.order == "list":
+            console.print(_table(rows))
+            return
+        by_run = {row["run"]: row for row in rows}
+        groups = _comparable([run for run, row in by_run.items() if row["validation"] is not None])
+        for label, runs in groups.items():
+            console.print(_table([by_run.pop(run) for run in runs], label))
+        if by_run:
+            console.print(_table(list(by_run.values())))
+    except UserError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
+    table = Table(box=None, title=title or None, title_justify="left", title_style="bold")
+    for heading in ("ended", "experiment", "state", "validation", "test", "trained"):
         table.add_column(heading, no_wrap=True)
     table.add_column("run", overflow="fold")
     for row in rows:
-        figure = (
-            "-" if row["value"] is None else f"{row['metric']} {row['value']:.{2 if row['metric'] == 'psnr' else 4}f}"
-        )
+        tested = row["metric"] if row["metric"] in row["test"] else next(iter(row["test"]), "")
+        figures = [_figure(row["metric"], row["validation"]), _figure(tested, row["test"].get(tested))]
         trained = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["ended"]))
-        table.add_row(ended, row["experiment"], row["state"], figure, trained, str(row["run"]))
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+        table.add_row(ended, row["experiment"], row["state"], *figures, trained, str(row["run"]))
+    return table
+
+
+def _figure(metric: str, value: float | None) -> str:
+    return "-" if value is None else f"{metric} {value:.{2 if metric.startswith('psnr') else 4}f}"
 
 
 if __name__ == "__main__":

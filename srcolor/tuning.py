@@ -22,11 +22,12 @@ from optuna.visualization import matplotlib as plots
 
 from srcolor import config
 from srcolor.errors import UserError
+from srcolor.metrics import higher_is_better
 from srcolor.tasks.base import Task
 
 STUDY = "srcolor"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LOST = "lost"  # marks a trial that was stopped or killed, and is tried again
+LOST = "lost"  # the study's attribute with the numbers of trials that were stopped or killed, and are tried again
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # its plots
@@ -64,7 +65,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
 
 
 def open_study(
-    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], mode: str, seed: int
+    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], monitor: str, seed: int
 ) -> optuna.Study:
     """Opens the study of a folder, or begins it; a trial that was stopped or killed is put in the queue again.
 
@@ -72,7 +73,7 @@ def open_study(
         folder: Where `study.db` is, or will be.
         distributions: What is searched.
         words: The words for train.py that all trials have in common.
-        mode: `max` or `min`.
+        monitor: The validation figure to optimize.
         seed: Decides the draws.
 
     Raises:
@@ -83,7 +84,7 @@ def open_study(
     study = optuna.create_study(
         study_name=STUDY,
         storage=storage(folder),
-        direction="maximize" if mode == "max" else "minimize",
+        direction="maximize" if higher_is_better(monitor) else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed + before),
         load_if_exists=True,
     )
@@ -99,8 +100,9 @@ def open_study(
                 f"{json.dumps(had)}\nnot\n  {json.dumps(value)}\nName another folder with hydra.run.dir=..."
             )
         study.set_user_attr(name, value)
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study._storage.set_trial_user_attr(trial._trial_id, LOST, True)
+    lost = study.get_trials(states=(TrialState.RUNNING,))
+    study.set_user_attr(LOST, [*study.user_attrs.get(LOST, []), *(trial.number for trial in lost)])
+    for trial in lost:
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     return study
@@ -113,43 +115,68 @@ def storage(folder: Path) -> str:
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that are behind us."""
-    return [trial for trial in study.get_trials(states=FINISHED) if LOST not in trial.user_attrs]
+    lost = study.user_attrs.get(LOST, [])
+    return [trial for trial in study.get_trials(states=FINISHED) if trial.number not in lost]
+
+
+def settle(study: optuna.Study, trial: Trial, code: int) -> TrialState:
+    """Tell the study how a trial ended, by what `Prune` recorded in its run.
+
+    Args:
+        study: The study that asked for the trial.
+        trial: The trial.
+        code: Exit code of its run.
+
+    Returns:
+        The state of the trial: complete, pruned or failed.
+    """
+    recorded = study.user_attrs.get(f"trial {trial.number}", {})
+    for tenth, value in recorded.get("validations", []):
+        trial.report(value, tenth)
+    if code or "best" not in recorded:
+        return study.tell(trial, state=TrialState.FAIL).state
+    if recorded["pruned"]:
+        return study.tell(trial, state=TrialState.PRUNED).state
+    return study.tell(trial, recorded["best"]).state
 
 
 class Prune(Callback):
-    """Tells a trial's study of each validation, and ends a run that is hopeless: worse than the median of those before.
+    """Ends a hopeless run: worse than the median of the complete trials at the same tenth of their budget.
 
-    Runs are compared at the same tenth of their budget. The trial's `best` is its best validation.
+    Records the validations of the run, and the best of them, in an attribute of the study; see `settle`. The decision
+    is made in a copy of the study, as optuna lets only the process that asked for a trial report on it.
 
     Args:
         folder: Where the study is.
-        trial: Its number in the study's storage.
+        trial: Number of the trial.
         monitor: The validation figure.
-        mode: `max` or `min`.
     """
 
-    def __init__(self, folder: str, trial: int, monitor: str, mode: str) -> None:
+    def __init__(self, folder: str, trial: int, monitor: str) -> None:
+        self.study = optuna.load_study(study_name=STUDY, storage=storage(Path(folder)))
         pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-        self.study = optuna.load_study(study_name=STUDY, storage=storage(Path(folder)), pruner=pruner)
-        self.trial = Trial(self.study, trial)
+        copy = optuna.create_study(direction=self.study.direction, pruner=pruner)
+        copy.add_trials(self.study.get_trials(states=(TrialState.COMPLETE,)))
+        self.copied = copy.ask()
+        self.number = trial
         self.monitor = monitor
-        self.pick = max if mode == "max" else min
+        self.pick = max if higher_is_better(monitor) else min
         self.best: float | None = None
-        self.told: set[int] = set()
+        self.pruned = False
+        self.validations: dict[int, float] = {}  # the first in each tenth of the budget
 
     def on_validation_end(self, trainer: Trainer, pl_module: Task) -> None:
         """See the class."""
         value = trainer.callback_metrics[self.monitor].item()
         self.best = value if self.best is None else self.pick(self.best, value)
-        self.trial.set_user_attr("best", self.best)
         tenth = int(pl_module.progress * 10)
-        if tenth in self.told:
-            return
-        self.told.add(tenth)
-        self.trial.report(value, tenth)
-        if tenth < 10 and self.trial.should_prune():
-            self.trial.set_user_attr("pruned", tenth)
-            trainer.should_stop = True
+        if tenth not in self.validations:
+            self.validations[tenth] = value
+            self.copied.report(value, tenth)
+            self.pruned |= tenth < 10 and bool(self.copied.should_prune())
+        recorded = {"best": self.best, "pruned": self.pruned, "validations": list(self.validations.items())}
+        self.study.set_user_attr(f"trial {self.number}", recorded)
+        trainer.should_stop |= self.pruned
 
 
 def plot(study: optuna.Study, folder: Path, monitor: str) -> None:

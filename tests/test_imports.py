@@ -1,6 +1,7 @@
 """Imports point one way, and the command line answers without torch."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -18,16 +19,16 @@ ALLOWED = {
     "schedules": {"errors"},
     "metrics": LEAVES,
     "hardware": {"errors"},
-    "checkpoint": {"errors"},
+    "checkpoint": {"errors", "metrics"},
     "config": {"errors"},
     "command_line": {"errors", "config", "runs"},
     "signals": set(),
-    "launch": {"errors", "config", "runs", "sweeps", "command_line", "signals"},
+    "launch": {"errors", "config", "records", "runs", "sweeps", "command_line", "signals"},
     "commands": {"signals"},
     "records": {"errors"},
     "board": {"records"},
     "figures": LEAVES | {"callbacks", "config", "data", "runs", "sweeps"},
-    "tuning": {"config", "errors", "tasks"},
+    "tuning": {"config", "errors", "metrics", "tasks"},
     "sweeps": {"errors", "records", "runs"},
     "runs": {"errors", "foreign", "records", "weights"},
     "weights": {"errors"},
@@ -40,7 +41,7 @@ ALLOWED = {
     "data": LEAVES,
     "nets": LEAVES,
     "tasks": LEAVES | {"metrics"},
-    "callbacks": LEAVES | {"hardware", "metrics", "records", "tasks"},
+    "callbacks": LEAVES | {"hardware", "metrics", "records", "signals", "tasks"},
     "routes": LEAVES | {"hardware", "losses", "metrics", "nets", "tasks"},
     "comparison": {"routes", "records"},
 }
@@ -69,6 +70,20 @@ def test_imports_point_one_way(file):
         assert not list(imported(file))
     else:
         assert set(imported(file)) - {part, "__version__"} <= ALLOWED[part]
+
+
+OURS = {"node._target_", "plain._layers"}  # a key of the configuration, and a method of the same class
+
+
+@pytest.mark.parametrize("file", sorted([*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]), ids=lambda f: f.stem)
+def test_no_library_is_used_by_its_private_names(file):
+    private = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            private.append(ast.unparse(node))
+        if isinstance(node, ast.ImportFrom):
+            private += [alias.name for alias in node.names if re.match(r"_[^_]", alias.name)]
+    assert [name for name in private if not name.startswith(("self._", "cls._")) and name not in OURS] == []
 
 
 @pytest.mark.parametrize(

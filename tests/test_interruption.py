@@ -88,13 +88,58 @@ def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pict
     ended, line = Process(tmp_path, words).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
-    assert line == f"stopped after epoch {epoch + 1}; go on with: python train.py resume={run}"
+    assert line == f"stopped; resume with: python train.py resume={run}"
     assert call(f"resume={run}", f"trainer.max_epochs={epoch + 3}") == 0
     assert saved_epoch(run) == epoch + 2
     assert call(*words, f"trainer.max_epochs={epoch + 3}", f"hydra.run.dir={whole}") == 0
     states = [runs.read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, whole)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+SWALLOWED = """
+import signal, sys, time
+from srcolor import signals
+
+class Discarding:
+    def __del__(self):
+        print("ready", flush=True)
+        while True:
+            time.sleep(0.01)
+
+signals.listen()
+Discarding()  # an exception in `__del__` is discarded
+print("discarded", flush=True)
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        print("swallowed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_always_ends_the_process(first, second):
+    process = subprocess.Popen([sys.executable, "-c", SWALLOWED], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(first)
+    assert process.stdout.readline() == "discarded\n"
+    process.send_signal(second)
+    assert process.wait(30) == -second
+    assert process.stdout.read() == ""
+
+
+def test_a_second_signal_ends_a_process_whose_batch_never_ends(monkeypatch):
+    """With several processes the first one waits for the end of the batch."""
+    ended = []
+    monkeypatch.setattr("srcolor.signals.end_process", ended.append)
+    together = callbacks.StopTogether()
+    together._receive(signal.SIGUSR1, None)
+    together._receive(signal.SIGTERM, None)  # SLURM's time is over: the first that stops
+    assert not ended
+    together._receive(signal.SIGINT, None)
+    assert ended == [signal.SIGINT]
 
 
 def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
@@ -106,12 +151,17 @@ def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.bin"))
 
 
-def test_a_signal_in_the_test_after_training_points_at_the_test(pictures, tmp_path):
+def test_a_signal_in_the_test_after_training_is_followed_by_the_test_in_the_same_folder(pictures, tmp_path, call):
     run = tmp_path / "run"
     words = [*long_run(pictures, run), "trainer.max_epochs=1"]
     code, line = Process(tmp_path, words, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
     assert code == 143
-    assert line == f"stopped after epoch 1; go on with: python train.py fit=false ckpt={run}"
+    assert line == f"stopped; resume with: python train.py resume={run}"
+    assert runs.state(run) == "unfinished"
+    trained = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert call(line.partition("python train.py ")[2]) == 0
+    assert runs.state(run) == "done"
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained  # tested, not trained again
 
 
 def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(pictures, tmp_path, call):
@@ -242,8 +292,8 @@ def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]  # one process alone stops at once
         signal.raise_signal(signal.SIGUSR1)
         assert not did
-        together.on_train_batch_end(OneProcess())
-        together.on_train_batch_end(OneProcess())
+        together.on_train_batch_end(OneProcess(), None)
+        together.on_train_batch_end(OneProcess(), None)
         assert did == [signal.SIGUSR1]
     finally:
         for number, handler in before.items():

@@ -1,7 +1,12 @@
 import csv
 import hashlib
+import importlib
 import json
 import os
+import shutil
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -9,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import export, records, runs, weights
+from srcolor import export, figures, predict, records, runs, weights
 from srcolor.errors import UserError
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
@@ -58,32 +63,188 @@ def test_a_hostile_configuration_builds_nothing_but_networks(config, tmp_path, m
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """The name of a class in a module that leaves a mark when it is imported, and the mark."""
+    mark = tmp_path / "mark"
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "trap.py").write_text(f"open({str(mark)!r}, 'w').close()\nclass Net: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    yield "trap.Net", mark
+    sys.modules.pop("trap", None)
+
+
+def hostile_run(source, run, config, which):
+    shutil.copytree(source, run)
+    file = run / "checkpoints" / f"{which}.ckpt"
+    torch.save(runs.read(file) | {"net_config": config}, file)
+    return run
+
+
+COMMANDS = {
+    "srcolor-export onnx": lambda file, s: export.main(["--run", str(file), "--output", str(s.tmp / "x.onnx")]),
+    "srcolor-export safetensors": lambda file, s: export.main(
+        ["--run", str(file), "--format", "safetensors", "--output", str(s.tmp / "x.safetensors")]
+    ),
+    "srcolor-predict": lambda file, s: predict.main([str(s.picture), "--run", str(file), "-o", str(s.tmp / "out")]),
+    "train.py ckpt": lambda file, s: s.call("fit=false", f"ckpt={file}", *s.words),
+    "train.py init_from": lambda file, s: s.call(f"init_from={file}", *s.words),
+    "train.py net.first.run": lambda file, s: s.call(
+        "experiment=chain64to128", f"net.first.run={file}", f"net.second.run={file}", *s.words
+    ),
+    "train.py resume": lambda file, s: s.call(
+        f"resume={hostile_run(s.chain, s.tmp / 'copy', s.config, 'last')}", "trainer.max_epochs=9"
+    ),
+    "compare.py": lambda file, s: s.call_compare(f"colorize={file}", f"sr={file}", f"hydra.run.dir={s.tmp / 'run'}"),
+    "notebooks": lambda file, s: figures.sheet(hostile_run(s.tiny, s.tmp / "copy", s.config, "best"), [0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [(name, "ckpt") for name in COMMANDS]
+    + [(name, "safetensors") for name in COMMANDS if name not in ("train.py resume", "notebooks")],
+)
+def test_no_command_imports_what_a_checkpoint_names(
+    command, suffix, trap, pictures, tiny_run, study_runs, call, call_compare, tmp_path
+):
+    target, mark = trap
+    hostile = {"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": target}, "second": {"_target_": target}}
+    file = tmp_path / f"hostile.{suffix}"
+    if suffix == "ckpt":
+        torch.save({"net_config": hostile, "state_dict": {}, "trained_on": []}, file)
+    else:
+        weights.write(file, hostile, {}, [])
+    scene = SimpleNamespace(
+        tmp=tmp_path,
+        words=["data=folder", f"data.root={pictures}", "size=32", "trainer=debug", f"hydra.run.dir={tmp_path / 'run'}"],
+        picture=next(pictures.rglob("*.png")),
+        config=hostile,
+        tiny=tiny_run,
+        chain=study_runs["chain64to128"],
+        call=call,
+        call_compare=call_compare,
+    )
+    with suppress(UserError, SystemExit):
+        COMMANDS[command](file, scene)
+    assert not mark.exists()
+    importlib.import_module("trap")
+    assert mark.exists()  # so the trap works
+
+
 def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
     with pytest.raises(UserError, match="does not fit the network"):
         runs.build_net({"_target_": "srcolor.nets.residual.Residual", "chanels": 3})
 
 
+def finished(run, validation, test, experiment="sr64to128", data="photos", monitor="val/psnr"):
+    """Makes the folder of a run as training leaves it; without a figure, as an interrupted one does."""
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").touch()
+    (run / ".hydra").mkdir()
+    choices = {"experiment": experiment, "data": data, "pair": "block_mean"}
+    (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
+    (run / ".hydra" / "overrides.yaml").write_text("[]")
+    config = {"monitor": monitor, "size": 128, "scale": 2, "data": {"_target_": "x", "batch_size": 8}}
+    (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
+    if validation is not None:
+        metric = monitor.removeprefix("val/")
+        chosen = {"metric": metric, "value": validation, "higher_is_better": metric != "ab_rmse"}
+        results = {"test": {metric: test}, "train": {"seconds": 1.0}, "validation": chosen}
+        (run / "metrics.json").write_text(json.dumps(results))
+    return run
+
+
 @pytest.mark.parametrize("least", [False, True])
-def test_latest_and_best_are_found_by_what_they_did(least, tmp_path, monkeypatch):
+def test_best_is_chosen_by_validation_never_by_the_test(least, tmp_path, monkeypatch):
+    """The run with the best test figure is the one with the worst validation figure."""
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    for number, (name, value, experiment) in enumerate(
+    monitor = "val/ab_rmse" if least else "val/psnr"
+    for number, (name, validation, experiment) in enumerate(
         [("a", 30.0, "sr64to128"), ("b", 35.0, "sr64to128"), ("c", 40.0, "other"), ("d", None, "sr64to128")]
     ):
-        (tmp_path / name / "checkpoints").mkdir(parents=True)
-        (tmp_path / name / "checkpoints" / "best.ckpt").touch()
-        os.utime(tmp_path / name / "checkpoints" / "best.ckpt", (number, number))
-        (tmp_path / name / ".hydra").mkdir()
-        hydra = {"hydra": {"runtime": {"choices": {"experiment": experiment}}}}
-        (tmp_path / name / ".hydra" / "hydra.yaml").write_text(json.dumps(hydra))
-        asked = {"monitor": "val/ab_rmse", "mode": "min"} if least else {"monitor": "val/psnr", "mode": "max"}
-        (tmp_path / name / ".hydra" / "config.yaml").write_text(json.dumps(asked))
-        if value is not None:
-            told = {"test": {asked["monitor"].removeprefix("val/"): value}}
-            (tmp_path / name / "metrics.json").write_text(json.dumps(told))
+        run = finished(tmp_path / name, validation, validation and 100 - validation, experiment, monitor=monitor)
+        os.utime(run / "checkpoints" / "best.ckpt", (number, number))
     assert runs.find("latest").name == "d"
     assert runs.find("best:sr64to128").name == ("a" if least else "b")
     with pytest.raises(UserError, match=r"no such trained run under .* There are runs of other, sr64to128"):
         runs.find("best:nothing")
+
+
+def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    for name, validation, data in (("a", 30.0, "photos"), ("b", 31.0, "photos"), ("c", 20.0, "lfw")):
+        finished(tmp_path / name, validation, 0.0, data=data)
+    with pytest.raises(UserError, match=r"best:sr64to128: .* cannot be compared") as error:
+        runs.find("best:sr64to128")
+    assert f"data=photos: {tmp_path / 'b'}" in str(error.value)
+    assert f"data=lfw: {tmp_path / 'c'}" in str(error.value)
+    assert str(tmp_path / "a") not in str(error.value)
+
+
+def test_a_debug_run_is_not_compared_with_one_that_was_validated_on_all_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    debug, _ = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 39.0), ("b", 31.0)))
+    file = debug / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace('"scale": 2', '"scale": 2, "trainer": {"limit_val_batches": 2}'))
+    with pytest.raises(UserError, match=f"trainer.limit_val_batches=2: {debug}"):
+        runs.find("best:sr64to128")
+
+
+def test_settings_that_only_training_sees_keep_runs_comparable(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    one, other = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 30.0), ("b", 31.0)))
+    file = one / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace('"batch_size": 8', '"batch_size": 16'))
+    assert runs.find("best:sr64to128") == other
+
+
+def test_an_interrupted_run_is_not_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    finished(tmp_path / "a", None, None)
+    with pytest.raises(UserError, match=r"best:sr64to128: no run of it is done"):
+        runs.find("best:sr64to128")
+
+
+def test_rank_groups_runs_by_data_and_orders_them_by_validation(tmp_path, capsys):
+    for name, validation, test, data in (
+        ("a", 30.0, 9.0, "photos"),
+        ("b", 31.0, 8.0, "photos"),
+        ("c", 20.0, 7.0, "lfw"),
+        ("d", None, None, "photos"),
+    ):
+        finished(tmp_path / name, validation, test, data=data)
+    runs.main(["rank", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    found = [next((name for name in "abcd" if str(tmp_path / name) in line), line.strip()) for line in lines]
+    assert [line for line in found if not line.startswith("ended")] == ["data=lfw", "c", "data=photos", "b", "a", "d"]
+    assert "psnr 31.00" in lines[found.index("b")]
+    assert "psnr 8.00" in lines[found.index("b")]
+
+
+@pytest.mark.parametrize("order", ["list", "rank"])
+def test_a_benchmark_test_among_the_runs_is_listed_by_a_figure_it_has(order, tmp_path, capsys):
+    run = finished(tmp_path / "a", 30.0, 31.0, data="benchmark")
+    results = {"test": {"psnr_y": 37.456, "ssim_y": 0.9}, "train": {"seconds": None}, "validation": None}
+    (run / "metrics.json").write_text(json.dumps(results))
+    runs.main([order, str(tmp_path)])
+    assert "psnr_y 37.46" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
+    run = finished(tmp_path / "a", 30.0, 31.0)
+    (run / ".hydra" / "hydra.yaml").unlink()
+    with pytest.raises(SystemExit, match="1"):
+        runs.main(["list", str(tmp_path)])
+    assert capsys.readouterr().err.startswith(f"error: {run}: no run of srcolor")
+
+
+def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint(tmp_path):
+    run = finished(tmp_path / "a", 30.0, 31.0)
+    (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
+    chosen = {"callbacks": {"best": {"monitor": "val/psnr", "current_score": torch.tensor(29.5)}}}
+    torch.save({"net_config": {}, "state_dict": {}, **chosen}, run / "checkpoints" / "best.ckpt")
+    assert runs.validated(run) == 29.5
 
 
 def test_means_leave_out_what_is_not_finite_and_count_it():

@@ -14,18 +14,20 @@ from srcolor import runs
 STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
 
 
-def start(pictures, folder):
+def start(root, folder):
+    """Starts the study in the parent of its folder; `root` may be relative to that."""
     words = ["trainer.max_time=null", "trainer.max_epochs=2", "data.epoch_samples=32", "data.batch_size=8", "size=64"]
     words += ["data.min_side=48", "trainer.precision=32", "trainer.accelerator=cpu"]
-    command = [sys.executable, "study.py", "--data", str(pictures), "--folder", str(folder), *words]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    command = [sys.executable, str(ROOT / "study.py"), "--data", "folder", "--folder", folder.name]
+    command += [f"data.root={root}", *words]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    return subprocess.Popen(command, cwd=folder.parent, **options)
 
 
 def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pictures, tmp_path):
     seed = tmp_path / "study" / "seed0"
-    process = start(pictures, tmp_path / "study")
+    (tmp_path / "relative").symlink_to(pictures)
+    process = start("relative", tmp_path / "study")
     deadline = time.monotonic() + 120
     while not (seed / "sr64to128" / "checkpoints" / "last.ckpt").exists():
         assert process.poll() is None, process.communicate()[0]
@@ -35,7 +37,7 @@ def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pi
     process.wait()
     first = (seed / "colorize64" / "metrics.json").read_bytes()
 
-    said, _ = start(pictures, tmp_path / "study").communicate(timeout=300)
+    said, _ = start("relative", tmp_path / "study").communicate(timeout=300)
     assert "Traceback" not in said
     assert (seed / "colorize64" / "metrics.json").read_bytes() == first
     for stage in STAGES:
@@ -49,7 +51,7 @@ def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pi
     assert "belongs to another study" in said
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    again = start(pictures, tmp_path / "study")
+    again = start("relative", tmp_path / "study")
     said, _ = again.communicate(timeout=60)
     assert again.returncode == 0, said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -39,7 +39,9 @@ def test_a_run_folder_holds_what_the_readme_says(tiny_run):
 
 def test_metrics_json_has_its_one_shape(tiny_run):
     whole = figures(tiny_run)
-    assert list(whole) == ["test", "sets", "baselines", "images", "exact", "parameters", "train", "version", "git"]
+    results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
+    assert list(whole) == [*results, "version", "git"]
+    assert whole["validation"]["metric"] == "psnr"
     assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == {"psnr", "ssim"}
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
@@ -137,6 +139,22 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, t
         for key, value in values.items():
             assert torch.equal(value, two["optimizer_states"][0]["state"][number][key])
     assert figures(whole)["test"] == figures(halves)["test"]
+
+
+def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, call, tmp_path):
+    """Resumed at a rate that ruins it: the best checkpoint is still that of the first epochs."""
+    run, name = tmp_path / "run", tmp_path / "link"
+    shutil.copytree(tiny_run, run)
+    name.symlink_to(run)
+    before = (run / "checkpoints" / "best.ckpt").read_bytes()
+    assert call(f"resume={name}", "trainer.max_epochs=3", "optimizer.lr=1", "task.ema=0", "schedule=constant") == 0
+    values = [event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
+    assert values[-1] < min(values[:-1]) - 1
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert state(run, "last")["epoch"] == 2
+    (best,) = [kept for kept in state(run, "last")["callbacks"].values() if kept.get("monitor") == "val/psnr"]
+    assert best["best_model_score"].item() == pytest.approx(max(values), rel=1e-6)
+    assert best["best_model_path"] == str(run / "checkpoints" / "best.ckpt")
 
 
 def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call, tmp_path):
@@ -349,6 +367,16 @@ def test_a_colour_run_is_chosen_by_its_ab_rmse(study_runs):
     steps = [event.step for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
     assert len(scores) == 2
     assert best["global_step"] == steps[scores.index(min(scores))] + 1
+
+
+def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path):
+    short = ["data=folder", f"data.root={pictures}", "trainer.max_epochs=3", "schedule=constant"]
+    run = tmp_path / "run"
+    assert call("experiment=colorize64", *COLOUR, *short, "monitor=val/psnr", f"hydra.run.dir={run}") == 0
+    events = EventAccumulator(str(run)).Reload().Scalars("val/psnr")
+    values = [event.value for event in events]
+    assert len(set(values)) == 3
+    assert state(run, "best")["global_step"] == events[values.index(max(values))].step + 1
 
 
 def test_the_colour_sheet_has_its_columns():

@@ -21,12 +21,14 @@ SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "hig
 
 
 def tune(tmp_path, pictures, *own):
-    """Calls tune.py in a process of its own; answers it, ended."""
+    """Calls tune.py in a process of its own, in a folder that its data's root is relative to; answers it, ended."""
     short = [word for word in TINY if not word.startswith("net.channels")]
-    command = [sys.executable, "tune.py", *short, "data=folder", f"data.root={pictures}"]
+    if not (tmp_path / "relative").exists():
+        (tmp_path / "relative").symlink_to(pictures)
+    command = [sys.executable, str(ROOT / "tune.py"), *short, "data=folder", "data.root=relative"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     command += [f"hydra.run.dir={tmp_path / 'search'}", *own]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def test_the_same_command_goes_on_and_the_best_is_told_as_a_command(search):
         assert runs.configuration(run).optimizer.lr == trial.params["optimizer.lr"]
         validated = [event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
         assert trial.value == pytest.approx(max(validated), rel=1e-6)
+        assert trial.intermediate_values[10] == pytest.approx(validated[-1], rel=1e-6)
     (told,) = re.findall(r"best  (python train\.py .*)", second.stdout)
     assert all(word in told for word in tuning.overrides(study.best_params))
     assert "hparams" not in told
@@ -65,7 +68,7 @@ def test_another_space_is_refused_by_name(search, pictures):
 
 def open_one(tmp_path, words=("size=32",)):
     distributions = {"x": optuna.distributions.FloatDistribution(0, 1)}
-    return tuning.open_study(tmp_path, distributions, list(words), "max", 0), distributions
+    return tuning.open_study(tmp_path, distributions, list(words), "val/psnr", 0), distributions
 
 
 def test_a_trial_that_was_killed_is_tried_again(tmp_path):
@@ -90,24 +93,33 @@ def test_a_hopeless_trial_is_pruned(tmp_path):
 
     def run(value):
         trial = study.ask(distributions)
-        callback = tuning.Prune(str(tmp_path), trial._trial_id, "val/x", "max")
+        callback = tuning.Prune(str(tmp_path), trial.number, "val/psnr")
         trainer, task = Trainer(), Task()
         for tenth in range(1, 11):
             task.progress = tenth / 10
-            trainer.callback_metrics = {"val/x": torch.tensor(value + tenth / 100)}
+            trainer.callback_metrics = {"val/psnr": torch.tensor(value + tenth / 100)}
             callback.on_validation_end(trainer, task)
             if trainer.should_stop:
                 break
-        attributes = study.trials[trial.number].user_attrs
-        study.tell(trial, attributes["best"])
-        return tenth, attributes
+        state = tuning.settle(study, trial, 0)
+        assert list(study.trials[trial.number].intermediate_values) == list(range(1, tenth + 1))
+        return tenth, state
 
     for value in (1.0, 2.0, 3.0, 4.0, 5.0):
-        assert run(value)[0] == 10
-    tenth, attributes = run(0.0)
+        assert run(value) == (10, optuna.trial.TrialState.COMPLETE)
+    tenth, state = run(0.0)
     assert tenth < 4
-    assert attributes["pruned"] == tenth
-    assert run(9.0)[0] == 10
+    assert state == optuna.trial.TrialState.PRUNED
+    assert run(9.0) == (10, optuna.trial.TrialState.COMPLETE)
+    assert study.best_value == pytest.approx(9.1)
+
+
+def test_a_trial_whose_run_failed_counts_as_failed_whatever_it_had_validated(tmp_path):
+    study, distributions = open_one(tmp_path)
+    validated, silent = study.ask(distributions), study.ask(distributions)
+    study.set_user_attr(f"trial {validated.number}", {"best": 1.0, "pruned": False, "validations": [[1, 1.0]]})
+    assert tuning.settle(study, validated, 1) == optuna.trial.TrialState.FAIL
+    assert tuning.settle(study, silent, 0) == optuna.trial.TrialState.FAIL
 
 
 @pytest.mark.parametrize("hparams", config.options("hparams"))

@@ -372,6 +372,11 @@ class ImageDataModule(LightningDataModule):
         self.handed_over = time.monotonic()
         return batch
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the images and rows; the draws stay on the host, where `augment` reads them."""
+        images, index = (part.to(device, non_blocking=True) for part in (batch.images, batch.index))
+        return Batch(images, batch.draws, index)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
         """Makes pairs on the device: to float, augmented in training, input from target."""
         return self._pair(batch, training=self.trainer is not None and self.trainer.training)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from scipy.io import loadmat
 from torchvision.datasets import Flowers102 as Torchvision
 
 from srcolor.data.cache import Item
@@ -15,9 +16,11 @@ class Flowers102(Files):
 
     def items(self) -> list[Item]:
         """Lists the photographs of the official splits (1,020 train, 1,020 val, 6,149 test)."""
-        fetch(self.folder / "flowers-102", lambda root: Torchvision(root, download=True))
+        folder = self.folder / "flowers-102"
+        fetch(folder, lambda root: Torchvision(root, download=True))
+        numbers = loadmat(folder / "setid.mat")
         return [
             Item(path.relative_to(self.folder).as_posix(), stamp(path), split)
-            for split in ("train", "val", "test")
-            for path in sorted(Torchvision(self.folder, split)._image_files)
+            for split, official in (("train", "trnid"), ("val", "valid"), ("test", "tstid"))
+            for path in sorted(folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers[official].flat)
         ]

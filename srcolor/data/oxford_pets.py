@@ -15,9 +15,14 @@ class OxfordPets(Files):
 
     def items(self) -> list[Item]:
         """Lists the photographs of the official splits, `trainval` and `test`; val is taken from the first."""
-        fetch(self.folder / "oxford-iiit-pet", lambda root: OxfordIIITPet(root, download=True))
+        folder = self.folder / "oxford-iiit-pet"
+        fetch(folder, lambda root: OxfordIIITPet(root, download=True))
+        listed = {
+            split: (folder / "annotations" / f"{official}.txt").read_text(encoding="utf-8").splitlines()
+            for split, official in (("train", "trainval"), ("test", "test"))
+        }  # a line starts with the name of a photograph
         return [
             Item(path.relative_to(self.folder).as_posix(), stamp(path), split)
-            for split, official in (("train", "trainval"), ("test", "test"))
-            for path in sorted(OxfordIIITPet(self.folder, official)._images)
+            for split, lines in listed.items()
+            for path in sorted(folder / "images" / f"{line.split()[0]}.jpg" for line in lines)
         ]
