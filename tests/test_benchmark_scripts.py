@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def script(monkeypatch):
 
     def run(module, *words):
         monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, words)])
+        monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # another test may log to the output
         module.main()
 
     return load, run
