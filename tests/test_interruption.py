@@ -14,7 +14,7 @@ from conftest import COMMON, FILES, ROOT, TINY
 
 from srcolor import callbacks, records, runs
 from srcolor.checkpoint import AtomicCheckpointIO
-from srcolor.data import cache
+from srcolor.data import cache, locks
 from srcolor.data.folder import Folder
 from srcolor.errors import UserError
 
@@ -195,8 +195,9 @@ def folder(root, where):
     return data
 
 
-def test_two_processes_that_build_one_cache_at_once(pictures, tmp_path):
-    """Threads stand for processes: they meet on the disk only."""
+def test_two_machines_that_build_one_cache_at_once_where_locks_do_not_reach(pictures, tmp_path, monkeypatch):
+    """Threads stand for machines: they meet on the disk only."""
+    monkeypatch.setattr(locks.FileLock, "acquire", lambda self, timeout=None: None)
     barrier, done, decode = threading.Barrier(2), [], Folder.decode
 
     class Slow(Folder):
@@ -234,13 +235,13 @@ def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog)
         assert torch.equal(one, two)
 
 
-def test_a_cache_replaces_older_ones_of_the_same_folder(pictures, tmp_path):
+def test_two_settings_of_one_source_live_beside_each_other(pictures, tmp_path, monkeypatch):
     folder(pictures, tmp_path)
     data = Folder(root=str(pictures), **COMMON | FILES | {"cache_dir": str(tmp_path), "size": 24})
     data.setup()
-    (file,) = tmp_path.rglob("pixels.bin")
-    assert file.stat().st_size == 24 * 24 * 24 * 3
-    assert cache.Index.load(file.parent).shapes[0].tolist() == [24, 24]
+    assert len(list(tmp_path.rglob("pixels.bin"))) == 2
+    monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+    assert folder(pictures, tmp_path).index.shapes[0].tolist() == [32, 32]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
