@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT
@@ -112,3 +113,15 @@ def test_prediction_does_not_wait_for_what_only_training_needs():
     code = "import sys; from srcolor import predict; print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_every_extra_that_a_message_names_exists():
+    """And is installed from the checkout: the name on the package index is not ours."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = set()
+    for file in [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert "pip install" not in text or file.name == "errors.py", file
+        named |= set(re.findall(r"install_extra\('(\w+)'\)", text))
+    assert named == {"sweep", "cluster", "export", "spandrel"}
+    assert named <= set(extras)
