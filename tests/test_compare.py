@@ -230,7 +230,7 @@ def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path,
     parts = [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
     assert call(*own, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
     told = json.loads((run / "metrics.json").read_text())
-    assert told["test"]["psnr"] == pytest.approx(result(compared)["routes"]["chain"]["psnr"], rel=1e-6)
+    assert told["test"]["psnr"] == pytest.approx(result(compared)["routes"]["chain"]["psnr"], abs=1e-4)
     assert not (run / "checkpoints").exists()
 
 
