@@ -142,10 +142,11 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
     (run / ".hydra").mkdir()
-    choices = {"experiment": experiment, "data": data, "pair": "block_mean"}
+    choices = {"experiment": experiment, "data": data}
     (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
     (run / ".hydra" / "overrides.yaml").write_text("[]")
-    config = {"monitor": monitor, "mode": mode, "size": 128, "scale": 2, "data": {"_target_": "x", "batch_size": 8}}
+    groups = {"data": {"_target_": "x", "batch_size": 8}, "pair": {"_target_": "y", "scale": "${scale}"}}
+    config = {"monitor": monitor, "mode": mode, "size": 128, "scale": 2, **groups}
     (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
     if validation is not None:
         metric = monitor.removeprefix("val/")
