@@ -240,6 +240,15 @@ def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: {run}: no run of srcolor")
 
 
+def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation_figure(tmp_path, capsys):
+    run = finished(tmp_path / "a", 30.0, 31.0)  # its checkpoint is empty
+    (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
+    runs.main(["rank", str(tmp_path)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "psnr 31.00" in line
+    assert "psnr 30.00" not in line
+
+
 def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint(tmp_path):
     run = finished(tmp_path / "a", 30.0, 31.0)
     (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
