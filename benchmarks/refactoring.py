@@ -77,8 +77,8 @@ def run(*command: str) -> None:
     print(" ".join(command), flush=True)
 
 
-def record(folder: Path) -> dict[str, str]:
-    """Run everything below a folder, and return the digests by name."""
+def record(folder: Path, experiments: list[str]) -> dict[str, str]:
+    """Run experiments below a folder, and with all of them the other commands; return the digests by name."""
     pictures, runs = folder / "pictures", folder / "runs"
     pictures.mkdir()
     for photo in ("astronaut", "coffee", "chelsea"):
@@ -87,9 +87,11 @@ def record(folder: Path) -> dict[str, str]:
             top, left = 90 * (number // 3), 120 * (number % 3)
             Image.fromarray(pixels[top : top + 96, left : left + 128]).save(pictures / f"{photo}{number}.png")
     chain = [f"net.first.run={runs / 'colorize64'}", f"net.second.run={runs / 'sr64to128'}"]
-    for experiment in sorted(config.options("experiment"), key=lambda name: name.startswith("chain")):
+    for experiment in experiments or sorted(config.options("experiment"), key=lambda name: name.startswith("chain")):
         words = [f"experiment={experiment}", *TINY, f"data.root={pictures}", f"hydra.run.dir={runs / experiment}"]
         run("train.py", *words, *(chain if experiment.startswith("chain") else []))
+    if experiments:
+        return dict(of_folder(runs))
     names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
     words = [f"{key}={runs / name}" for key, name in names.items()]
     run("compare.py", *words, "accelerator=cpu", "bootstrap=200", f"hydra.run.dir={runs / 'comparison'}")
@@ -105,9 +107,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("file", type=Path, help="the digests, JSON")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
+    parser.add_argument("--experiments", nargs="*", default=[], help="default: all of them, and the other commands")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        digests = record(Path(folder))
+        digests = record(Path(folder), args.experiments)
     if not args.check:
         args.file.write_text(json.dumps(digests, indent=0) + "\n")
         print(f"{len(digests)} digests in {args.file}")

@@ -124,7 +124,7 @@ def test_several_devices_need_ddp_however_lightning_is_told_of_them(devices, sev
     """On a machine that seems to have two CUDA devices; a missing folder ends what is not refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(hardware, "choose", lambda *asked: hardware.Hardware("cuda", "32-true", True))
+    monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
     words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
     assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"

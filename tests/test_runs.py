@@ -142,10 +142,11 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
     (run / ".hydra").mkdir()
-    choices = {"experiment": experiment, "data": data, "pair": "block_mean"}
+    choices = {"experiment": experiment, "data": data}
     (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
     (run / ".hydra" / "overrides.yaml").write_text("[]")
-    config = {"monitor": monitor, "size": 128, "scale": 2, "data": {"_target_": "x", "batch_size": 8}}
+    groups = {"data": {"_target_": "x", "batch_size": 8}, "pair": {"_target_": "y", "scale": "${scale}"}}
+    config = {"monitor": monitor, "size": 128, "scale": 2, **groups}
     (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
     if validation is not None:
         metric = monitor.removeprefix("val/")
@@ -237,6 +238,15 @@ def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         runs.main(["list", str(tmp_path)])
     assert capsys.readouterr().err.startswith(f"error: {run}: no run of srcolor")
+
+
+def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation_figure(tmp_path, capsys):
+    run = finished(tmp_path / "a", 30.0, 31.0)  # its checkpoint is empty
+    (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
+    runs.main(["rank", str(tmp_path)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "psnr 31.00" in line
+    assert "psnr 30.00" not in line
 
 
 def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint(tmp_path):
