@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from srcolor import command_line, launch
+from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
@@ -15,13 +15,16 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from srcolor import __version__, comparison, config, hardware, images, records, routes, runs
-    from srcolor.callbacks import grid
+    from srcolor import __version__, hardware, images, runs
+    from srcolor.analysis import comparison, routes
+    from srcolor.cli import schema
     from srcolor.errors import UserError, check_range
+    from srcolor.runs import records
     from srcolor.tasks.colorization import FITTED_ON
+    from srcolor.training.callbacks import grid
 
     log = logging.getLogger("compare")
-    config.check(cfg)
+    schema.check(cfg)
     for key in ("colorize", "sr"):
         if OmegaConf.is_missing(cfg, key):
             raise UserError("two runs are needed: python compare.py colorize=<run> sr=<run>; see --help.")
@@ -32,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     hardware.setup()
 
     # -- the networks -----------------------------------------------------------------------------
-    named = {key: cfg[key] for key in config.COMPARED if cfg[key] is not None}
+    named = {key: cfg[key] for key in schema.COMPARED if cfg[key] is not None}
     nets = {key: runs.load_net(run).to(device) for key, run in named.items()}
     scale = nets["sr"].scale
     expected = {"colorize": (1, 1), "sr": (3, scale), "colorize128": (1, 1), "chain": (1, scale)}
@@ -118,4 +121,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "compare", command_line.compare_line)
+    launch.run(main, "compare", overrides.compare_line)

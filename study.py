@@ -15,7 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from srcolor import command_line, config, launch, signals
+from srcolor import signals
+from srcolor.cli import launch, overrides, schema
 from srcolor.errors import UserError
 
 HERE = Path(__file__).parent
@@ -38,8 +39,8 @@ def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
         "colorize128": [budget(2 * minutes)],  # as much time as both networks of the chain had
         "chain64to128": [
             budget(minutes),
-            f"net.first.run={command_line.quote(str(folder / 'colorize64'))}",
-            f"net.second.run={command_line.quote(str(folder / 'sr64to128'))}",
+            f"net.first.run={overrides.quote(str(folder / 'colorize64'))}",
+            f"net.second.run={overrides.quote(str(folder / 'sr64to128'))}",
         ],
     }
 
@@ -48,11 +49,11 @@ def data_words(name: str) -> tuple[str, list[str]]:
     """What `--data` means: a name for the study, and words for train.py; a data set, or a folder of pictures."""
     if name == "photos":  # a photograph cannot be coloured by what eight others show
         return name, ["data=photos", "data.holdout=region"]
-    if name in config.options("data"):
+    if name in schema.options("data"):
         return name, [f"data={name}"]
     root = Path(name).expanduser().absolute()
     other = hashlib.sha256(str(root).encode()).hexdigest()[:8]  # folders of one name are not one study
-    return f"{root.name}-{other}", ["data=folder", f"data.root={command_line.quote(str(root))}"]
+    return f"{root.name}-{other}", ["data=folder", f"data.root={overrides.quote(str(root))}"]
 
 
 def numbers(text: str) -> list[int]:
@@ -76,12 +77,12 @@ def train(folder: Path, experiment: str, words: list[str], title: str) -> None:
     """Trains a run, goes on with it, or leaves it as it is, if it has been tested."""
     if (folder / "metrics.json").exists():
         return
-    shown = f"callbacks.progress.title={command_line.quote(title)}"
+    shown = f"callbacks.progress.title={overrides.quote(title)}"
     if (folder / "checkpoints" / "last.ckpt").exists():
-        run(["train.py", f"resume={command_line.quote(str(folder))}", shown])
+        run(["train.py", f"resume={overrides.quote(str(folder))}", shown])
         return
     aside(folder)
-    run(["train.py", f"experiment={experiment}", *words, shown, f"hydra.run.dir={command_line.quote(str(folder))}"])
+    run(["train.py", f"experiment={experiment}", *words, shown, f"hydra.run.dir={overrides.quote(str(folder))}"])
 
 
 def compare(folder: Path, seed: int) -> dict[str, Any]:
@@ -90,8 +91,8 @@ def compare(folder: Path, seed: int) -> dict[str, Any]:
     if not result.exists():
         aside(result.parent)
         named = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
-        words = [f"{key}={command_line.quote(str(folder / run))}" for key, run in named.items()]
-        run(["compare.py", *words, f"seed={seed}", f"hydra.run.dir={command_line.quote(str(result.parent))}"])
+        words = [f"{key}={overrides.quote(str(folder / run))}" for key, run in named.items()]
+        run(["compare.py", *words, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(result.parent))}"])
     return json.loads(result.read_text(encoding="utf-8"))
 
 
@@ -146,7 +147,8 @@ def _study(asked: argparse.Namespace, place: Path, words_of_data: list[str]) -> 
             train(folder / experiment, experiment, words, title)
         told[seed] = compare(folder, seed)
     if len(told) > 1:
-        from srcolor import comparison, records
+        from srcolor.analysis import comparison
+        from srcolor.runs import records
 
         text = comparison.over_seeds(told)
         records.write(place / "study.md", text)

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from srcolor import command_line, launch
+from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
@@ -18,11 +18,14 @@ def main(cfg: DictConfig) -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
     from omegaconf import OmegaConf
 
-    from srcolor import board, callbacks, config, hardware, nets, published, records, runs
-    from srcolor.data import leaks
-    from srcolor.errors import UserError, check_range
+    from srcolor import hardware, nets, runs
+    from srcolor.benchmark import leaks, published
+    from srcolor.cli import schema
+    from srcolor.errors import UserError, check_range, nearest
     from srcolor.metrics import higher_is_better
+    from srcolor.runs import records, tensorboard
     from srcolor.tasks.base import Task
+    from srcolor.training import callbacks
 
     log = logging.getLogger("train")
     for name in ("lightning.pytorch", "lightning.fabric"):  # advertisements, and each line twice
@@ -36,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     warnings.filterwarnings("ignore", ".*when logging on epoch level in distributed setting.*")
     # A resumed run writes where it wrote before.
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    config.check(cfg)
+    schema.check(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     check_range("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
@@ -83,9 +86,9 @@ def main(cfg: DictConfig) -> None:
     before = [record for records in told for record in records or []]
     log.info("%s", machine)
     if trainer.is_global_zero:
-        root = {"data.root": command_line.quote(str(data.folder))} if "root" in cfg.data else {}
-        runs.pin(folder, {**root, "trainer.precision": machine.precision})
-        board.write_page(logger, runs.overrides(folder), cfg)
+        root = {"data.root": str(data.folder)} if "root" in cfg.data else {}
+        runs.record_settings(folder, {**root, "trainer.precision": machine.precision})
+        tensorboard.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
         if several and machine.accelerator == "cpu" and any("BatchNorm" in type(m).__name__ for m in net.modules()):
@@ -119,7 +122,7 @@ def main(cfg: DictConfig) -> None:
         task = make_task(net)
         figures = [f"val/{name}" for name in task.validated]
         if cfg.monitor not in figures:
-            raise UserError(f"monitor={cfg.monitor}: no such figure. {config.nearest(cfg.monitor, figures)}")
+            raise UserError(f"monitor={cfg.monitor}: no such figure. {nearest(cfg.monitor, figures)}")
         task.net_config = net_config
         own = data.trained_on()
         if last is not None:  # perhaps with other data
@@ -158,7 +161,7 @@ def main(cfg: DictConfig) -> None:
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]
     records.record(folder, metrics, names, task.per_image)
-    board.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
+    tensorboard.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
     seen = {bytes(row) for record in before for row in record["files"].numpy()}
     pictures = None if None in told else len(seen)
     table = published.table(metrics, type(net).__name__, pictures, cfg.scale) if sets else None
@@ -166,4 +169,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "train", command_line.train_line)
+    launch.run(main, "train", overrides.train_line)

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from srcolor import command_line, launch
+from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.metrics import higher_is_better
 
     try:
-        from srcolor import tuning
+        from srcolor.analysis import tuning
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is missing: {install_extra('sweep')}") from error
 
@@ -36,10 +36,10 @@ def main(cfg: DictConfig) -> None:
         run = folder / f"trial{trial.number:03d}"
         own = tuning.overrides(trial.params)
         log.info("Trial %d: %s", trial.number, " ".join(own))
-        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder), "monitor": cfg.monitor}
-        callback = [f"+callbacks.prune.{key}={command_line.quote(value)}" for key, value in prune.items()]
+        prune = {"_target_": "srcolor.analysis.tuning.Prune", "folder": str(folder), "monitor": cfg.monitor}
+        callback = [f"+callbacks.prune.{key}={overrides.quote(value)}" for key, value in prune.items()]
         callback.append(f"+callbacks.prune.trial={trial.number}")
-        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={command_line.quote(str(run))}"])
+        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={overrides.quote(str(run))}"])
         state = tuning.settle(study, trial, code)
         failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
         if len(failed) == len(tuning.finished(study)) >= 3:
@@ -64,4 +64,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch.run(main, "tune", command_line.tune_line)
+    launch.run(main, "tune", overrides.tune_line)

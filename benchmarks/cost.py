@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcolor import published, runs
+from srcolor import runs
+from srcolor.benchmark import published
 from srcolor.nets import fused
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from srcolor.data import pairs
-from srcolor.data.folder import Folder
+from srcolor.data.sources.folder import Folder
 
 BATCHES = 200
 

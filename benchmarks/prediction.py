@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srcolor import hardware, predict, tiles
+from srcolor import hardware
+from srcolor.inference import predict, tiles
 
 CHILD = (
     "import resource, sys, time; began = time.perf_counter(); from srcolor import predict; "

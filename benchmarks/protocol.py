@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcolor import images, metrics, published
-from srcolor.data.benchmark import Benchmark
-from srcolor.data.matlab import bicubic_down
+from srcolor import images, metrics
+from srcolor.benchmark import published
+from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.sets import Benchmark
 from srcolor.images import Pair
 
 SCALE = 2

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from srcolor import config
+from srcolor.cli import schema
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -87,7 +87,7 @@ def record(folder: Path, experiments: list[str]) -> dict[str, str]:
             top, left = 90 * (number // 3), 120 * (number % 3)
             Image.fromarray(pixels[top : top + 96, left : left + 128]).save(pictures / f"{photo}{number}.png")
     chain = [f"net.first.run={runs / 'colorize64'}", f"net.second.run={runs / 'sr64to128'}"]
-    for experiment in experiments or sorted(config.options("experiment"), key=lambda name: name.startswith("chain")):
+    for experiment in experiments or sorted(schema.options("experiment"), key=lambda name: name.startswith("chain")):
         words = [f"experiment={experiment}", *TINY, f"data.root={pictures}", f"hydra.run.dir={runs / experiment}"]
         run("train.py", *words, *(chain if experiment.startswith("chain") else []))
     if experiments:
@@ -95,7 +95,7 @@ def record(folder: Path, experiments: list[str]) -> dict[str, str]:
     names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
     words = [f"{key}={runs / name}" for key, name in names.items()]
     run("compare.py", *words, "accelerator=cpu", "bootstrap=200", f"hydra.run.dir={runs / 'comparison'}")
-    commands = "from srcolor.commands import predict; predict()"
+    commands = "from srcolor.cli.entry_points import predict; predict()"
     for mode in ("upscale", "colorize", "restore"):
         (runs / mode).mkdir()
         run("-c", commands, str(pictures / "coffee0.png"), "--mode", mode, "-o", str(runs / mode))

@@ -26,8 +26,10 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from srcolor import callbacks, config, hardware, images
+from srcolor import hardware, images
+from srcolor.cli import schema
 from srcolor.nets.size_decoder import SizeDecoder
+from srcolor.training import callbacks
 
 LEFT_OUT, BATCH, SIZE = 20, 100, 128
 
@@ -119,12 +121,12 @@ class Clock(Callback):
 
 def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tuple[float, float]:
     """train.py's loop with the article's experiment, callbacks and logging on; answers images/s and data_wait."""
-    config.register()
+    schema.register()
     words = ["experiment=sr64to128_article", "data=folder", f"data.root={folder}", f"data.cache_dir={run / 'cache'}"]
     words += [f"data.batch_size={BATCH}", "trainer.max_time=null", f"trainer.max_steps={LEFT_OUT + steps}"]
     words += ["callbacks.pictures.folder=" + str(run)]
     words += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         cfg = compose("train", words)
     data = instantiate(cfg.data)
     data.setup()

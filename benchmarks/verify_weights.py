@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from srcolor import weights
-from srcolor.config import CONF
+from srcolor.cli.schema import CONF
+from srcolor.runs import weights
 
 ROW = re.compile(r"^\| `(?P<words>[^`]+)` \| `(?P<figure>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
 

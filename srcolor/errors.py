@@ -1,6 +1,8 @@
 """The one exception that is written for a person."""
 
+import difflib
 import math
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -39,3 +41,10 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
     if not low <= value <= high:
         most = "" if high == math.inf else f" and at most {high}"
         raise UserError(f"{name}={value}: expected at least {low}{most}.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Says which of the known names is meant: ` Did you mean x?`, or lists them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."

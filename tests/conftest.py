@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
-from srcolor import command_line, launch
+from srcolor.cli import launch, overrides
 from srcolor.data import pairs
 from srcolor.nets.unet_rgb import UNetRGB
 
@@ -88,13 +88,13 @@ def pictures(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def call():
     """Calls train.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(train, "train", command_line.train_line, words)
+    return lambda *words: call_script(train, "train", overrides.train_line, words)
 
 
 @pytest.fixture(scope="session")
 def call_compare():
     """Calls compare.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(compare, "compare", command_line.compare_line, words)
+    return lambda *words: call_script(compare, "compare", overrides.compare_line, words)
 
 
 def call_script(script, name, complete, words) -> int:

@@ -16,10 +16,10 @@ from PIL import Image
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from srcolor import metrics, published, runs
-from srcolor.data import leaks
-from srcolor.data.benchmark import Benchmark
-from srcolor.data.matlab import bicubic_down
+from srcolor import metrics, runs
+from srcolor.benchmark import leaks, published
+from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.sets import Benchmark
 from srcolor.data.prints import fingerprint
 from srcolor.errors import UserError
 

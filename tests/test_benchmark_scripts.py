@@ -20,7 +20,7 @@ from PIL import Image
 from skimage import data
 
 from srcolor import runs
-from srcolor.data.matlab import bicubic_down
+from srcolor.benchmark.lowres import bicubic_down
 
 
 @pytest.fixture

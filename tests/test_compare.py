@@ -12,8 +12,10 @@ import torch
 from conftest import COLOUR, COMMON, FILES
 from PIL import Image
 
-from srcolor import command_line, comparison, figures, images, routes, runs
-from srcolor.data.folder import Folder
+from srcolor import images, runs
+from srcolor.analysis import comparison, figures, routes
+from srcolor.cli import overrides
+from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
 from srcolor.images import Pair
 from srcolor.nets import Net
@@ -434,7 +436,7 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
 
 
 def test_words_for_compare_begin_with_the_colourizers_data(study_runs):
-    line = command_line.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
+    line = overrides.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
     assert line[:2] == ["size=64", "data=folder"]
     assert any(word.startswith("data.root=") for word in line)
     assert "data.drop_gray=true" in line

@@ -4,23 +4,23 @@ import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 
-from srcolor import command_line, config
+from srcolor.cli import overrides, schema
 from srcolor.errors import UserError
 
 
 def composed(*overrides):
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    schema.register()
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         return compose("train", list(overrides))
 
 
 PARTS = {"chain64to128": ("first", "second")}
 
 
-@pytest.mark.parametrize("experiment", config.options("experiment"))
+@pytest.mark.parametrize("experiment", schema.options("experiment"))
 def test_every_experiment_passes_the_check(experiment):
     cfg = composed(f"experiment={experiment}", *(f"net.{part}.run=x" for part in PARTS.get(experiment, ())))
-    config.check(cfg)
+    schema.check(cfg)
     if "Colorization" in cfg.task._target_:  # colours are the target: nothing may turn them
         assert cfg.data.jitter == 0
         assert cfg.data.drop_gray
@@ -44,7 +44,7 @@ def test_every_experiment_passes_the_check(experiment):
 )
 def test_check_names_the_key_its_place_and_the_nearest(override, message):
     with pytest.raises(UserError, match=message):
-        config.check(composed(override))
+        schema.check(composed(override))
 
 
 def test_a_typo_in_an_experiment_file_is_found(tmp_path, capfd, call):
@@ -75,9 +75,9 @@ def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, c
 @pytest.mark.parametrize("value", ["~/faces", "/a [b]/c", "/a,b", "/写真", "/it's", '/a "b" c', "/a:b={c}"])
 def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(value):
     with pytest.raises(UserError) as error:
-        command_line.train_line(["data=folder", f"data.root={value}"])
+        overrides.train_line(["data=folder", f"data.root={value}"])
     (word,) = shlex.split(str(error.value).splitlines()[-1])
-    assert command_line.parse(word).value() == value
+    assert overrides.parse(word).value() == value
 
 
 @pytest.mark.parametrize(
@@ -95,18 +95,18 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
 )
 def test_switches_that_exclude_each_other(words, message):
     with pytest.raises(UserError, match=message):
-        command_line.train_line(words)
+        overrides.train_line(words)
 
 
 def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):
     assert call("--help") == 0
     lines = capfd.readouterr().out.splitlines()
-    for name in (*config.options("experiment"), *config.options("data"), *config.TrainConfig.__dataclass_fields__):
+    for name in (*schema.options("experiment"), *schema.options("data"), *schema.TrainConfig.__dataclass_fields__):
         (line,) = [line for line in lines if line.startswith(f"  {name} ")]
         assert len(line.split()) > 2, line
 
 
 def test_options_are_the_files_of_the_group():
-    assert {"photos", "folder"} <= set(config.options("data"))
-    assert not any(name.startswith("_") for name in config.options("data"))
-    assert ROOT / "conf" == config.CONF
+    assert {"photos", "folder"} <= set(schema.options("data"))
+    assert not any(name.startswith("_") for name in schema.options("data"))
+    assert ROOT / "conf" == schema.CONF

@@ -19,11 +19,12 @@ from skimage import data as skimage_data
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
-from srcolor import config
-from srcolor.data import augment, cache, cells, draws, pairs, photos
+from srcolor.cli import schema
+from srcolor.data import augment, cache, crops, draws, pairs
 from srcolor.data.datamodule import Crops, Epoch, ImageDataModule
-from srcolor.data.folder import Folder
-from srcolor.data.photos import Photos
+from srcolor.data.sources import photos
+from srcolor.data.sources.folder import Folder
+from srcolor.data.sources.photos import Photos
 from srcolor.errors import UserError
 
 
@@ -53,7 +54,7 @@ def names(data, split):
 
 def test_splits_are_disjoint_and_complete(pictures):
     data = folder(pictures)
-    parts = [names(data, split) for split in cells.SPLITS]
+    parts = [names(data, split) for split in crops.SPLITS]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 24
 
 
@@ -75,7 +76,7 @@ def test_splits_are_stable_when_files_come_and_go_and_copies_stay_together(pictu
         shutil.copy(root / name, root / name.replace(".png", "_copy.png"))
     Image.effect_noise((40, 40), 50).convert("RGB").save(root / "new.png")
     after = folder(root)
-    for split in cells.SPLITS:
+    for split in crops.SPLITS:
         assert names(before, split) - {gone} <= names(after, split)
     for split in ("val", "test"):
         assert {n.replace(".png", "_copy.png") for n in names(before, split)} <= names(after, split)
@@ -88,7 +89,7 @@ def test_three_pictures_are_enough_and_two_are_not(pictures, tmp_path):
         folder(tmp_path)
     shutil.copy(sorted(pictures.rglob("*.png"))[2], tmp_path / "2.png")
     data = folder(tmp_path)
-    assert [len(names(data, split)) for split in cells.SPLITS] == [1, 1, 1]
+    assert [len(names(data, split)) for split in crops.SPLITS] == [1, 1, 1]
 
 
 def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
@@ -105,11 +106,11 @@ def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
 # -- arguments --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", config.options("data"))
+@pytest.mark.parametrize("name", schema.options("data"))
 def test_the_configuration_lists_every_argument_with_its_default(name):
     """Hydra sets only keys that are listed, without a `+`."""
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    schema.register()
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         node = compose("train", [f"data={name}"]).data
     parameters = inspect.signature(get_class(node._target_)).parameters
     assert set(node) - {"_target_"} == set(parameters)
@@ -128,11 +129,11 @@ def test_two_forked_workers_read_the_crops_that_were_asked_for(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
     (tmp_path / "pixels.bin").write_bytes(pixels.tobytes())
     table = np.zeros((count, 9), np.int32)
-    table[:, cells.IMAGE] = np.arange(count)
+    table[:, crops.IMAGE] = np.arange(count)
     pictures = cache.Mapped(tmp_path, np.full((count, 2), size, np.int32))
-    crops = Crops(pictures, table, size, move=False)
+    split = Crops(pictures, table, size, move=False)
     sampler = Epoch(count, 1000, seed=0, length=10 * count)
-    loader = DataLoader(crops, sampler=sampler, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    loader = DataLoader(split, sampler=sampler, batch_size=None, num_workers=2, multiprocessing_context="fork")
     read = wrong = 0
     for batch in loader:
         read += len(batch.index)
@@ -399,13 +400,13 @@ def test_no_usable_picture_is_an_error_with_reasons(tmp_path):
 @pytest.mark.parametrize(("spread", "flat"), [(0.0, True), (0.9, True), (1.2, False), (40.0, False)])
 def test_is_flat_means_a_standard_deviation_below_one_level(spread, flat):
     values = np.random.default_rng(0).normal(128, spread, (128, 128, 3)).round().clip(0, 255).astype(np.uint8)
-    assert cells.is_flat(values) == flat
+    assert crops.is_flat(values) == flat
 
 
 def test_a_single_bright_pixel_between_the_samples_is_content():
     values = np.zeros((128, 128, 3), np.uint8)
     values[33:49, 33:49] = 255
-    assert not cells.is_flat(values)
+    assert not crops.is_flat(values)
 
 
 def test_no_split_of_the_photographs_has_a_flat_crop():
@@ -443,15 +444,15 @@ def test_holdout_by_region_keeps_a_gap_between_the_splits_of_every_photograph():
     assert names(data, "train") == names(data, "val") == names(data, "test") == set(photos.SPLIT)
     for image in range(9):
         spans = []
-        for split in cells.SPLITS:
+        for split in crops.SPLITS:
             table = data._splits[split].cells
-            table = table[table[:, cells.IMAGE] == image]
+            table = table[table[:, crops.IMAGE] == image]
             axis = (
-                (cells.FIRST_TOP, cells.LAST_TOP)
+                (crops.FIRST_TOP, crops.LAST_TOP)
                 if data.index.shapes[image][0] > data.index.shapes[image][1]
                 else (
-                    cells.FIRST_LEFT,
-                    cells.LAST_LEFT,
+                    crops.FIRST_LEFT,
+                    crops.LAST_LEFT,
                 )
             )
             spans.append((table[:, axis[0]].min(), table[:, axis[1]].max() + 128))
@@ -545,12 +546,12 @@ def toned(name):
 
 @pytest.mark.parametrize("name", ["gray", "nearly gray", "sepia", "blue"])
 def test_gray_and_toned_pictures_have_no_colour(name):
-    assert cells.is_gray(cells.sample(toned(name))[None]).all()
+    assert crops.is_gray(crops.sample(toned(name))[None]).all()
 
 
 def test_photographs_have_colour():
     crops = [skimage_data.coffee()[:384, :384], skimage_data.astronaut()[:128, 200:328]]
-    assert not any(cells.is_gray(cells.sample(crop)[None])[0] for crop in crops)
+    assert not any(crops.is_gray(crops.sample(crop)[None])[0] for crop in crops)
 
 
 def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_path, caplog):
@@ -560,10 +561,10 @@ def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_
     root = tmp_path / "pictures"
     caplog.set_level(logging.INFO)
     kept, dropped = (folder(root, drop_gray=drop) for drop in (False, True))
-    gone = set.union(*(names(kept, split) - names(dropped, split) for split in cells.SPLITS))
+    gone = set.union(*(names(kept, split) - names(dropped, split) for split in crops.SPLITS))
     assert {"gray.png", "sepia.png"} <= gone
     assert len(gone) < 6
-    for split in cells.SPLITS:
+    for split in crops.SPLITS:
         assert names(dropped, split) == names(kept, split) - gone
     assert f"data.drop_gray: {len(gone)} of 26 crops, nearly gray or toned, are left out" in caplog.text
 

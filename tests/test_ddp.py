@@ -12,10 +12,11 @@ import torch
 from conftest import COMMON, FILES, ROOT, TINY, call_script
 
 import train
-from srcolor import command_line, hardware, runs
+from srcolor import hardware, runs
+from srcolor.cli import overrides
 from srcolor.data import draws
 from srcolor.data.datamodule import Epoch
-from srcolor.data.folder import Folder
+from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
 
 
@@ -107,7 +108,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
 )
 def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", overrides.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error
@@ -126,20 +127,20 @@ def test_several_devices_need_ddp_however_lightning_is_told_of_them(devices, sev
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
     words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
-    assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", overrides.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
     assert says in capfd.readouterr().err
 
 
 def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert call_script(train, "train", command_line.train_line, ["trainer=ddp"]) == 1
+    assert call_script(train, "train", overrides.train_line, ["trainer=ddp"]) == 1
     assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
 
 
 def test_other_processes_write_no_configuration(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    line = command_line.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
+    line = overrides.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
 
 

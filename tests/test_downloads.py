@@ -19,8 +19,9 @@ from PIL import Image
 from scipy.io import savemat
 from skimage import data
 
-from srcolor.data import celeba, downloads, flowers102, lfw, oxford_pets
+from srcolor.data import downloads
 from srcolor.data.cache import SHARES
+from srcolor.data.sources import celeba, flowers102, lfw, oxford_pets
 from srcolor.errors import UserError
 
 PHOTO = Image.fromarray(data.coffee())

@@ -13,12 +13,14 @@ from skimage import data
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 from test_nets import wake
 
-from srcolor import export, foreign, hardware, predict, runs, tiles
+from srcolor import hardware, runs
 from srcolor.errors import UserError
+from srcolor.inference import export, predict, tiles
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR
 from srcolor.nets.unet import UNet
+from srcolor.runs import foreign
 
 PHOTO = data.astronaut()[100:171, 200:293]
 LUMA = {"_target_": "srcolor.nets.luma_sr.LumaSR"}
@@ -76,7 +78,8 @@ def test_where_onnx_runs_out_of_memory_smaller_tiles_are_tried(exported):
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from srcolor import foreign, tiles
+from srcolor.runs import foreign
+from srcolor.inference import tiles
 net = foreign.Onnx(Path(sys.argv[1]))
 pixels = np.zeros((1200, 1200, 3), np.uint8)
 tiles.enlarge(net, pixels[:64, :64])

@@ -10,7 +10,8 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from srcolor import config, hardware
+from srcolor import hardware
+from srcolor.cli import schema
 from srcolor.tasks.base import Task
 
 pytestmark = [
@@ -19,7 +20,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("experiment", config.options("experiment"))
+@pytest.mark.parametrize("experiment", schema.options("experiment"))
 def test_every_experiment_trains_two_batches_on_cuda(experiment, study_runs, pictures, call, tmp_path):
     run = tmp_path / "run"
     words = [f"experiment={experiment}", "trainer=debug", "trainer.accelerator=cuda", "data.batch_size=4"]
@@ -41,7 +42,7 @@ def test_an_evaluation_on_cuda_agrees_with_one_on_the_cpu(tiny_run, call, tmp_pa
 
 def test_a_prediction_on_cuda(tmp_path, pictures):
     source = next(pictures.rglob("*.png"))
-    command = [sys.executable, "-c", "from srcolor.commands import predict; predict()", str(source)]
+    command = [sys.executable, "-c", "from srcolor.cli.entry_points import predict; predict()", str(source)]
     subprocess.run([*command, "--run", "srcolor/sr_x2", "-o", str(tmp_path)], check=True, timeout=120)
     (result,) = tmp_path.iterdir()
     assert Image.open(result).size == (96, 96)

@@ -12,18 +12,20 @@ import pytest
 import torch
 from conftest import COMMON, FILES, ROOT, TINY
 
-from srcolor import callbacks, records, runs
-from srcolor.checkpoint import AtomicCheckpointIO
+from srcolor import runs
 from srcolor.data import cache, locks
-from srcolor.data.folder import Folder
+from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
+from srcolor.runs import records
+from srcolor.training import callbacks
+from srcolor.training.checkpoints import AtomicCheckpointIO
 
 # Runs train.py in a process of its own, after a line that slows something down or kills the process.
 RUNNER = (
     "import sys, runpy, time, os\n{inject}\nsys.argv[0] = 'train.py'\nrunpy.run_path('train.py', run_name='__main__')"
 )
 SLOW_CACHE = (
-    "from srcolor.data.folder import Folder; decode = Folder.decode\n"
+    "from srcolor.data.sources.folder import Folder; decode = Folder.decode\n"
     "Folder.decode = lambda self, item: time.sleep(0.5) or decode(self, item)"
 )
 SLOW_TEST = (
@@ -31,7 +33,7 @@ SLOW_TEST = (
     "Task.test_step = lambda *args: open(os.environ['MARK'], 'w').close() or time.sleep(60)"
 )
 KILLED_IN_CACHE = (
-    "from srcolor.data.folder import Folder; decode = Folder.decode\n"
+    "from srcolor.data.sources.folder import Folder; decode = Folder.decode\n"
     "Folder.decode = lambda self, item: os.kill(os.getpid(), 9) if item.name == 'b/13.png' else decode(self, item)"
 )
 KILLED_IN_SAVE = (

@@ -12,7 +12,8 @@ from conftest import TINY, call_script
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from srcolor import command_line, config, launch, runs
+from srcolor import runs
+from srcolor.cli import launch, overrides, schema
 
 
 def runs_at_the_same_time(process, barrier, folder):
@@ -28,7 +29,7 @@ def runs_at_the_same_time(process, barrier, folder):
         sys.argv = ["train.py", f"seed={100 * process + number}", f"hydra.sweep.dir={folder}/never"]
         sys.argv.append(f"hydra.run.dir={folder}/{number}/${{now:%Y}}")
         barrier.wait()
-        launch.run(main, "train", command_line.train_line)
+        launch.run(main, "train", overrides.train_line)
 
 
 def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_records(tmp_path):
@@ -81,8 +82,8 @@ class Nothing:
 def conf(tmp_path, monkeypatch):
     """A copy of `conf/`, which the commands use, with defaults that changed since the tests' run was recorded."""
     copy = tmp_path / "conf"
-    shutil.copytree(config.CONF, copy)
-    monkeypatch.setattr(config, "CONF", copy)
+    shutil.copytree(schema.CONF, copy)
+    monkeypatch.setattr(schema, "CONF", copy)
 
     def change(file, old, new):
         text = (copy / file).read_text()
@@ -174,9 +175,8 @@ def test_the_measured_precision_is_recorded_and_kept(pictures, call, tmp_path, m
     run = tmp_path / "run"
     words = [word for word in TINY if "precision" not in word]
     assert call(*words, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", f"hydra.run.dir={run}") == 0
-    before = OmegaConf.load(run / ".hydra" / "pinned.yaml")
     other = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}
-    (measured,) = [word.partition("=")[2] for word in before if word.startswith("trainer.precision=")]
+    measured = OmegaConf.load(run / ".hydra" / "config.yaml").trainer.precision
     monkeypatch.setattr("srcolor.hardware._multiplies_bfloat16", lambda *_: other[measured] == "bf16-mixed")
     assert call(f"resume={run}", "trainer.max_epochs=2") == 0
     assert runs.train_figures(str(run))["precision"] == measured

@@ -3,7 +3,7 @@ import torch
 
 from srcolor.images import rgb_to_lab
 from srcolor.losses import L1, MSE, Charbonnier, HuberAB
-from srcolor.schedules import constant, warmup_cosine
+from srcolor.training.schedules import constant, warmup_cosine
 
 PREDICTION = torch.tensor([[[[0.0, 0.5]]]])
 TARGET = torch.tensor([[[[0.3, 0.1]]]])

@@ -8,7 +8,7 @@ import pyvips
 from PIL import Image, ImageCms
 from test_predict import SMALL
 
-from srcolor import pictures, predict, tiles
+from srcolor.inference import image_files, predict, tiles
 from srcolor.nets.bicubic import Bicubic
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -247,4 +247,4 @@ def test_a_damaged_tiff_is_no_picture(bicubic, tmp_path):
 
 def test_the_most_megapixels_may_be_raised(bicubic, tmp_path):
     SMALL.save(tmp_path / "x.png")
-    assert pictures.read(tmp_path / "x.png", 0.01).shape == (33, 47, 3)
+    assert image_files.read(tmp_path / "x.png", 0.01).shape == (33, 47, 3)

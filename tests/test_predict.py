@@ -15,8 +15,8 @@ from conftest import ROOT
 from PIL import Image
 from skimage import data
 
-from srcolor import pictures, predict, tiles
 from srcolor.errors import UserError
+from srcolor.inference import image_files, predict, tiles
 from srcolor.nets.bicubic import Bicubic
 
 PHOTO = data.astronaut()
@@ -120,7 +120,7 @@ def test_where_nothing_is_to_be_made_nothing_need_be_writable(bicubic, tmp_path,
 def test_reading_the_network_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         SMALL.save(tmp_path / name)
-    read, write, work = pictures.read, pictures.write, predict.Worker.work
+    read, write, work = image_files.read, image_files.write, predict.Worker.work
     b_is_read, b_is_at_work = threading.Event(), threading.Event()
 
     def read_and_tell(path, most):
@@ -142,8 +142,8 @@ def test_reading_the_network_and_writing_overlap(bicubic, tmp_path, monkeypatch)
         write(path, *arguments, **more)
 
     worked = []
-    monkeypatch.setattr(pictures, "read", read_and_tell)
-    monkeypatch.setattr(pictures, "write", write_in_turn)
+    monkeypatch.setattr(image_files, "read", read_and_tell)
+    monkeypatch.setattr(image_files, "write", write_in_turn)
     monkeypatch.setattr(predict.Worker, "work", work_in_turn)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     assert len(worked) == 2
@@ -196,7 +196,7 @@ class Finder:
         if name == "torch":
             os.kill(os.getpid(), int(sys.argv[1]))
 sys.meta_path.insert(0, Finder())
-from srcolor import commands
+from srcolor.cli import entry_points
 getattr(commands, sys.argv[2])()
 """
     words = [sys.executable, "-c", code, str(int(number)), command]
@@ -369,14 +369,14 @@ def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
 def test_a_picture_that_fails_in_an_unexpected_way_does_not_stop_the_others(bicubic, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png", "c.png"):
         SMALL.save(tmp_path / name)
-    whole = pictures.read
+    whole = image_files.read
 
     def read(path, most):
         if path.name == "b.png":
             raise ValueError("a reader's own")
         return whole(path, most)
 
-    monkeypatch.setattr(pictures, "read", read)
+    monkeypatch.setattr(image_files, "read", read)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 1
     assert capsys.readouterr().out == f"2 made, 1 failed:\n  {tmp_path / 'b.png'}: ValueError: a reader's own\n"
 

@@ -14,10 +14,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import export, figures, predict, records, runs, weights
+from srcolor import runs
+from srcolor.analysis import figures
 from srcolor.errors import UserError
+from srcolor.inference import export, predict
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
+from srcolor.runs import records, weights
 
 
 class Payload:
@@ -47,7 +50,7 @@ def test_a_hostile_checkpoint_executes_nothing(tmp_path):
         {"_target_": "os.system", "command": "touch mark"},
         {"_target_": "srcolor.nets.residual.images.to_uint8"},
         {"_target_": "srcolor.nets.residual.F.relu"},
-        {"_target_": "srcolor.data.folder.Folder", "root": "/"},
+        {"_target_": "srcolor.data.sources.folder.Folder", "root": "/"},
         {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1},
         {"_target_": "srcolor.nets.residual.Residual", "channels": {"_target_": "os.system", "command": "touch mark"}},
         {"_target_": "srcolor.nets"},

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-from srcolor import runs, sweeps
+from srcolor import runs
+from srcolor.analysis import sweeps
 
 
 def words(pictures, folder, *own):
@@ -130,7 +131,7 @@ def test_a_repeated_sweep_keeps_what_its_runs_were_trained_on(pictures, call, tm
     assert call(*asked) == 0
     monkeypatch.setenv("SRCOLOR_DATA", str(tmp_path / "elsewhere"))
     assert call(*asked) == 0
-    assert f'data.root="{pictures}"' in runs.overrides(folder / "seed=0")
+    assert runs.configuration(folder / "seed=0").data.root == str(pictures)
     assert call("fit=false", f'ckpt="{folder}/seed=0"', f"hydra.run.dir={tmp_path / 'test'}") == 0
 
 

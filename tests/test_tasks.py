@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from srcolor import losses, schedules
+from srcolor import losses
 from srcolor.data import augment, draws, pairs
 from srcolor.images import Pair
 from srcolor.nets.residual import Residual
 from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.tasks import base
 from srcolor.tasks.super_resolution import SuperResolutionTask
+from srcolor.training import schedules
 
 
 def make_task(net, optimizer=torch.optim.Adam, schedule=schedules.constant, ema=0.999):

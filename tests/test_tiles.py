@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from skimage import data
 from test_nets import LOCAL, wake
 
-from srcolor import images, predict, tiles
+from srcolor import images
 from srcolor.errors import UserError
+from srcolor.inference import predict, tiles
 from srcolor.nets.chroma_table import ChromaTable
 from srcolor.nets.residual import Residual
 from srcolor.nets.unet_rgb import UNetRGB

@@ -11,11 +11,12 @@ from conftest import COLOUR, COMMON, FILES, TINY
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from srcolor import config, images, metrics, runs
-from srcolor.callbacks import ColourPictures
+from srcolor import images, metrics, runs
+from srcolor.cli import schema
 from srcolor.data import draws, pairs
-from srcolor.data.folder import Folder
+from srcolor.data.sources.folder import Folder
 from srcolor.nets.chroma_table import ChromaTable
+from srcolor.training.callbacks import ColourPictures
 
 
 def figures(run):
@@ -197,7 +198,7 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, tmp_path
 # -- training ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("experiment", config.options("experiment"))
+@pytest.mark.parametrize("experiment", schema.options("experiment"))
 def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, call, tmp_path):
     run = tmp_path / "run"
     words = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]

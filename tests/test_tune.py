@@ -14,7 +14,9 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tune as script
-from srcolor import command_line, config, runs, tuning
+from srcolor import runs
+from srcolor.analysis import tuning
+from srcolor.cli import overrides, schema
 from srcolor.errors import UserError
 
 SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
@@ -122,11 +124,11 @@ def test_a_trial_whose_run_failed_counts_as_failed_whatever_it_had_validated(tmp
     assert tuning.settle(study, silent, 0) == optuna.trial.TrialState.FAIL
 
 
-@pytest.mark.parametrize("hparams", config.options("hparams"))
+@pytest.mark.parametrize("hparams", schema.options("hparams"))
 def test_every_space_fits_its_experiment(hparams):
-    config.register()
+    schema.register()
     experiment = {"sr": "sr64to128", "colour": "colorize64"}[hparams]
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         cfg = compose("tune", [f"hparams={hparams}", f"experiment={experiment}"])
     assert len(tuning.space(cfg)) >= 3
 
@@ -157,7 +159,7 @@ def test_a_space_that_makes_no_sense_is_refused(hparams, says):
     ],
 )
 def test_words_that_make_no_sense_are_refused(words, says, tmp_path, capfd):
-    assert call_script(script, "tune", command_line.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
+    assert call_script(script, "tune", overrides.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
-from srcolor.data.cells import SPLIT, SPLITS, Pixels, Region, cells_of, is_flat, is_gray, sample
+from srcolor.data.crops import SPLIT, SPLITS, Pixels, Region, cells_of, is_flat, is_gray, sample
 from srcolor.data.locks import locked
 from srcolor.data.prints import fingerprint
 from srcolor.errors import UserError

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from srcolor.data import augment, cache, draws
-from srcolor.data import cells as c
+from srcolor.data import crops as c
 from srcolor.data.cache import Item
-from srcolor.data.cells import Pixels, Region
+from srcolor.data.crops import Pixels, Region
 from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 

@@ -25,8 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from srcolor import command_line, config
-from srcolor.errors import UserError, install_extra
+from srcolor.cli import overrides, schema
+from srcolor.errors import UserError, install_extra, nearest
 from srcolor.signals import Stopped, listen
 
 
@@ -45,15 +45,15 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         complete: Completes the words of the command line.
     """
     listen()
-    config.register()
+    schema.register()
     Sweep.folder = None
     try:
         sys.argv[1:] = complete(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(config.CONF), config_name=config_name)(_for_people(main))()
+        hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name=config_name)(_for_people(main))()
     except UserError as error:
         fail(error)
     except Stopped as stop:
-        if not command_line.is_first():  # the first one tells
+        if not overrides.is_first():  # the first one tells
             sys.exit(128 + stop.number)
         if Sweep.folder is not None:
             Sweep.report()
@@ -90,7 +90,7 @@ class NewFolder(Callback):
 
 
 def _claim(node: DictConfig) -> None:
-    if "${now:" not in OmegaConf.to_container(node, resolve=False)["dir"] or not command_line.is_first():  # type: ignore[call-overload, index]
+    if "${now:" not in OmegaConf.to_container(node, resolve=False)["dir"] or not overrides.is_first():  # type: ignore[call-overload, index]
         return
     folder = Path(node.dir)
     for number in itertools.count(2):
@@ -115,7 +115,7 @@ class Sweep(Callback):
     @classmethod
     def report(cls) -> bool:
         """Writes and shows the sweep's table; answers whether a job is not done."""
-        from srcolor import sweeps
+        from srcolor.analysis import sweeps
 
         assert cls.folder is not None
         sweeps.write(cls.folder)
@@ -137,7 +137,7 @@ def call(command: list[str]) -> int:
         Stopped: By Ctrl-C or SIGTERM.
     """
     script, *words = command
-    process = subprocess.Popen([sys.executable, str(config.CONF.parent / script), *words])
+    process = subprocess.Popen([sys.executable, str(schema.CONF.parent / script), *words])
     try:
         code = process.wait()
     except Stopped as stop:
@@ -161,9 +161,9 @@ def _shown(folder: Path) -> str:
     """A run's folder as one types it: from here, where it is below, and quoted, where that is needed."""
     name = str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
     try:
-        command_line.parse(f"resume={name}")
+        overrides.parse(f"resume={name}")
     except UserError:
-        return command_line.quoted(f"resume={name}").replace("resume=", "", 1)
+        return overrides.quoted(f"resume={name}").replace("resume=", "", 1)
     return name
 
 
@@ -197,7 +197,7 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
         except Exception:
             traceback.print_exc()
         finally:
-            from srcolor import sweeps
+            from srcolor.analysis import sweeps
 
             sweeps.write(Path(job.sweep.dir))
 
@@ -207,7 +207,7 @@ def _for_people(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
 
 def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) -> UserError | None:
     """Calls a script's main function in a run's folder; answers what the user can mend, and raises what they cannot."""
-    if not command_line.is_first():  # the folder is the first process's
+    if not overrides.is_first():  # the folder is the first process's
         try:
             main(_replay(cfg))
         except Exception as error:
@@ -223,7 +223,7 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
         return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
     failed = folder / "error.txt"
     try:
-        if ("resume" not in cfg or cfg.resume is None) and command_line.is_used(folder):
+        if ("resume" not in cfg or cfg.resume is None) and overrides.is_used(folder):
             raise UserError(f"{folder} is already used by a run. Name another with hydra.run.dir=...")
         failed.unlink(missing_ok=True)
         cfg = _replay(cfg)
@@ -246,7 +246,7 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
 
 def _replay(cfg: DictConfig) -> DictConfig:
     job = HydraConfig.get()
-    return command_line.replay(cfg, job.overrides.task, job.runtime.choices) if "resume" in cfg else cfg
+    return overrides.replay(cfg, job.overrides.task, job.runtime.choices) if "resume" in cfg else cfg
 
 
 def _record(folder: Path, cfg: DictConfig) -> None:
@@ -254,7 +254,7 @@ def _record(folder: Path, cfg: DictConfig) -> None:
 
     The overrides come last: a process that has read them finds the configuration that belongs to them.
     """
-    from srcolor import records
+    from srcolor.runs import records
 
     job = OmegaConf.masked_copy(cast(DictConfig, HydraConfig.instance().cfg), "hydra")
     for name, content in (("config", cfg), ("hydra", job), ("overrides", job.hydra.overrides.task)):
@@ -287,18 +287,18 @@ def _hint(message: str, config_name: str) -> str:
             f"{install_extra('cluster')}."
         )
     if choice:
-        return config.nearest(choice[2], config.options(choice[1]))
+        return nearest(choice[2], schema.options(choice[1]))
     if not refused:
         return f"See python {config_name}.py --help, and --cfg job for every key."
     key = refused[1]
     groups = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_/@]+=\w+", word)]
     try:
-        with hydra.initialize_config_dir(str(config.CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(schema.CONF), version_base="1.3"):
             cfg = hydra.compose(config_name, [word for word in groups if not word.startswith(f"{key}=")])
     except HydraException:
         return f"See python {config_name}.py --cfg job for every key."
     parent, _, _ = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if not isinstance(node, DictConfig):
-        return config.nearest(key, [str(k) for k in cfg])
-    return config.nearest(key, [f"{parent}.{k!s}" if parent else str(k) for k in node if not str(k).startswith("_")])
+        return nearest(key, [str(k) for k in cfg])
+    return nearest(key, [f"{parent}.{k!s}" if parent else str(k) for k in node if not str(k).startswith("_")])

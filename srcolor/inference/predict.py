@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcolor import __version__, foreign, hardware, pictures, runs, tiles
+from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError
+from srcolor.inference import image_files, tiles
 from srcolor.nets import Net, fused
+from srcolor.runs import foreign
 
 MODES = ("upscale", "colorize", "restore")
 SHIPPED = {"upscale": "srcolor/sr_x2_small", "colorize": "srcolor/colorize64"}
@@ -106,7 +108,7 @@ def jobs(
         if path.is_dir():
             found = _without_results([file for file in sorted(path.rglob("*")) if _is_picture(file)])
             if not found:
-                raise UserError(f"{name}: no picture in this folder; known are {', '.join(pictures.SUFFIXES)}")
+                raise UserError(f"{name}: no picture in this folder; known are {', '.join(image_files.SUFFIXES)}")
             sources |= {file: file.relative_to(path) for file in found}
         elif path.exists():
             files.append(path)
@@ -121,7 +123,7 @@ def jobs(
     taken: dict[Path, Path] = {}
     for source, place in sources.items():
         folder = source.parent if output is None else output / place.parent
-        suffix = source.suffix if source.suffix.lower() in pictures.SUFFIXES else ".png"
+        suffix = source.suffix if source.suffix.lower() in image_files.SUFFIXES else ".png"
         job = Job(source, folder / f"{source.stem}_{what}{suffix}")
         for result in (job.result, job.comparison) if compare else (job.result,):
             key = _place(result)
@@ -141,7 +143,7 @@ def _place(file: Path) -> Path:
 
 
 def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in pictures.SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in image_files.SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def _without_results(files: list[Path]) -> list[Path]:
@@ -187,7 +189,7 @@ class Worker:
         own = not isinstance(self.sr, foreign.Spandrel)
         self.bfloat16 = own and hardware.choose().precision == "bf16-mixed"
 
-    def work(self, source: pictures.Picture, done: Callable[[float], None]) -> NDArray[Any]:
+    def work(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
         """Answers the result of a picture, (H, W, 3), of its type."""
         pixels: tiles.Pixels = source
         shares = 1.0 if self.colour is None or self.sr is None else 0.5
@@ -213,7 +215,7 @@ class Worker:
             )
         return cast(NDArray[Any], pixels)
 
-    def sheet(self, source: pictures.Picture) -> NDArray[Any]:
+    def sheet(self, source: image_files.Picture) -> NDArray[Any]:
         """Answers the picture coloured at each size, side by side, at most 512 pixels high."""
         assert self.colour is not None
         small = _shrunk(source)
@@ -236,7 +238,7 @@ def _room(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.memmap(file, dtype, "r+" if file.seek(0, os.SEEK_END) else "w+", shape=shape)
 
 
-def _shrunk(source: pictures.Picture, most: int = 512) -> NDArray[Any]:
+def _shrunk(source: image_files.Picture, most: int = 512) -> NDArray[Any]:
     factor = min(1.0, most / source.image.height)
     return source.image.resize(factor).numpy()
 
@@ -315,8 +317,8 @@ def _check_folder(folder: Path) -> None:
         ) from error
 
 
-def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
-    source = pictures.read(job.source, asked.max_megapixels)
+def _open(job: Job, asked: argparse.Namespace) -> image_files.Picture:
+    source = image_files.read(job.source, asked.max_megapixels)
     if os.path.exists(job.result) and os.path.samefile(job.source, job.result):
         raise UserError("its result would be the picture itself")
     if int(np.prod(source.shape)) * source.dtype.itemsize < LARGE:
@@ -329,16 +331,16 @@ def _open(job: Job, asked: argparse.Namespace) -> pictures.Picture:
     return source
 
 
-def _save(job: Job, source: pictures.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
+def _save(job: Job, source: image_files.Picture, result: NDArray[Any], asked: argparse.Namespace) -> None:
     missing = _missing(job, asked)
-    opaque = pictures.Picture(source.image)
-    after = pictures.of(result)
+    opaque = image_files.Picture(source.image)
+    after = image_files.of(result)
     if job.result in missing:
         gray = source.gray and asked.mode == "upscale"
-        pictures.write(job.result, after, opaque if asked.sheet else source, gray=gray)
+        image_files.write(job.result, after, opaque if asked.sheet else source, gray=gray)
     if job.comparison in missing:
         before = source.image.resize(after.height // source.image.height, kernel="nearest")
-        pictures.write(job.comparison, before.join(after, "horizontal"), opaque)
+        image_files.write(job.comparison, before.join(after, "horizontal"), opaque)
 
 
 def _missing(job: Job, asked: argparse.Namespace) -> list[Path]:

@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from srcolor import records, runs
+from srcolor import runs
 from srcolor.errors import UserError
+from srcolor.runs import records
 
 
 class Job(NamedTuple):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from srcolor import records
-from srcolor.routes import REFERENCE
+from srcolor.analysis.routes import REFERENCE
+from srcolor.runs import records
 
 # Name, heading and digits of each column of the tables.
 COLUMNS = {

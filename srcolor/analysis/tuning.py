@@ -20,8 +20,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, Trial, TrialState
 from optuna.visualization import matplotlib as plots
 
-from srcolor import config
-from srcolor.errors import UserError
+from srcolor.errors import UserError, nearest
 from srcolor.metrics import higher_is_better
 from srcolor.tasks.base import Task
 
@@ -49,7 +48,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not isinstance(node, DictConfig) or name not in node:
             known = [f"{parent}.{other!s}" for other in node] if isinstance(node, DictConfig) else map(str, cfg)
-            raise UserError(f"hparams: train.py has no key {key} here. {config.nearest(key, known)}")
+            raise UserError(f"hparams: train.py has no key {key} here. {nearest(key, known)}")
         try:
             if set(spread) == {"choices"}:
                 found[key] = CategoricalDistribution(spread["choices"])

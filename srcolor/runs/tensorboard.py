@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from srcolor import records
+from srcolor.runs import records
 
 # What says where things lie or how they are shown, not what was tried.
 LEFT_OUT = ("callbacks", "ckpt", "resume", "init_from", "fit", "monitor")

@@ -20,7 +20,7 @@ from srcolor.errors import check_range
 from srcolor.hardware import cpu_memory_mb
 from srcolor.images import Pair, lab_to_rgb, rgb_to_lab, to_uint8
 from srcolor.metrics import ciede2000
-from srcolor.records import write_picture
+from srcolor.runs.records import write_picture
 from srcolor.tasks.base import Task
 
 

@@ -1,6 +1,6 @@
 """Whether pictures to train on are among the benchmark's: by perceptual hashes, which copies share.
 
-`benchmark_prints.csv` has those of Set5 and B100. `python -m srcolor.data.leaks <folder with Set5/, BSD100/>` makes it.
+`prints.csv` has those of Set5 and B100. Make it with `python -m srcolor.benchmark.leaks <folder with both>`.
 """
 
 import csv
@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srcolor.data.benchmark import Benchmark
-from srcolor.data.files import to_rgb
+from srcolor.benchmark.sets import Benchmark
 from srcolor.data.prints import fingerprint
+from srcolor.data.sources.files import to_rgb
 from srcolor.errors import UserError
 
 # In bits. Of 491 photographs of BSDS500 and T91 none is within 44 bits of one of the 105 of Set5 and B100, but for the
 # one that Set5 was given from BSDS500 (8 bits). Copies of these 105 in JPEG of quality 30, or 0.5 or 1.5 times as
 # large, are within 4, cut by 2 % at every side within 24, and by 4 % within 40, 95 of 100 within 36.
 NEAR = 36
-FILE = Path(__file__).with_name("benchmark_prints.csv")
+FILE = Path(__file__).with_name("prints.csv")
 
 
 def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark: str | None) -> None:

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from srcolor import config
+from srcolor.cli import schema
 from srcolor.errors import UserError
 
 SWITCHES = ("ckpt", "resume", "init_from")
@@ -205,7 +205,7 @@ def compare_line(words: Sequence[str]) -> list[str]:
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     given = {o.key_or_group: o.value() for o in overrides.values() if not o.is_sweep_override()}
     _refuse_used(given.get("hydra.run.dir"))
-    named = [key for key in config.COMPARED if given.get(key) is not None]
+    named = [key for key in schema.COMPARED if given.get(key) is not None]
     if not named:
         return list(words)
     from srcolor import runs  # imports torch
@@ -221,9 +221,6 @@ def compare_line(words: Sequence[str]) -> list[str]:
     for key, value in runs.data_settings(str(run)).items():
         typed_value = quote(value) if isinstance(value, str) else json.dumps(value)
         recorded[key] = f"{key}={typed_value if '.' in key else value}"  # the name of a choice needs no quotes
-    for word in runs.overrides(run):
-        if word.startswith("data.root="):  # what stood for the root is on record in words
-            recorded["data.root"] = word
     return [*(word for key, word in recorded.items() if not _replaced(key, typed)), *words]
 
 
@@ -295,8 +292,7 @@ def replay(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, str]
     for key in now:
         if key in (*SWITCHES, "fit") or key not in recorded:
             recorded[key] = now[key]
-    changed = [parse(word) for word in runs.pinned(run)] + typed
-    for override in sorted(changed, key=lambda o: "." in o.key_or_group):  # groups first
+    for override in sorted(typed, key=lambda o: "." in o.key_or_group):  # groups first
         key = str(override.key_or_group)
         if key in recorded_choices and override.value() == recorded_choices[key]:
             continue

@@ -6,7 +6,7 @@ from torchvision.datasets import CelebA as Torchvision
 
 from srcolor.data.cache import Item
 from srcolor.data.downloads import fetch
-from srcolor.data.files import Files, stamp
+from srcolor.data.sources.files import Files, stamp
 
 
 @dataclass(kw_only=True, eq=False)

@@ -11,33 +11,21 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from srcolor import callbacks, config, runs, sweeps
-from srcolor.data.cells import SPLITS
+from srcolor import runs
+from srcolor.analysis import sweeps
+from srcolor.data.crops import SPLITS
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError
 from srcolor.images import Pair
+from srcolor.training import callbacks
 
 UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ab_rmse": "ab-RMSE (CIELAB)", "loss": "loss"}
-
-
-def datamodule(words: Sequence[str]) -> ImageDataModule:
-    """Builds and sets up what train.py would read.
-
-    Args:
-        words: For train.py: `data=folder`, say.
-    """
-    config.register()
-    with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        data = instantiate(compose("train", list(words)).data)
-    data.setup()
-    return data
 
 
 def tested(name: str) -> Path:
@@ -129,7 +117,9 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
         run: The run.
         rows: Rows of the test split.
     """
-    data = datamodule(runs.overrides(run))
+    cfg = runs.configuration(run)
+    data = instantiate(cfg.data)
+    data.setup()
     wanted = {row: place for place, row in enumerate(rows)}
     found = [
         (wanted[row], pair.input[i : i + 1], pair.target[i : i + 1])
@@ -139,7 +129,6 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
     ]
     found.sort(key=lambda item: item[0])
     batch = Pair(torch.cat([f[1] for f in found]), torch.cat([f[2] for f in found]), torch.tensor(list(rows)))
-    cfg = runs.configuration(run)
     task = instantiate(cfg.task, net=runs.load_net(str(run)))
     if hasattr(task, "fit_baselines"):
         task.fit_baselines(data)

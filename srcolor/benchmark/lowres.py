@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from srcolor.data.cells import Pixels
+from srcolor.data.crops import Pixels
 
 
 def bicubic_down(pixels: Pixels, scale: int) -> Pixels:

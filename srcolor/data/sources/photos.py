@@ -9,7 +9,7 @@ import numpy as np
 from skimage import data
 
 from srcolor.data.cache import Item
-from srcolor.data.cells import Pixels, Region
+from srcolor.data.crops import Pixels, Region
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError
 

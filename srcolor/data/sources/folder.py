@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from srcolor.data.cache import Item
-from srcolor.data.files import Files, stamp
+from srcolor.data.sources.files import Files, stamp
 from srcolor.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from srcolor.data.cache import Item
-from srcolor.data.cells import Pixels
+from srcolor.data.crops import Pixels
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError, check_range
 

@@ -3,10 +3,9 @@
 A group's node names a class or function (`_target_`), whose signature is the node's schema.
 """
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,9 +14,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from srcolor.errors import UserError
+from srcolor.errors import UserError, nearest
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 
 def _key(help: str, default: Any = MISSING) -> Any:
@@ -114,13 +113,6 @@ def _describe_keys(schema: str) -> Iterator[str]:
         choices = options(item.name) if (CONF / item.name).is_dir() else []
         listed = f" ({', '.join(choices)})" if choices else ""
         yield f"  {item.name:20} {item.metadata['help']}{listed}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Says which of the known names is meant: ` Did you mean x?`, or lists them all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
 
 
 def check(cfg: DictConfig) -> None:

@@ -14,9 +14,10 @@ from typing import Any, cast
 
 import torch
 
-from srcolor import __version__, foreign, runs, weights
+from srcolor import __version__, runs
 from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
+from srcolor.runs import foreign, weights
 
 SIZES = ((1, 32, 32), (1, 64, 48), (1, 33, 47), (2, 40, 24))  # images, height, width: what ONNX is checked on
 CLOSE = 1e-4

@@ -15,11 +15,11 @@ from lightning import LightningDataModule
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from srcolor.data.cells import Pixels
+from srcolor.benchmark.lowres import bicubic_down
+from srcolor.data.crops import Pixels
 from srcolor.data.datamodule import Epoch, Rows
-from srcolor.data.files import to_rgb
-from srcolor.data.folder import SUFFIXES
-from srcolor.data.matlab import bicubic_down
+from srcolor.data.sources.files import to_rgb
+from srcolor.data.sources.folder import SUFFIXES
 from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 

@@ -10,12 +10,12 @@ from srcolor import signals
 
 def predict() -> NoReturn:
     """The command `srcolor-predict`."""
-    _run("srcolor.predict")
+    _run("srcolor.inference.predict")
 
 
 def export() -> NoReturn:
     """The command `srcolor-export`."""
-    _run("srcolor.export")
+    _run("srcolor.inference.export")
 
 
 def _run(module: str) -> NoReturn:

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from srcolor import __version__, foreign, records, weights
+from srcolor import __version__
 from srcolor.errors import UserError
+from srcolor.runs import foreign, records, weights
 
 ROOT = Path("runs")
-PINNED = ".hydra/pinned.yaml"
 STATES = ("done", "failed", "running", "unfinished")
 # Settings of the data that do not change the images of the validation.
 TRAINING_ONLY = "batch_size epoch_samples flips zoom jitter workers cache cache_dir cache_limit_gb".split()
@@ -133,10 +133,9 @@ def _validated_on(run: Path) -> tuple[str, ...]:
     settings = data_settings(str(run)) | {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
     for key in ("scale", "monitor", "trainer.limit_val_batches"):
         settings[key] = OmegaConf.select(config, key)
-    left_out = {f"data.{key}" for key in (*TRAINING_ONLY, "root")}
+    left_out = {f"data.{key}" for key in TRAINING_ONLY}
     words = [f"{key}={value}" for key, value in settings.items() if key not in left_out]
-    root = [word for word in overrides(run) if word.startswith("data.root=")]
-    return (*sorted(words), *root[-1:])
+    return tuple(sorted(words))
 
 
 def _score(run: Path) -> float:
@@ -158,29 +157,24 @@ def choices(run: Path) -> DictConfig:
 
 
 def overrides(run: Path) -> list[str]:
-    """Return the overrides that a run was started with, the last one of each key, and those that `pin` recorded."""
+    """Return the overrides that a run was started with, the last one of each key."""
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    return list({word.split("=", 1)[0]: word for word in (*map(str, OmegaConf.load(file)), *pinned(run))}.values())
+    return list({word.split("=", 1)[0]: word for word in map(str, OmegaConf.load(file))}.values())
 
 
-def pinned(run: Path) -> list[str]:
-    """Return the overrides that `pin` recorded."""
-    file = run / PINNED
-    return [str(word) for word in OmegaConf.load(file)] if file.exists() else []
-
-
-def pin(run: Path, values: Mapping[str, str]) -> None:
-    """Record what a run's command line left open (the data's root, the precision) apart from its overrides.
+def record_settings(run: Path, values: Mapping[str, Any]) -> None:
+    """Replace settings in a run's recorded configuration by what they turned out to be, `auto` for one.
 
     Args:
         run: The run's folder.
-        values: By the keys' full names; quoted as Hydra's grammar wants it.
+        values: By the keys' full names.
     """
-    records.write(
-        run / PINNED, OmegaConf.to_yaml(OmegaConf.create([f"{key}={value}" for key, value in values.items()]))
-    )
+    config = configuration(run)
+    for key, value in values.items():
+        OmegaConf.update(config, key, value)
+    records.write(run / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
 
 
 def checkpoint_file(name: str, which: str = "best") -> Path:
@@ -242,8 +236,13 @@ def target_side(name: str) -> int | None:
 
 
 def configuration(run: Path) -> DictConfig:
-    """What a run was asked for, composed."""
-    return cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
+    """Return the recorded configuration of a run."""
+    config = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
+    pinned = run / ".hydra" / "pinned.yaml"
+    for word in OmegaConf.load(pinned) if pinned.exists() else ():  # srcolor 0.1 recorded the data's root there
+        key, _, value = str(word).partition("=")
+        OmegaConf.update(config, key, value.strip('"'), force_add=True)
+    return config
 
 
 def data_settings(name: str) -> dict[str, Any]:

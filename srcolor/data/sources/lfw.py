@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from srcolor.data.cache import SHARES, Item
 from srcolor.data.downloads import download_archive, fetch
-from srcolor.data.files import Files, stamp
+from srcolor.data.sources.files import Files, stamp
 
 # The archive that scikit-learn's `fetch_lfw_people` names; torchvision's own address no longer answers.
 URL = "https://ndownloader.figshare.com/files/5976018"

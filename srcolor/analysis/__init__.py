@@ -1,0 +1,1 @@
+"""Comparison of routes, sweeps, tuning, and what the notebooks show."""

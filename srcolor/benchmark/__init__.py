@@ -1,0 +1,1 @@
+"""The literature's protocol: sets, low resolution, task, leak check, published rows."""

@@ -1,0 +1,1 @@
+"""The commands that apply and export networks, on pictures of any size."""
