@@ -151,7 +151,7 @@ def test_a_repeated_sweep_leaves_the_records_of_finished_jobs(pictures, call, co
     words = ["-m", "seed=0,1", *TINY, "data=folder", f"data.root={pictures}", "trainer=debug"]
     assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
     before = {file: file.read_bytes() for file in (tmp_path / "sweep").glob("*/.hydra/*.yaml")}
-    assert len(before) == 8  # two jobs, four files each
+    assert len(before) == 6  # two jobs, three files each
     change_defaults(conf)
     assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
     assert {file: file.read_bytes() for file in before} == before
