@@ -121,7 +121,7 @@ def study(asked: argparse.Namespace) -> None:
     data, words_of_data = data_words(asked.data)
     minutes = [] if asked.minutes == 3 else [f"{asked.minutes}min"]
     name = ",".join([data, *minutes, *asked.words])
-    place = (asked.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,:-]", "_", name)).absolute()
+    place = (asked.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,-]", "_", name)).absolute()
     place.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(place / "lock", timeout=0):

@@ -15,13 +15,13 @@ def main(cfg: DictConfig) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from srcolor.errors import UserError, check_range
+    from srcolor.errors import UserError, check_range, install_extra
     from srcolor.metrics import higher_is_better
 
     try:
         from srcolor import tuning
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing: pip install -e '.[sweep]'") from error
+        raise UserError(f"{error.name} is missing: {install_extra('sweep')}") from error
 
     log = logging.getLogger("tune")
     check_range("trials", cfg.trials, 1)

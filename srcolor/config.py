@@ -79,7 +79,13 @@ class CompareConfig:
 
 
 def register() -> None:
-    """Makes the schema and the help texts known to Hydra."""
+    """Registers the schema and the help texts with Hydra.
+
+    Raises:
+        UserError: There is no `conf/`: the package was installed without its checkout.
+    """
+    if not CONF.is_dir():
+        raise UserError(f"{CONF}: no configuration there: this needs a checkout of srcolor, not only its package.")
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     ConfigStore.instance().store(name="tune_schema", node=TuneConfig)
     ConfigStore.instance().store(name="compare_schema", node=CompareConfig)

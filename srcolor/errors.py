@@ -11,6 +11,15 @@ class UserError(ValueError):
     """
 
 
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra, from the checkout; srcolor is not published on a package index.
+
+    >>> install_extra("export")
+    "pip install -e '.[export]'"
+    """
+    return f"pip install -e '.[{extra}]'"
+
+
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
     """Checks a number that a person gave.
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from srcolor import __version__, foreign, runs, weights
-from srcolor.errors import UserError
+from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
 
 SIZES = ((1, 32, 32), (1, 64, 48), (1, 33, 47), (2, 40, 24))  # images, height, width: what ONNX is checked on
@@ -58,8 +58,8 @@ def to_onnx(run: str, file: Path) -> float:
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx needs it
-    except ImportError:
-        raise UserError("pip install 'srcolor[export]' brings what --format onnx needs.") from None
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: {install_extra('export')}") from None
     net = cast(Net, fused(runs.load_net(run)).eval())
     channels = 3 if net.inputs is None else net.inputs
     free = torch.export.Dim.AUTO

@@ -206,15 +206,21 @@ def routes(told: dict[str, Any]) -> pd.DataFrame:
 
 
 def error_split(told: dict[str, Any]) -> Figure:
-    """Plots the mean squares of the three parts of each route's a*, b* error."""
+    """Plots the mean squares of the three parts of each route's a*, b* error, which add up to its own.
+
+    Raises:
+        UserError: An older version made the comparison, without mean squares.
+    """
     table = routes(told)
+    if not {"tint_square", "patches_square", "detail_square"} <= set(table):
+        raise UserError("no mean squares in comparison.json: an older version wrote it. Run compare.py again.")
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     left = np.zeros(len(table))
     for part in ("tint", "patches", "detail"):
-        squares = table[part].astype(float).to_numpy() ** 2
+        squares = table[f"{part}_square"].astype(float).to_numpy()
         axes.barh(table.index, squares, left=left, label=part)
         left += squares
-    axes.set(xlabel="square of the mean a*, b* error (CIELAB²)")
+    axes.set(xlabel="mean square of the a*, b* error (CIELAB²)")
     axes.invert_yaxis()
     axes.legend()
     figure.tight_layout()

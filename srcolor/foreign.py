@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srcolor.errors import UserError
+from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net
 
 SPANDREL = "spandrel:"
@@ -29,7 +29,7 @@ class Onnx(Net):
         try:
             import onnxruntime
         except ImportError:
-            raise UserError(f"{file}: pip install 'srcolor[export]' brings onnxruntime, which runs it.") from None
+            raise UserError(f"{file}: onnxruntime is missing: {install_extra('export')}") from None
         if not file.exists():
             raise UserError(f"{file}: no such file.")
         try:
@@ -81,7 +81,7 @@ class Spandrel(Net):
         try:
             import spandrel
         except ImportError:
-            raise UserError(f"{SPANDREL}{file}: pip install 'srcolor[spandrel]' brings the library.") from None
+            raise UserError(f"{SPANDREL}{file}: spandrel is missing: {install_extra('spandrel')}") from None
         if not file.exists():
             raise UserError(f"{SPANDREL}{file}: no such file.")
         try:

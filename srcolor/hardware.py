@@ -1,12 +1,16 @@
 """What the machine can do well: device, precision of training, memory layout."""
 
 import ctypes
+import itertools
+import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -132,12 +136,12 @@ def cpu_memory_mb(work: Callable[[], Any]) -> float:
     """
     with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         work()
-    taken = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            taken += event.nbytes()
-            peak = max(peak, taken)
-    return peak / 2**20
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    taken = [event["args"]["Bytes"] for event in events if event.get("name") == "[memory]"]
+    return max(itertools.accumulate(taken), default=0) / 2**20
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from srcolor import command_line, config
-from srcolor.errors import UserError
+from srcolor.errors import UserError, install_extra
 from srcolor.signals import Stopped, listen
 
 
@@ -282,8 +282,10 @@ def _hint(message: str, config_name: str) -> str:
     refused = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
     choice = re.search(r"Could not (?:find|load) '([^/']+)/([^']+)'", message)
     if "'hydra/launcher/" in message:
-        extras = "joblib comes with pip install -e '.[sweep]', submitit_local and submitit_slurm with '.[cluster]'"
-        return f"Of hydra/launcher, {extras}."
+        return (
+            f"Of hydra/launcher, joblib comes with {install_extra('sweep')}, submitit_local and submitit_slurm with "
+            f"{install_extra('cluster')}."
+        )
     if choice:
         return config.nearest(choice[2], config.options(choice[1]))
     if not refused:

@@ -1,15 +1,14 @@
-"""A test on the standard sets beside what the literature reports: `benchmarks/published.csv`."""
+"""A test on the standard sets beside what the literature reports: `published.csv`."""
 
 import csv
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from srcolor.config import CONF
-
-FILE = CONF.parent / "benchmarks" / "published.csv"
+FILE = Path(__file__).with_name("published.csv")
 ALSO = {"B100": "BSD100"}  # the same set, by another name
 
 

@@ -29,6 +29,8 @@ from srcolor.tasks.colorization import ColorizationTask
 METRICS: dict[str, type[metrics.PerImage]] = {
     name: metric for name, metric in ColorizationTask.metrics.items() if name != "colourfulness"
 }
+# Those whose mean squares are reported too: the squares of the last three add up to that of the first.
+SQUARES = ("ab_rmse", "tint", "patches", "detail")
 # The networks whose training stands behind a route.
 BEHIND = {
     "bicubic_colour": ("colorize",),
@@ -183,6 +185,7 @@ def report(
         told[name] = {
             "given": sides[route.given],
             **dict(zip(METRICS, mean, strict=True)),
+            **{f"{metric}_square": float(np.square(route.values[metric]).mean()) for metric in SQUARES},
             "ms_per_image": route.milliseconds,
             "against": against,
             "difference": difference(route, reference[against], samples, seed),

@@ -130,7 +130,7 @@ def _comparable(runs: Sequence[Path]) -> dict[str, list[Path]]:
 def _validated_on(run: Path) -> tuple[str, ...]:
     """Return the settings that decide on which pairs, and by which metric, a run was validated."""
     config = configuration(run)
-    settings = data_settings(str(run)) | {"pair": choices(run).pair}
+    settings = data_settings(str(run)) | {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
     for key in ("scale", "monitor", "trainer.limit_val_batches"):
         settings[key] = OmegaConf.select(config, key)
     left_out = {f"data.{key}" for key in (*TRAINING_ONLY, "root")}
@@ -484,13 +484,17 @@ def overview(folder: Path) -> list[dict[str, Any]]:
             continue
         result = run / "metrics.json"
         told = json.loads(result.read_text()) if result.exists() else None
+        validation = None
+        if told is not None:
+            with suppress(UserError):  # a damaged checkpoint of an older version
+                validation = validated(run)
         found.append(
             {
                 "run": run,
                 "experiment": _experiment(run),
                 "state": state(run),
                 "metric": config.monitor.removeprefix("val/"),
-                "validation": None if told is None else validated(run),
+                "validation": validation,
                 "test": {} if told is None else told["test"],
                 "seconds": None if told is None else told["train"]["seconds"],
                 "ended": (result if told else file).stat().st_mtime,

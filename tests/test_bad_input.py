@@ -348,7 +348,3 @@ def test_bad_input_is_named_and_the_way_out_said(name, scene, call, capfd, monke
     whole = " ".join((said.out + said.err).split())  # the terminal's width breaks lines
     assert " ".join(answer.split()) in whole
     assert "Traceback" not in whole
-
-
-def test_the_list_is_as_long_as_it_should_be():
-    assert len(ROWS) >= 40

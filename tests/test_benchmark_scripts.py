@@ -170,3 +170,17 @@ def test_verify_weights(script, sets, monkeypatch, capsys):
     with pytest.raises(SystemExit, match=r"1 figure\(s\) are not as the cards say"):
         run(module, sets, *one)
     assert capsys.readouterr().out.startswith("WRONG")
+
+
+def test_refactoring(script, tmp_path, capsys):
+    load, run = script
+    module, file = load("refactoring"), tmp_path / "record.json"
+    run(module, file, "--experiments", "sr64to128")
+    recorded = json.loads(file.read_text())
+    assert {"sr64to128/samples/test.png", "sr64to128/metrics.json:/test/psnr"} <= recorded.keys()
+    assert any(name.startswith("sr64to128/checkpoints/best.ckpt:net.") for name in recorded)
+    file.write_text(json.dumps(recorded | {"sr64to128/per_image.csv:psnr": "other"}))
+    with pytest.raises(SystemExit) as end:
+        run(module, file, "--experiments", "sr64to128", "--check")
+    assert end.value.code == 1
+    assert f"{len(recorded)} digests: {len(recorded) - 1} equal, 1 not; 0 new" in capsys.readouterr().out

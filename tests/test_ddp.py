@@ -1,5 +1,6 @@
 """Several processes: the steps and figures of one, and one set of files. On two CPU processes, by gloo."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -38,14 +39,17 @@ def test_two_processes_follow_one_with_twice_the_batch(both):
     assert one["global_step"] == two["global_step"] == 8
     assert one["state_dict"].keys() == two["state_dict"].keys()
     for key, value in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-6)
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-5)
 
 
 def test_the_test_counts_every_image_once(both, call, tmp_path):
     again = tmp_path / "again"
     words = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
     assert call("fit=false", f"ckpt={both[1]}", *words) == 0
-    assert (again / "per_image.csv").read_bytes() == (both[1] / "per_image.csv").read_bytes()
+    one, two = (list(csv.reader((run / "per_image.csv").open())) for run in (again, both[1]))
+    assert [row[0] for row in one] == [row[0] for row in two]  # batches of other images, so close and not equal
+    first, second = ([float(value) for row in table[1:] for value in row[1:]] for table in (one, two))
+    assert first == pytest.approx(second, abs=1e-4)
 
 
 def test_only_the_first_process_writes(both):
@@ -120,7 +124,7 @@ def test_several_devices_need_ddp_however_lightning_is_told_of_them(devices, sev
     """On a machine that seems to have two CUDA devices; a missing folder ends what is not refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(hardware, "choose", lambda *asked: hardware.Hardware("cuda", "32-true", True))
+    monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
     words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
     assert call_script(train, "train", command_line.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"

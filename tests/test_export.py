@@ -142,9 +142,9 @@ def test_onnx_files_that_cannot_be_used(make, message, tmp_path):
 @pytest.mark.parametrize(
     ("module", "call", "message"),
     [
-        ("onnxruntime", lambda file: foreign.Onnx(file), r"pip install 'srcolor\[export\]'"),
-        ("spandrel", lambda file: foreign.Spandrel(file), r"pip install 'srcolor\[spandrel\]'"),
-        ("onnxscript", lambda file: export.to_onnx("x", file), r"pip install 'srcolor\[export\]'"),
+        ("onnxruntime", lambda file: foreign.Onnx(file), r"onnxruntime is missing: pip install -e '\.\[export\]'"),
+        ("spandrel", lambda file: foreign.Spandrel(file), r"spandrel is missing: pip install -e '\.\[spandrel\]'"),
+        ("onnxscript", lambda file: export.to_onnx("x", file), r"onnxscript is missing: pip install -e '\.\[export\]'"),
     ],
 )
 def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):

@@ -4,9 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT
+
+from srcolor import config, figures, published
+from srcolor.errors import UserError
 
 PACKAGE = ROOT / "srcolor"
 
@@ -34,7 +38,7 @@ ALLOWED = {
     "weights": {"errors"},
     "export": {"errors", "foreign", "nets", "runs", "weights"},
     "foreign": {"errors", "nets"},
-    "published": {"config"},
+    "published": set(),
     "pictures": {"errors"},
     "tiles": LEAVES | {"nets"},
     "predict": {"errors", "foreign", "hardware", "nets", "pictures", "runs", "tiles"},
@@ -112,3 +116,30 @@ def test_prediction_does_not_wait_for_what_only_training_needs():
     code = "import sys; from srcolor import predict; print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_a_wheel_has_every_package_and_file_of_the_package():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = {".".join(file.relative_to(ROOT).parent.parts) for file in PACKAGE.rglob("__init__.py")}
+    assert set(told["packages"]) == packages
+    files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert {file for pattern in told["package-data"]["srcolor"] for file in PACKAGE.glob(pattern)} == files
+    assert published.FILE in files
+
+
+def test_what_needs_the_checkouts_configuration_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CONF", tmp_path / "conf")
+    with pytest.raises(UserError, match=r"conf: no configuration there: this needs a checkout of srcolor"):
+        figures.datamodule(["data=photos"])
+
+
+def test_every_extra_that_a_message_names_exists():
+    """And is installed from the checkout: the name on the package index is not ours."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = set()
+    for file in [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert "pip install" not in text or file.name == "errors.py", file
+        named |= set(re.findall(r"install_extra\('(\w+)'\)", text))
+    assert named == {"sweep", "cluster", "export", "spandrel"}
+    assert named <= set(extras)

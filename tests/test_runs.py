@@ -142,10 +142,11 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
     (run / ".hydra").mkdir()
-    choices = {"experiment": experiment, "data": data, "pair": "block_mean"}
+    choices = {"experiment": experiment, "data": data}
     (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
     (run / ".hydra" / "overrides.yaml").write_text("[]")
-    config = {"monitor": monitor, "size": 128, "scale": 2, "data": {"_target_": "x", "batch_size": 8}}
+    groups = {"data": {"_target_": "x", "batch_size": 8}, "pair": {"_target_": "y", "scale": "${scale}"}}
+    config = {"monitor": monitor, "size": 128, "scale": 2, **groups}
     (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
     if validation is not None:
         metric = monitor.removeprefix("val/")
@@ -239,6 +240,15 @@ def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: {run}: no run of srcolor")
 
 
+def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation_figure(tmp_path, capsys):
+    run = finished(tmp_path / "a", 30.0, 31.0)  # its checkpoint is empty
+    (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
+    runs.main(["rank", str(tmp_path)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "psnr 31.00" in line
+    assert "psnr 30.00" not in line
+
+
 def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint(tmp_path):
     run = finished(tmp_path / "a", 30.0, 31.0)
     (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
@@ -291,11 +301,20 @@ def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
 # -- weights in a file of their own ------------------------------------------------------------------------------------
 
 
+def same_network(one, other):
+    """Asserts equal weights and, within a tolerance, equal answers."""
+    first, second = runs.load_net(one), runs.load_net(other)
+    states = first.state_dict(), second.state_dict()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    x = torch.rand(1, 3, 9, 7, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(first(x), second(x), rtol=0, atol=1e-6)
+
+
 def test_a_network_taken_out_of_its_run_answers_the_same_and_knows_what_it_was_trained_on(tiny_run, tmp_path):
     file = tmp_path / "net.safetensors"
     export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
-    x = torch.rand(1, 3, 9, 7)
-    assert torch.equal(runs.load_net(str(file))(x), runs.load_net(str(tiny_run))(x))
+    same_network(str(file), str(tiny_run))
     (own,), (before,) = runs.trained_on(str(file)), runs.trained_on(str(tiny_run))
     assert runs.same_record(own, before)
 
@@ -337,8 +356,7 @@ def reference(tiny_run, tmp_path, monkeypatch):
 
 
 def test_a_network_that_comes_with_srcolor_is_named(reference, tiny_run):
-    x = torch.rand(1, 3, 9, 7)
-    assert torch.equal(runs.load_net("srcolor/one")(x), runs.load_net(str(tiny_run))(x))
+    same_network("srcolor/one", str(tiny_run))
 
 
 def test_a_network_that_comes_with_srcolor_is_as_it_was(reference):

@@ -1,5 +1,6 @@
 """The study in processes of its own: killed, gone on with, and called once more."""
 
+import argparse
 import json
 import os
 import signal
@@ -9,9 +10,19 @@ import time
 
 from conftest import ROOT
 
+import study
 from srcolor import runs
 
 STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
+
+
+def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr(study, "HERE", tmp_path)
+    monkeypatch.setattr(study, "_study", lambda asked, place, words: places.append(place))
+    words = ["trainer.max_time=00:00:01:00"]
+    study.study(argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, words=words))
+    assert [place.name for place in places] == ["photos,trainer.max_time=00_00_01_00"]
 
 
 def start(root, folder):

@@ -1,0 +1,69 @@
+"""The recipes of CONTRIBUTING.md, carried out in a copy of the checkout."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import test_nets
+from conftest import ROOT, TINY
+
+from srcolor import runs
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+# A line that begins with the path of a file, and the next block of code: its content.
+FILE = re.compile(r"^(?:\d\. )?`((?:srcolor|conf)/\S+)`.*?\n( *)```\w+\n(.*?)\n\2```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the package, the configuration and train.py, with the files of the recipes."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("srcolor", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "reference"))
+    shutil.copy(ROOT / "train.py", folder)
+    for name, _, content in FILE.findall(TEXT):
+        assert not (folder / name).exists()
+        (folder / name).write_text(textwrap.dedent(content) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_every_recipe_shows_its_files():
+    shown = [name for name, _, _ in FILE.findall(TEXT)]
+    network, data, experiment = "nets/plain.py", "data/brick.py", "conf/experiment/sr_charbonnier.yaml"
+    assert shown == [f"srcolor/{network}", "conf/net/plain.yaml", f"srcolor/{data}", "conf/data/brick.yaml", experiment]
+
+
+def test_the_commands_of_the_recipes_train_what_they_add(checkout):
+    commands = re.findall(r"`python train\.py ([^`]+)`", TEXT)
+    assert len(commands) == 3
+    added = [word for command in commands for word in shlex.split(command)]
+    short = [word for word in TINY if not word.startswith("net.")]
+    words = [*added, *short, "trainer=debug", "hydra.run.dir=run"]
+    environment = os.environ | {"PYTHONPATH": str(checkout), "XDG_CACHE_HOME": str(checkout / "cache")}
+    done = subprocess.run(
+        [sys.executable, "train.py", *words], cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    config = runs.configuration(checkout / "run")
+    assert config.net._target_ == "srcolor.nets.plain.Plain"
+    assert config.data._target_ == "srcolor.data.brick.Brick"
+    assert config.loss._target_ == "srcolor.losses.Charbonnier"
+    assert config.net.channels == 48
+    assert json.loads((checkout / "run" / "metrics.json").read_text())["images"] > 0
+
+
+def test_the_network_of_the_recipe_is_what_it_says_of_itself(checkout):
+    spec = importlib.util.spec_from_file_location("plain", checkout / "srcolor" / "nets" / "plain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    net = test_nets.wake(module.Plain(channels=8))
+    for height, width in ((16, 16), (17, 5), (1, 33)):
+        test_nets.test_any_size_comes_out_scale_times_as_large(net, height, width)
+    test_nets.test_no_output_pixel_sees_beyond_the_receptive_field(net)
