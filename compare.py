@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     check_range("pictures", cfg.pictures, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = hardware.choose(cfg.accelerator).accelerator
-    torch.backends.cudnn.allow_tf32 = False
+    hardware.setup()
 
     # -- the networks -----------------------------------------------------------------------------
     named = {key: cfg[key] for key in config.COMPARED if cfg[key] is not None}

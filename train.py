@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor import board, callbacks, config, hardware, nets, published, records, runs
     from srcolor.data import leaks
     from srcolor.errors import UserError, check_range
+    from srcolor.metrics import higher_is_better
     from srcolor.tasks.base import Task
 
     log = logging.getLogger("train")
@@ -40,17 +41,27 @@ def main(cfg: DictConfig) -> None:
     check_range("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.fit and cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
         raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
-    lightning.seed_everything(cfg.seed, workers=True)
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32: training has bfloat16 for speed
+    for key, instead in (
+        ("fast_dev_run", "trainer=debug, two batches of everything,"),
+        ("overfit_batches", "trainer.limit_train_batches=2"),
+    ):
+        if cfg.trainer.get(key):
+            raise UserError(
+                f"trainer.{key} would skip the sampler or the checkpoints of srcolor. Use {instead} instead."
+            )
+    lightning.seed_everything(cfg.seed)
+    hardware.setup()
 
     # -- compose ----------------------------------------------------------------------------------
-    machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision)
+    several = "strategy" in cfg.trainer
+    machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision, processes=2 if several else 1)
     speed = callbacks.Speed()
     logger = TensorBoardLogger(folder, name="", version="")
     trainer = instantiate(
         cfg.trainer,
         accelerator=machine.accelerator,
         precision=machine.precision,
+        **({"sync_batchnorm": machine.accelerator == "cuda"} if several else {}),
         logger=logger,
         callbacks=[
             *(instantiate(node) for node in cfg.callbacks.values() if node is not None),
@@ -72,10 +83,13 @@ def main(cfg: DictConfig) -> None:
     before = [record for records in told for record in records or []]
     log.info("%s", machine)
     if trainer.is_global_zero:
-        runs.pin(folder, {"data.root": command_line.quote(str(data.folder))} if "root" in cfg.data else {})
+        root = {"data.root": command_line.quote(str(data.folder))} if "root" in cfg.data else {}
+        runs.pin(folder, {**root, "trainer.precision": machine.precision})
         board.write_page(logger, runs.overrides(folder), cfg)
 
     def make_task(net: torch.nn.Module) -> Task:
+        if several and machine.accelerator == "cpu" and any("BatchNorm" in type(m).__name__ for m in net.modules()):
+            log.warning("BatchNorm on CPUs: each process normalizes by its own part of the batch")
         if machine.channels_last:
             net = net.to(memory_format=torch.channels_last)
         if cfg.compile:
@@ -117,14 +131,18 @@ def main(cfg: DictConfig) -> None:
             trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))
         best = runs.read(trained)
-        validation = {"metric": cfg.monitor.removeprefix("val/"), "value": runs.best_score(best, cfg.monitor)}
+        validation = {
+            "metric": cfg.monitor.removeprefix("val/"),
+            "value": runs.best_score(best, cfg.monitor),
+            "higher_is_better": higher_is_better(cfg.monitor),
+        }
         log.info("Testing the best network, of step %d", best["global_step"])
     else:
         validation, trained = None, begin.get("ckpt")
         log.info("Testing %s", trained or cfg.net)
 
     # -- test, the network as anybody loads it ----------------------------------------------------
-    net = nets.fused(instantiate(cfg.net) if trained is None else runs.load_net(str(trained)))
+    net = instantiate(cfg.net) if trained is None else runs.load_net(str(trained))
     task = make_task(net)
     trainer.test(task, data, verbose=False)
     if seen := data.overlap(before):
@@ -136,7 +154,7 @@ def main(cfg: DictConfig) -> None:
     sets = data.sets(task.per_image["row"])
     metrics = records.results(task.per_image, list(task.baselines), sets)
     metrics["validation"] = validation
-    metrics["parameters"] = sum(p.numel() for p in net.parameters())
+    metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
     metrics["train"] = speed.figures
     names = [data.name("test", row) for row in task.per_image["row"]]
     records.record(folder, metrics, names, task.per_image)

@@ -16,6 +16,7 @@ def main(cfg: DictConfig) -> None:
     from rich.table import Table
 
     from srcolor.errors import UserError, check_range, install_extra
+    from srcolor.metrics import higher_is_better
 
     try:
         from srcolor import tuning
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     distributions = tuning.space(cfg)
     words = [w for w in HydraConfig.get().overrides.task if w.split("=")[0].split(".")[0] not in ("hparams", "trials")]
-    study = tuning.open_study(folder, distributions, words, cfg.mode, cfg.seed)
+    study = tuning.open_study(folder, distributions, words, cfg.monitor, cfg.seed)
 
     # -- search -----------------------------------------------------------------------------------
     while len(tuning.finished(study)) < cfg.trials:
@@ -35,8 +36,7 @@ def main(cfg: DictConfig) -> None:
         run = folder / f"trial{trial.number:03d}"
         own = tuning.overrides(trial.params)
         log.info("Trial %d: %s", trial.number, " ".join(own))
-        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder)}
-        prune |= {"monitor": cfg.monitor, "mode": cfg.mode}
+        prune = {"_target_": "srcolor.tuning.Prune", "folder": str(folder), "monitor": cfg.monitor}
         callback = [f"+callbacks.prune.{key}={command_line.quote(value)}" for key, value in prune.items()]
         callback.append(f"+callbacks.prune.trial={trial.number}")
         code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={command_line.quote(str(run))}"])
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
     states = [trial.state.name.lower() for trial in tuning.finished(study)]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "fail"))
     table = Table("trial", cfg.monitor, *distributions, title=f"{len(states)} trials: {counts}", title_justify="left")
-    for trial in sorted(done, key=lambda t: t.value, reverse=cfg.mode == "max")[:5]:
+    for trial in sorted(done, key=lambda t: t.value, reverse=higher_is_better(cfg.monitor))[:5]:
         shown = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.params.values()]
         table.add_row(str(trial.number), f"{trial.value:.4f}", *shown)
     console = Console()

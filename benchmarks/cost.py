@@ -26,7 +26,7 @@ def multiply_adds(net: nn.Module, scale: int) -> float:
     return counter.get_total_flops() / 2e9
 
 
-def milliseconds(net: nn.Module, side: int, least: float = 2.0) -> float:
+def milliseconds(net: nn.Module, side: int, least: float) -> float:
     """The least of as many calls as fit in some seconds, after one that does not count."""
     x = torch.rand(1, 3, side, side).contiguous(memory_format=torch.channels_last)
     net = net.to(memory_format=torch.channels_last)
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("nets", nargs="+", help="networks, as ckpt= takes them")
     parser.add_argument("--tests", nargs="*", default=[], help="for each, the run folder of its test on the benchmark")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each size is timed, at least")
     asked = parser.parse_args()
     told = {}
     for place, name in enumerate(asked.nets):
@@ -75,8 +76,8 @@ def main() -> None:
         row = told[name] = {
             "parameters": sum(p.numel() for p in net.parameters()),
             "multiply_adds_g": multiply_adds(net, net.scale),
-            "ms_64": milliseconds(net, 64),
-            "ms_512": milliseconds(net, 512),
+            "ms_64": milliseconds(net, 64, asked.seconds),
+            "ms_512": milliseconds(net, 512, asked.seconds),
         }
         if asked.tests:
             sets = json.loads((Path(asked.tests[place]) / "metrics.json").read_text())["sets"]

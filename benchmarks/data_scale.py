@@ -48,11 +48,10 @@ def anonymous_mb() -> float:
 def measure(folder: Path, cache: Path) -> dict[str, float]:
     """Opens (or builds) the cache and goes through some batches."""
     os.sync()  # else what was written before would be going to the disk meanwhile
+    samples = 16 * (BATCHES + 1)
     data = Folder(
-        root=str(folder), crop="center", min_side=None, max_side=None, size=128, seed=0, pair=pairs.block_mean,
-        batch_size=16, epoch_samples=16 * (BATCHES + 1), flips="none", jitter=0.0, workers=0, cache=True,
-        cache_dir=str(cache), cache_limit_gb=20, drop_gray=False,
-    )  # fmt: skip
+        root=str(folder), size=128, pair=pairs.block_mean, batch_size=16, epoch_samples=samples, cache_dir=str(cache)
+    )
     began = time.perf_counter()
     data.setup()
     opened = time.perf_counter() - began

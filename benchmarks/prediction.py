@@ -53,7 +53,7 @@ def main() -> None:
             speed = f"{seconds:.1f} s, {size / seconds:.3f} a second"
             print(f"{name}: {size:g} megapixels in {speed}, {memory:.0f} MiB at most")
     net = predict.load(asked.run, "upscale")
-    hardware.keep_memory()
+    hardware.setup()
     pixels = np.asarray(picture(asked.alone**2 / 1e6 * 1.5))[: asked.alone, : asked.alone]
     times = []
     for _ in range(3):

@@ -121,7 +121,8 @@ def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tup
     """train.py's loop with the article's experiment, callbacks and logging on; answers images/s and data_wait."""
     config.register()
     words = ["experiment=sr64to128_article", "data=folder", f"data.root={folder}", f"data.cache_dir={run / 'cache'}"]
-    words += ["trainer.max_time=null", f"trainer.max_steps={LEFT_OUT + steps}", "callbacks.pictures.folder=" + str(run)]
+    words += [f"data.batch_size={BATCH}", "trainer.max_time=null", f"trainer.max_steps={LEFT_OUT + steps}"]
+    words += ["callbacks.pictures.folder=" + str(run)]
     words += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
         cfg = compose("train", words)

@@ -34,14 +34,16 @@ def main() -> None:
     """Does what the module says."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("data", type=Path, help="a folder with benchmark/ (Set5/, BSD100/) and faces/")
-    data = parser.parse_args().data.expanduser().absolute()
+    parser.add_argument("--only", default="", help="part of a network's name and a row's words, one space between")
+    arguments = parser.parse_args()
+    data = arguments.data.expanduser().absolute()
     wrong = 0
     for name in weights.shipped():
         card = (CONF.parent / "docs" / "weights" / f"{name}.md").read_text(encoding="utf-8")
         rows = list(ROW.finditer(card))
         if not rows:
             sys.exit(f"docs/weights/{name}.md has no figure to check")
-        for words in dict.fromkeys(row["words"] for row in rows):
+        for words in dict.fromkeys(row["words"] for row in rows if arguments.only in f"{name} {row['words']}"):
             told = measured(name, words, data)
             for row in rows:
                 if row["words"] != words:

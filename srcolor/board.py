@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from srcolor import records
 
 # What says where things lie or how they are shown, not what was tried.
-LEFT_OUT = ("callbacks", "ckpt", "resume", "init_from", "fit", "monitor", "mode")
+LEFT_OUT = ("callbacks", "ckpt", "resume", "init_from", "fit", "monitor")
 
 
 def write_page(logger: TensorBoardLogger, words: list[str], config: DictConfig) -> None:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 from torch.nn import functional as F
 
+from srcolor import signals
 from srcolor.errors import check_range
 from srcolor.hardware import cpu_memory_mb
 from srcolor.images import Pair, lab_to_rgb, rgb_to_lab, to_uint8
@@ -83,39 +84,54 @@ class ProgressBar(Callback):
 
 
 class StopTogether(Callback):
-    """With several processes, a signal to one of them has its effect in all, after the same training batch.
+    """Makes all processes stop after the same training batch, by a time budget or by a signal to one of them.
 
-    (Lightning's own handlers wait for the other processes where they may never come: within them.) So it is with
-    SIGUSR1 under SLURM for a single process too: Lightning then saves `hpc_ckpt_<n>.ckpt`, and requeues the job.
+    (Lightning's own signal handlers wait for the other processes where they may never come: within them.) A single
+    process too handles SIGUSR1 under SLURM after the batch: Lightning saves `hpc_ckpt_<n>.ckpt`, and requeues the job.
+
+    Several processes exchange two numbers a batch, through the hosts, so that no device has to finish its work first.
     """
 
     def __init__(self) -> None:
         self._effects = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._asked = 0
+        self._received = 0
+        self._hosts: Any = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts noting in place of what Lightning's handlers do."""
+    def on_train_start(self, trainer: Trainer, pl_module: Task) -> None:
+        """Defer signals to the end of the batch."""
         if trainer.world_size == 1:
             self._effects.clear()
+        else:
+            self._hosts = torch.distributed.new_group(backend="gloo")
         requeue = signal.getsignal(signal.SIGUSR1) if hasattr(signal, "SIGUSR1") else None
         if callable(requeue):  # Lightning's
             self._effects[signal.SIGUSR1] = requeue
         for number in self._effects:
-            signal.signal(number, self._note)
+            signal.signal(number, self._receive)
+        self._agree(pl_module)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = number
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        stopping = (signal.SIGINT, signal.SIGTERM)
+        if number in stopping and self._received in stopping:  # the batch does not end: another process may be gone
+            signals.end_process(number)
+        self._received = number
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Asks all whether one had a signal."""
-        asked = self._asked
-        if trainer.world_size > 1:
-            own = torch.tensor(asked, device=trainer.strategy.root_device)
-            asked = int(trainer.strategy.reduce(own, reduce_op="max"))
-        self._asked = 0
-        effect = self._effects[signal.Signals(asked)] if asked else None
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
+        """Apply what one process received or measured in all of them."""
+        received = self._agree(pl_module)
+        effect = self._effects[signal.Signals(received)] if received else None
         if callable(effect):
-            effect(asked, None)
+            self._received = 0
+            effect(received, None)
+
+    def _agree(self, pl_module: Task) -> int:
+        """Return the number of the signal that one process received, 0 for none; and agree on the time that is over."""
+        if self._hosts is None:
+            return self._received
+        values = torch.tensor([float(self._received), pl_module.time_share()], dtype=torch.float64)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, self._hosts)
+        received, pl_module.agreed_time_share = values.tolist()
+        return int(received)
 
 
 class Pictures(Callback):
@@ -278,7 +294,8 @@ class Speed(Callback):
         self._images += len(batch.index) * trainer.world_size
         self._ended_step = time.monotonic()
         self._stepping += self._ended_step - self._began_step
-        pl_module.log("train/images_per_second", self._images / (self._stepping + self._waiting))
+        rate = self._images / (self._stepping + self._waiting)
+        pl_module.log("train/images_per_second", torch.tensor(rate))  # a float would be copied to the device at once
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows is no waiting for data, and no training step's memory."""

@@ -9,18 +9,19 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from srcolor import config
 from srcolor.errors import UserError
 
 SWITCHES = ("ckpt", "resume", "init_from")
+RETIRED = ("mode",)  # keys that runs of srcolor 0.1 recorded: `mode` is the direction of `monitor`
 
 
 def is_first() -> bool:
@@ -166,12 +167,16 @@ def _name_jobs(overrides: list[Override]) -> list[str]:
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(same)}]"] if len(same) < len(overrides) else []
 
 
+def is_used(run: Path) -> bool:
+    """Return whether a folder holds a run; one that ended before it had saved anything does not count."""
+    return any((run / file).exists() for file in ("checkpoints/last.ckpt", "metrics.json", "comparison.json"))
+
+
 def _refuse_used(folder: Any) -> None:
-    """Before Hydra writes its own files there. A folder in which a run ended before it had saved anything is free."""
     if folder is None:
         return
     run = Path(str(folder))
-    used = any((run / file).exists() for file in ("checkpoints/last.ckpt", "metrics.json", "comparison.json"))
+    used = is_used(run)
     if not used and is_first() and (run / ".hydra" / "lock").exists():
         try:
             FileLock(run / ".hydra" / "lock").acquire(timeout=1).lock.release()
@@ -253,9 +258,59 @@ def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, n
 
 
 def _replaced(key: str, typed: set[str]) -> bool:
-    """Whether a recorded override gives way: to the same key, to another choice of its group, or always."""
+    """Return whether a new override replaces a recorded one: of the same key, or of its group; or any."""
     first = key.split(".")[0]
-    return key in typed or first in typed or key in (*SWITCHES, "fit") or "experiment" in typed
+    return key in typed or first in typed or key in (*SWITCHES, *RETIRED, "fit") or "experiment" in typed
+
+
+def replay(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, str]) -> DictConfig:
+    """Return the configuration of the run that is resumed or tested, with what was typed in place of its own.
+
+    The values are those that the run recorded, whatever the defaults in `conf/` are by now.
+
+    Args:
+        cfg: Today's configuration by the run's overrides and those typed, as `train_line` puts them together.
+        overrides: Those overrides.
+        choices: The choice of each group in `cfg`.
+
+    Returns:
+        `cfg` itself where no run is named, where its experiment is replaced, or for a benchmark.
+    """
+    name = cfg.ckpt if cfg.get("resume") is None else cfg.resume
+    if name is None or choices.get("data") == "benchmark":
+        return cfg
+    from srcolor import runs  # imports torch
+
+    run = runs.folder(name)
+    if run is None:
+        return cfg
+    recorded_overrides, recorded_choices = runs.overrides(run), runs.choices(run)
+    typed = [parse(word) for word in overrides if word not in recorded_overrides]
+    if any(o.key_or_group == "experiment" and o.value() != recorded_choices.get("experiment") for o in typed):
+        return cfg
+    recorded = runs.configuration(run)
+    now = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
+    if any(recorded.pop(key, None) is not None for key in RETIRED):
+        recorded.callbacks.update({name: now["callbacks"][name] for name in ("best", "last")})
+    for key in now:
+        if key in (*SWITCHES, "fit") or key not in recorded:
+            recorded[key] = now[key]
+    changed = [parse(word) for word in runs.pinned(run)] + typed
+    for override in sorted(changed, key=lambda o: "." in o.key_or_group):  # groups first
+        key = str(override.key_or_group)
+        if key in recorded_choices and override.value() == recorded_choices[key]:
+            continue
+        parent, _, last = key.rpartition(".")
+        value: Any = now
+        for part in key.split("."):
+            value = value.get(part, MISSING) if isinstance(value, Mapping) else MISSING
+        if value == MISSING and parent:  # ~key
+            if isinstance(node := OmegaConf.select(recorded, parent), DictConfig):
+                node.pop(last, None)
+        else:
+            OmegaConf.update(recorded, key, value, merge=False, force_add=True)
+    OmegaConf.set_struct(recorded, True)
+    return recorded
 
 
 def parse(word: str) -> Override:

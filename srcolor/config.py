@@ -32,7 +32,6 @@ class TrainConfig:
     size: int = _key("side of the full-size images, in pixels", 128)
     seed: int = _key("decides weights, order, crops and flips", 0)
     monitor: str = _key("the validation figure that chooses best.ckpt", "val/psnr")
-    mode: str = _key("whether that figure is best at its max or its min", "max")
     fit: bool = _key("false: only test, the network named by ckpt", True)
     ckpt: str | None = _key("with fit=false: the network to test; starts from its run's own settings", None)
     resume: str | None = _key("a run to go on with, in its own folder", None)

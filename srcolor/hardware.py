@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from srcolor.errors import UserError
 
-ACCELERATORS = ("auto", "cpu", "cuda", "gpu", "mps")
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 # Weights stay float32, so that evaluation can be.
 PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
 WORTHWHILE = 1.2  # a gain in speed for which a CPU trains in bfloat16
@@ -29,7 +29,7 @@ class Hardware(NamedTuple):
     """What a run trains on.
 
     Attributes:
-        accelerator: `cuda`, `mps` or `cpu`.
+        accelerator: `cuda` or `cpu`.
         precision: Lightning's name for the precision of training; evaluation is always float32.
         channels_last: Whether activations are laid out with the channels innermost.
     """
@@ -46,17 +46,19 @@ class Hardware(NamedTuple):
         return f"{device}{threads}, {self.precision}{layout}"
 
 
-def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
-    """Chooses what is not laid down.
+def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 1) -> Hardware:
+    """Resolve `auto` to what this machine supports.
 
-    The accelerator: CUDA if there is one, else the CPU; MPS only when asked for, as it lacks antialiased
-    bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere on,
-    CPUs with AVX512-BF16 or AMX) and, on a CPU, is found to be faster so, see `bfloat16_gain`; else float32. Channels
-    last on both: a step of `residual` took 1.5 times as long without, in either precision, on a CPU with AVX512-BF16.
+    The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics need,
+    and antialiased bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere
+    on, CPUs with AVX512-BF16 or AMX) and, on a CPU, is measured to be faster, see `bfloat16_gain`; else float32.
+    Several CPU processes always get float32, as a measurement can differ between them. Channels last on both: a step
+    of `residual` took 1.5 times as long without, in either precision, on a CPU with AVX512-BF16.
 
     Args:
-        accelerator: `auto`, or as Lightning names it.
-        precision: `auto`, or as Lightning names it.
+        accelerator: `auto`, or Lightning's name for it.
+        precision: `auto`, or Lightning's name for it.
+        processes: How many processes train together on this machine; more than 1 with DDP.
 
     Raises:
         UserError: There is no such accelerator, or none here; or a precision whose weights are not float32.
@@ -72,17 +74,18 @@ def choose(accelerator: str = "auto", precision: str = "auto") -> Hardware:
     if str(precision) not in PRECISIONS:
         raise UserError(f"trainer.precision={precision}: expected one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
-        precision = "bf16-mixed" if _multiplies_bfloat16(accelerator) else "32-true"
-    return Hardware(accelerator, str(precision), accelerator in ("cuda", "cpu"))
+        precision = "bf16-mixed" if _multiplies_bfloat16(accelerator, processes) else "32-true"
+    return Hardware(accelerator, str(precision), channels_last=True)
 
 
-def _multiplies_bfloat16(accelerator: str) -> bool:
+def _multiplies_bfloat16(accelerator: str, processes: int) -> bool:
     if accelerator == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if processes > 1:
+        return False
     # Public PyTorch does not tell of AVX512-BF16; absent functions count as no.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    told = accelerator == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
-    return told and bfloat16_gain() >= WORTHWHILE
+    return any(getattr(torch.cpu, name, bool)() for name in checks) and bfloat16_gain() >= WORTHWHILE
 
 
 @lru_cache
@@ -103,11 +106,21 @@ def bfloat16_gain() -> float:
     return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
 
 
-def keep_memory() -> None:
-    """Makes glibc keep the memory that is freed, up to 1 GiB, for what is asked for next.
+def setup() -> None:
+    """Set the process-wide options that every command needs.
 
-    By itself it gives blocks from 32 MB on back at once, and smaller ones soon; to have them anew, page by page, was
-    half of the time that networks took for large pictures on a virtual machine. Done on Linux only.
+    Convolutions in float32 use float32, not TF32 with its mantissa of 10 bits: training has bfloat16 for speed. And
+    glibc keeps freed memory for reuse, see `keep_memory`.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    keep_memory()
+
+
+def keep_memory() -> None:
+    """Make glibc keep freed memory, up to 1 GiB, instead of returning it to the system (Linux only).
+
+    By default it returns blocks from 32 MB on at once, and smaller ones soon. Faulting them in again, page by page,
+    took half of the time that networks need for large pictures on a virtual machine.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl has no mallopt

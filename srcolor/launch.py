@@ -4,6 +4,7 @@ Imports no torch, so that `--help` and `--cfg job` answer at once.
 """
 
 import errno
+import itertools
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import hydra
 from filelock import FileLock, Timeout
@@ -71,6 +72,35 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
         raise
     if Sweep.folder is not None and Sweep.report():
         sys.exit(1)
+
+
+class NewFolder(Callback):
+    """Gives a run or a sweep whose folder is named after the time one of its own, before anything is written there.
+
+    Hydra makes one, as `conf/train.yaml` says.
+    """
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Replace `hydra.run.dir` by the name of the new folder."""
+        _claim(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Replace `hydra.sweep.dir` by the name of the new folder."""
+        _claim(config.hydra.sweep)
+
+
+def _claim(node: DictConfig) -> None:
+    if "${now:" not in OmegaConf.to_container(node, resolve=False)["dir"] or not command_line.is_first():  # type: ignore[call-overload, index]
+        return
+    folder = Path(node.dir)
+    for number in itertools.count(2):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # of another process, in the same second
+            folder = Path(f"{node.dir}-{number}")
+        else:
+            break
+    node.dir = str(folder)
 
 
 class Sweep(Callback):
@@ -179,12 +209,13 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
     """Calls a script's main function in a run's folder; answers what the user can mend, and raises what they cannot."""
     if not command_line.is_first():  # the folder is the first process's
         try:
-            main(cfg)
+            main(_replay(cfg))
         except Exception as error:
             if problem := _for_a_person(error, folder):
                 return problem
             raise
         return None
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".hydra" / "lock")
     try:
         lock.acquire(timeout=1)  # not at once, as `runs.state` holds it for an instant
@@ -192,7 +223,11 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
         return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
     failed = folder / "error.txt"
     try:
+        if ("resume" not in cfg or cfg.resume is None) and command_line.is_used(folder):
+            raise UserError(f"{folder} is already used by a run. Name another with hydra.run.dir=...")
         failed.unlink(missing_ok=True)
+        cfg = _replay(cfg)
+        _record(folder, cfg)
         main(cfg)
     except Stopped as stop:
         stop.folder = folder
@@ -207,6 +242,23 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
     finally:
         lock.release()
     return None
+
+
+def _replay(cfg: DictConfig) -> DictConfig:
+    job = HydraConfig.get()
+    return command_line.replay(cfg, job.overrides.task, job.runtime.choices) if "resume" in cfg else cfg
+
+
+def _record(folder: Path, cfg: DictConfig) -> None:
+    """Write what Hydra records of a job, in the folder that is this run's own by now.
+
+    The overrides come last: a process that has read them finds the configuration that belongs to them.
+    """
+    from srcolor import records
+
+    job = OmegaConf.masked_copy(cast(DictConfig, HydraConfig.instance().cfg), "hydra")
+    for name, content in (("config", cfg), ("hydra", job), ("overrides", job.hydra.overrides.task)):
+        records.write(folder / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(content))
 
 
 def _for_a_person(error: Exception, folder: Path) -> UserError | None:

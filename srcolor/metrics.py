@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from srcolor.errors import UserError
 from srcolor.images import luma, rgb_to_lab
@@ -38,6 +38,14 @@ class PerImage(Metric):
     @abstractmethod
     def per_image(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Works out the values, (N,), of images (N, C, H, W) in [0, 1]."""
+
+    @classmethod
+    def check(cls, images: Tensor) -> None:  # most metrics are defined at any size
+        """Check that the metric is defined at the size of some images, (N, C, H, W).
+
+        Raises:
+            UserError: It is not.
+        """
 
     def update(self, prediction: Tensor, target: Tensor, lab: tuple[Tensor, Tensor] | None = None) -> None:
         """Adds a batch of images, (N, C, H, W) in [0, 1]; `lab`, if they were converted already, is both in CIELAB."""
@@ -102,18 +110,59 @@ class PSNR(PerImage):
 class SSIM(PerImage):
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window, sigma 1.5, mean over channels.
 
-    Over the positions where the window lies inside the image, as the literature and scikit-image do;
-    torchmetrics' mean takes the padded border in.
+    Over the positions where the window lies inside the image, like the literature and scikit-image with
+    `gaussian_weights=True, use_sample_covariance=False`; torchmetrics averages the padded border too.
     """
 
     higher_is_better = True
 
     def per_image(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `PerImage`; sides of at least 11 pixels."""
-        _, similarity = structural_similarity_index_measure(
-            prediction, target, sigma=1.5, data_range=1.0, return_full_image=True, reduction="none"
-        )
-        return similarity[..., 5:-5, 5:-5].mean(dim=(1, 2, 3))
+        self.check(target)
+        return ssim(prediction, target)
+
+    @classmethod
+    def check(cls, images: Tensor) -> None:
+        """See `PerImage`."""
+        height, width = images.shape[-2:]
+        if min(height, width) < 11:
+            raise UserError(
+                f"SSIM of {width}x{height} images is not defined: its window is 11x11. Expected sides of at least 11; "
+                "in training choose another size=."
+            )
+
+
+def ssim(first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean SSIM of each image, (N,), in the precision of the arguments; see `SSIM`.
+
+    Args:
+        first: (N, C, H, W) in [0, 1], sides of at least 11 pixels.
+        second: The same shape.
+    """
+    moments = torch.stack([first, second, first * first, second * second, first * second])
+    mean1, mean2, square1, square2, product = _gaussian(moments)
+    squares, mean_product = mean1 * mean1 + mean2 * mean2, mean1 * mean2
+    variances = (square1 - mean1 * mean1).clamp(min=0) + (square2 - mean2 * mean2).clamp(min=0)
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_product + c1) / (squares + c1)
+    return (luminance * (2 * (product - mean_product) + c2) / (variances + c2)).mean((1, 2, 3))
+
+
+def _gaussian(images: Tensor) -> Tensor:
+    """Blur the last two dimensions by a Gaussian window of 11 pixels, sigma 1.5; drop the border of 5 pixels.
+
+    The window is separable. Sums of shifted images need no copy per tap: on 1024x768 images in float64 they take a
+    fifteenth of the time of one 11x11 convolution.
+    """
+    weights = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    for dim in (-2, -1):
+        length = images.shape[dim] - 10
+        blurred = torch.zeros_like(images.narrow(dim, 0, length))
+        for shift, weight in enumerate(weights.tolist()):
+            blurred.add_(images.narrow(dim, shift, length), alpha=weight)
+        images = blurred
+    return images
 
 
 class PSNRLuma(PSNR):
@@ -196,6 +245,11 @@ class Patches(LabMetric):
 
     higher_is_better = False
 
+    @classmethod
+    def check(cls, images: Tensor) -> None:
+        """See `PerImage`."""
+        check_grid(images)
+
     def per_lab(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `LabMetric`."""
         error = prediction[:, 1:] - target[:, 1:]
@@ -211,6 +265,11 @@ class Detail(LabMetric):
 
     higher_is_better = False
 
+    @classmethod
+    def check(cls, images: Tensor) -> None:
+        """See `PerImage`."""
+        check_grid(images)
+
     def per_lab(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `LabMetric`."""
         error = prediction[:, 1:] - target[:, 1:]
@@ -220,7 +279,7 @@ class Detail(LabMetric):
 
 
 def check_grid(images: Tensor) -> None:
-    """Checks that `Patches` and `Detail` can be measured.
+    """Check that `Patches` and `Detail` are defined.
 
     Raises:
         UserError: 8 does not divide a side.
@@ -228,8 +287,8 @@ def check_grid(images: Tensor) -> None:
     height, width = images.shape[-2:]
     if height % GRID or width % GRID:
         raise UserError(
-            f"{width}x{height} images: the colour error is split on a grid of {GRID}x{GRID} cells; expected sides that "
-            f"{GRID} divides. In training choose another size=."
+            f"{width}x{height} images: the color error is split on a grid of {GRID}x{GRID} cells. Expected sides that "
+            f"are multiples of {GRID}; in training choose another size=."
         )
 
 
@@ -350,3 +409,37 @@ class HueError(LabMetric):
         chroma = torch.hypot(a2, b2)
         chroma = torch.where(chroma < GRAY_CHROMA, 0.0, chroma)
         return (angle * chroma).sum((1, 2)) / chroma.sum((1, 2)).clamp(min=1e-6)
+
+
+# -- registry -------------------------------------------------------------------------------------------
+
+METRICS: dict[str, type[PerImage]] = {
+    "psnr": PSNR,
+    "ssim": SSIM,
+    "psnr_luma": PSNRLuma,
+    "psnr_y": PSNRY,
+    "ssim_y": SSIMY,
+    "psnr_rgb": PSNR,
+    "ab_rmse": ABRMSE,
+    "ciede2000": CIEDE2000,
+    "colourfulness": Colourfulness,
+    "colourfulness_ratio": ColourfulnessRatio,
+    "hue_error": HueError,
+    "tint": Tint,
+    "patches": Patches,
+    "detail": Detail,
+}
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Return whether more is better of a figure that checkpoints can be chosen by, `val/psnr`.
+
+    Raises:
+        UserError: There is no such metric, or more of it is neither better nor worse.
+    """
+    metric = METRICS.get(monitor.removeprefix("val/"))
+    if metric is None or metric.higher_is_better is None:
+        ranked = ", ".join(f"val/{name}" for name, other in METRICS.items() if other.higher_is_better is not None)
+        problem = "no such metric" if metric is None else "more of it is neither better nor worse"
+        raise UserError(f"monitor={monitor}: {problem}. Expected one of {ranked}.")
+    return metric.higher_is_better

@@ -244,7 +244,7 @@ def _shrunk(source: pictures.Picture, most: int = 512) -> NDArray[Any]:
 def main(words: Sequence[str] | None = None) -> int:
     """The command. Answers its exit code: 0, or 1 if a picture failed; 2 is for a command that cannot be."""
     asked = parse(words)
-    hardware.keep_memory()
+    hardware.setup()
     console = Console(stderr=True)
     try:
         worker = Worker(asked)

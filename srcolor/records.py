@@ -70,8 +70,8 @@ def record(
     Args:
         folder: The run's.
         metrics: What `results` gives, with `validation`, `parameters` and `train`; version and git revision are added.
-            `validation` is the figure that chose the tested network, `{"metric": "psnr", "value": 34.2}`; None for a
-            run that only tests.
+            `validation` is the figure that chose the tested network, `{"metric": "psnr", "value": 34.2,
+            "higher_is_better": true}`; None for a run that only tests.
         names: The test images', in order.
         columns: Their values.
     """

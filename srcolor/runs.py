@@ -142,14 +142,15 @@ def _validated_on(run: Path) -> tuple[str, ...]:
 def _score(run: Path) -> float:
     """Return the validation figure of a run, negative if less is better: never the test's."""
     value = validated(run)
-    return -math.inf if value is None else value if configuration(run).mode == "max" else -value
+    return -math.inf if value is None else value if higher_is_better(run) else -value
 
 
 def _experiment(run: Path) -> str:
-    return str(_choices(run).experiment)
+    return str(choices(run).experiment)
 
 
-def _choices(run: Path) -> DictConfig:
+def choices(run: Path) -> DictConfig:
+    """Return which choice was made in each group."""
     file = run / ".hydra" / "hydra.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
@@ -157,18 +158,21 @@ def _choices(run: Path) -> DictConfig:
 
 
 def overrides(run: Path) -> list[str]:
-    """The words of the command line that a run was started with, and whatever stood for its data's root."""
+    """Return the overrides that a run was started with, the last one of each key, and those that `pin` recorded."""
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: no run of srcolor: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    pinned = run / PINNED
-    words = dict(str(word).split("=", 1) for word in OmegaConf.load(pinned)) if pinned.exists() else {}
-    typed = [str(word) for word in OmegaConf.load(file) if str(word).split("=", 1)[0] not in words]
-    return [*typed, *(f"{key}={value}" for key, value in words.items())]
+    return list({word.split("=", 1)[0]: word for word in (*map(str, OmegaConf.load(file)), *pinned(run))}.values())
+
+
+def pinned(run: Path) -> list[str]:
+    """Return the overrides that `pin` recorded."""
+    file = run / PINNED
+    return [str(word) for word in OmegaConf.load(file)] if file.exists() else []
 
 
 def pin(run: Path, values: Mapping[str, str]) -> None:
-    """Records what a run's command line left open (the data's root), in a file that Hydra does not write anew.
+    """Record what a run's command line left open (the data's root, the precision) apart from its overrides.
 
     Args:
         run: The run's folder.
@@ -251,7 +255,7 @@ def data_settings(name: str) -> dict[str, Any]:
     own = cast(dict[str, Any], OmegaConf.to_container(config.data))
     own.pop("_target_")
     named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
-    return {"size": config.size, "data": str(_choices(run).data), **named}
+    return {"size": config.size, "data": str(choices(run).data), **named}
 
 
 def trained_on(name: str) -> list[dict[str, Any]] | None:
@@ -288,6 +292,15 @@ def validated(run: Path) -> float | None:
         return None if results["validation"] is None else results["validation"]["value"]
     best = run / "checkpoints" / "best.ckpt"
     return best_score(read(best), configuration(run).monitor) if best.exists() else None
+
+
+def higher_is_better(run: Path) -> bool:
+    """Return whether more is better of the figure that chose a finished run's best checkpoint."""
+    file = run / "metrics.json"
+    validation = json.loads(file.read_text()).get("validation") if file.exists() else None
+    if validation is None:  # of srcolor 0.1, which recorded `mode`
+        return bool(configuration(run).get("mode", "max") == "max")
+    return bool(validation["higher_is_better"])
 
 
 def best_score(checkpoint: Mapping[str, Any], monitor: str) -> float | None:

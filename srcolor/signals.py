@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM. No `Exception`, so that nothing on the way takes it for an error of its own."""
+    """Ctrl-C or SIGTERM. Not an `Exception`, so that no handler of errors takes it for one."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -16,16 +16,23 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """Makes Ctrl-C and SIGTERM raise `Stopped`, once."""
+    """Make the first Ctrl-C or SIGTERM raise `Stopped`, and the second end the process."""
     main_process = os.getpid()
-    stopping: list[int] = []
+    received: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
         if os.getpid() != main_process:  # a data loader's worker, which ends by itself
             raise KeyboardInterrupt
-        if not stopping:  # a second Ctrl-C does not disturb the first
-            stopping.append(number)
-            raise Stopped(number)
+        if received:  # `Stopped` was lost, where Python discards exceptions, or the cleanup hangs
+            end_process(number)
+        received.append(number)
+        raise Stopped(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+def end_process(number: int) -> None:
+    """End this process by a signal's default action."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

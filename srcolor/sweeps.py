@@ -107,9 +107,10 @@ def jobs(folder: Path) -> list[Job]:
 
 
 def monitored(folder: Path, found: list[Job]) -> tuple[str, bool]:
-    """The metric that a sweep's runs were chosen by, and whether more of it is better: the first job's."""
-    config = runs.configuration(folder / found[0].name)
-    return config.monitor.removeprefix("val/"), config.mode == "max"
+    """Return the monitored metric of a sweep, that of its first job, and whether more of it is better."""
+    done = next((job for job in found if job.state == "done"), found[0])
+    run = folder / done.name
+    return runs.configuration(run).monitor.removeprefix("val/"), runs.higher_is_better(run)
 
 
 def settings(folder: Path, found: list[Job]) -> list[Setting]:

@@ -22,6 +22,7 @@ from optuna.visualization import matplotlib as plots
 
 from srcolor import config
 from srcolor.errors import UserError
+from srcolor.metrics import higher_is_better
 from srcolor.tasks.base import Task
 
 STUDY = "srcolor"
@@ -64,7 +65,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
 
 
 def open_study(
-    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], mode: str, seed: int
+    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], monitor: str, seed: int
 ) -> optuna.Study:
     """Opens the study of a folder, or begins it; a trial that was stopped or killed is put in the queue again.
 
@@ -72,7 +73,7 @@ def open_study(
         folder: Where `study.db` is, or will be.
         distributions: What is searched.
         words: The words for train.py that all trials have in common.
-        mode: `max` or `min`.
+        monitor: The validation figure to optimize.
         seed: Decides the draws.
 
     Raises:
@@ -83,7 +84,7 @@ def open_study(
     study = optuna.create_study(
         study_name=STUDY,
         storage=storage(folder),
-        direction="maximize" if mode == "max" else "minimize",
+        direction="maximize" if higher_is_better(monitor) else "minimize",
         sampler=optuna.samplers.TPESampler(seed=seed + before),
         load_if_exists=True,
     )
@@ -149,10 +150,9 @@ class Prune(Callback):
         folder: Where the study is.
         trial: Number of the trial.
         monitor: The validation figure.
-        mode: `max` or `min`.
     """
 
-    def __init__(self, folder: str, trial: int, monitor: str, mode: str) -> None:
+    def __init__(self, folder: str, trial: int, monitor: str) -> None:
         self.study = optuna.load_study(study_name=STUDY, storage=storage(Path(folder)))
         pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
         copy = optuna.create_study(direction=self.study.direction, pruner=pruner)
@@ -160,7 +160,7 @@ class Prune(Callback):
         self.copied = copy.ask()
         self.number = trial
         self.monitor = monitor
-        self.pick = max if mode == "max" else min
+        self.pick = max if higher_is_better(monitor) else min
         self.best: float | None = None
         self.pruned = False
         self.validations: dict[int, float] = {}  # the first in each tenth of the budget

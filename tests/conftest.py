@@ -1,7 +1,9 @@
 """What the tests share: a folder of pictures, one tiny trained run, and train.py called in this process."""
 
+import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the networks are tiny, and pytest -n runs a test a core
@@ -49,23 +51,15 @@ COLOUR = [
     "trainer.accelerator=cpu",
 ]
 
-# What a datamodule needs, and what one of files needs beside.
+# What the tests' datamodules have in common, and beside it those of files.
 COMMON = {
     "size": 32,
-    "seed": 0,
     "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
     "batch_size": 5,
-    "epoch_samples": 1,
+    "epoch_samples": None,
     "flips": "none",
-    "zoom": 1.0,
-    "jitter": 0.0,
-    "workers": 0,
-    "cache": True,
-    "cache_dir": None,
-    "cache_limit_gb": 20,
-    "drop_gray": False,
 }
-FILES = {"crop": "center", "min_side": None, "max_side": None}
+FILES = {"crop": "center"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -112,6 +106,55 @@ def call_script(script, name, complete, words) -> int:
         except SystemExit as end:
             return end.code
     return 0
+
+
+class Meeting:
+    """Two forked processes that need one thing at once: the first to make it waits until the second wants it too.
+
+    The work appends a line to a file for each thing it makes, so that a test can count them.
+    """
+
+    def __init__(self, folder):
+        self.context = multiprocessing.get_context("fork")
+        self.making, self.wanted = self.context.Event(), self.context.Event()
+        self.results = self.context.SimpleQueue()
+        self.file = folder / "made.txt"
+
+    def made(self, name):
+        """Notes that a process makes something, and lets the other one want it meanwhile."""
+        with open(self.file, "a") as file:
+            file.write(f"{name}\n")
+        if not self.making.is_set():
+            self.making.set()
+            assert self.wanted.wait(60)
+            time.sleep(0.3)  # for the second to come as far as it can
+
+    def of(self, work):
+        """Calls the work in both processes; answers what each returned, an error as its text."""
+
+        def second():
+            assert self.making.wait(60)
+            self.wanted.set()
+            return work()
+
+        def answer(call):
+            try:
+                self.results.put(call())
+            except BaseException as error:
+                self.results.put(f"{type(error).__name__}: {error}")
+
+        processes = [self.context.Process(target=answer, args=(call,)) for call in (work, second)]
+        for process in processes:
+            process.start()
+        answers = [self.results.get() for _ in processes]
+        for process in processes:
+            process.join()
+        return answers
+
+
+@pytest.fixture
+def meeting(tmp_path_factory):
+    return Meeting(tmp_path_factory.mktemp("meeting"))
 
 
 @pytest.fixture(scope="session")

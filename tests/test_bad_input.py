@@ -194,10 +194,29 @@ ROWS = {
     "holdout": (lambda s, m: [*TINY, "data.holdout=x"], "expected photo or region", 1),
     "monitor": (
         lambda s, m: debug(s.root, "monitor=val/psn"),
-        "monitor=val/psn: no such figure. Did you",
+        "monitor=val/psn: no such metric. Expected one of val/psnr,",
         1,
     ),
-    "mode": (lambda s, m: debug(s.root, "mode=most"), "`mode` can be min, max but got most", 1),
+    "monitor without a direction": (
+        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colourfulness_ratio"],
+        "monitor=val/colourfulness_ratio: more of it is neither better nor worse. Expected one of val/psnr,",
+        1,
+    ),
+    "a metric that is not validated": (
+        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/tint"],
+        "monitor=val/tint: no such figure. Did you mean",
+        1,
+    ),
+    "fast_dev_run": (
+        lambda s, m: debug(s.root, "+trainer.fast_dev_run=true"),
+        "trainer.fast_dev_run would skip the sampler or the checkpoints of srcolor. Use trainer=debug",
+        1,
+    ),
+    "overfit_batches": (
+        lambda s, m: debug(s.root, "+trainer.overfit_batches=2"),
+        "Use trainer.limit_train_batches=2",
+        1,
+    ),
     "duration": (
         lambda s, m: debug(s.root, "trainer.max_time=00:03:00"),
         "in the format DD:HH:MM:SS",
@@ -288,7 +307,12 @@ ROWS = {
         "of 25 crops, nearly gray or toned, are left out",
         0,
     ),
-    "a size without a grid": (lambda s, m: [*debug(s.root), *COLORIZE, "size=40"], "20x20 images: the colour error", 1),
+    "a size without a grid": (lambda s, m: [*debug(s.root), *COLORIZE, "size=40"], "20x20 images: the color error", 1),
+    "a size without SSIM": (
+        lambda s, m: [*debug(s.root), "experiment=colorize64", "size=16", "data.min_side=16"],
+        "SSIM of 8x8 images is not defined: its window is 11x11",
+        1,
+    ),
     "a chain of nothing": (
         lambda s, m: [*chain(s)],
         "net.first.run has no value: give net.first.run=",

@@ -1,19 +1,27 @@
 import hashlib
+import inspect
 import logging
+import os
 import pickle
 import shutil
 import socket
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import COMMON, FILES
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from PIL import Image
 from skimage import data as skimage_data
+from torch.utils.data import DataLoader
 from torchvision.transforms import functional as tv
 
+from srcolor import config
 from srcolor.data import augment, cache, cells, draws, pairs, photos
+from srcolor.data.datamodule import Crops, Epoch, ImageDataModule
 from srcolor.data.folder import Folder
 from srcolor.data.photos import Photos
 from srcolor.errors import UserError
@@ -94,11 +102,46 @@ def test_folders_named_after_the_splits_are_honoured(pictures, tmp_path):
     assert names(data, "test") == {f"test/{p.name}" for p in files[4:6]}
 
 
+# -- arguments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", config.options("data"))
+def test_the_configuration_lists_every_argument_with_its_default(name):
+    """Hydra sets only keys that are listed, without a `+`."""
+    config.register()
+    with initialize_config_dir(str(config.CONF), version_base="1.3"):
+        node = compose("train", [f"data={name}"]).data
+    parameters = inspect.signature(get_class(node._target_)).parameters
+    assert set(node) - {"_target_"} == set(parameters)
+    defaults = {key: value.default for key, value in parameters.items() if value.default is not value.empty}
+    assert set(parameters) - set(defaults) <= {"root", "size", "pair", "scale"}
+    other = {key for key, value in defaults.items() if node[key] != value and (node[key], value) != ([], ())}
+    assert other == ({"crop", "flips"} if name == "photographs" else set())
+
+
 # -- the same batches, however they are made ------------------------------------------------------------------
 
 
+def test_two_forked_workers_read_the_crops_that_were_asked_for(tmp_path):
+    """Forked processes share the offset of a file that was opened before: a seek of one moves the other's read."""
+    count, size = 20_000, 4
+    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+    (tmp_path / "pixels.bin").write_bytes(pixels.tobytes())
+    table = np.zeros((count, 9), np.int32)
+    table[:, cells.IMAGE] = np.arange(count)
+    pictures = cache.Mapped(tmp_path, np.full((count, 2), size, np.int32))
+    crops = Crops(pictures, table, size, move=False)
+    sampler = Epoch(count, 1000, seed=0, length=10 * count)
+    loader = DataLoader(crops, sampler=sampler, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    read = wrong = 0
+    for batch in loader:
+        read += len(batch.index)
+        wrong += int((batch.images.numpy() != pixels[batch.index.numpy()]).any((1, 2, 3)).sum())
+    assert (read, wrong) == (200_000, 0)
+
+
 @pytest.mark.parametrize("crop", ["center", "random"])
-def test_the_same_batches_with_workers_and_without_with_cache_and_without(pictures, crop):
+def test_decoding_on_the_fly_gives_the_batches_of_the_cache_with_workers_and_without(pictures, crop):
     options = {"crop": crop, "flips": "dihedral"}
     expected = batches(folder(pictures, **options).train_dataloader())
     assert_same(batches(folder(pictures, **options, workers=2).train_dataloader()), expected)
@@ -168,8 +211,106 @@ def test_a_cache_that_is_cut_short_while_it_is_built_is_not_used(pictures, tmp_p
         patch.setattr(cache.np, "savez", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             folder(pictures, cache_dir=str(tmp_path))
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
     folder(pictures, cache_dir=str(tmp_path))
+
+
+def test_a_second_start_without_a_cache_of_pixels_decodes_nothing(pictures, tmp_path, monkeypatch):
+    options = {"cache": False, "cache_dir": str(tmp_path), "crop": "random", "size": 16}
+    first = folder(pictures, **options)
+    assert not list(tmp_path.rglob("pixels.bin"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+        second = folder(pictures, **options)
+    assert second.index.names == first.index.names
+    assert_same(batches(second.train_dataloader()), batches(first.train_dataloader()))
+    assert_same(
+        batches(folder(pictures, **options | {"cache": True}).train_dataloader()), batches(first.train_dataloader())
+    )
+    assert len(list(tmp_path.rglob("index.json"))) == 1
+
+
+def test_where_an_index_cannot_be_stored_every_start_reads_all_pictures(pictures, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    data = folder(pictures, cache=False, cache_dir=str(tmp_path / "file"))
+    assert len(data.index.names) == 24
+    assert "every start will read all pictures" in caplog.text
+
+
+def test_a_source_that_only_decodes_decodes_each_picture_once(tmp_path):
+    decoded = []
+
+    class Noise(ImageDataModule):
+        def items(self):
+            return [cache.Item(f"{i}", "") for i in range(9)]
+
+        def decode(self, item):
+            decoded.append(item.name)
+            pixels = np.random.default_rng(int(item.name)).integers(0, 256, (32, 32, 3), np.uint8)
+            return pixels, hashlib.sha256(pixels.data).hexdigest()
+
+        def identity(self):
+            return "noise"
+
+    data = Noise(**(COMMON | {"cache_dir": str(tmp_path)}))
+    data.setup()
+    assert sorted(decoded) == [f"{i}" for i in range(9)]
+
+
+def sizes(cache_dir):
+    """The sizes of the pictures of each cache that is there."""
+    return {int(cache.Index.load(path.parent).shapes[0, 0]) for path in cache_dir.rglob("pixels.bin")}
+
+
+def test_the_least_recently_used_caches_make_room(pictures, tmp_path, monkeypatch):
+    other = tmp_path / "somebody" / "page"  # not ours
+    other.mkdir(parents=True)
+    (other / "index.json").write_text("x" * 100_000)
+    options = {"cache_dir": str(tmp_path), "cache_limit_gb": 150e-6}  # 24 * 3 * 32² = 73.7 kB
+    for time, size in enumerate((32, 24, 16)):
+        data = folder(pictures, **options, size=size)
+        os.utime(data._splits["test"].pictures.folder, (time, time))
+    assert sizes(tmp_path) == {16, 24, 32}  # of one source
+    monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())  # as in another process
+    monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+    folder(pictures, **options, size=32)  # the last used now
+    monkeypatch.undo()
+    monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())
+    folder(pictures, **options, size=28)  # 56.4 kB
+    assert sizes(tmp_path) == {28, 32}
+    assert not list(tmp_path.rglob("unfinished-*"))
+    assert (other / "index.json").exists()
+
+
+def test_a_cache_that_this_process_uses_stays(pictures, tmp_path):
+    options = {"cache_dir": str(tmp_path), "cache_limit_gb": 100e-6}
+    used = folder(pictures, **options, size=32)
+    folder(pictures, **options, size=28)
+    assert sizes(tmp_path) == {28, 32}
+    assert len(batches(used.train_dataloader()))
+
+
+def test_a_cache_larger_than_the_limit_leaves_nothing(pictures, tmp_path):
+    with pytest.raises(UserError, match=r"of 24 pictures takes more than data\.cache_limit_gb=7e-05\. Raise it"):
+        folder(pictures, cache_dir=str(tmp_path), cache_limit_gb=70e-6)
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_of_two_processes_one_decodes_and_the_other_waits_for_it(cached, pictures, tmp_path, meeting):
+    class Noted(Folder):
+        def decode(self, item):
+            meeting.made(item.name)
+            return super().decode(item)
+
+    def work():
+        data = Noted(**(COMMON | FILES | {"root": str(pictures), "cache_dir": str(tmp_path), "cache": cached}))
+        data.setup()
+        return data.index.hashes.tobytes()
+
+    first, second = meeting.of(work)
+    assert first == second
+    assert len(meeting.file.read_text().splitlines()) == 24
 
 
 # -- pictures of every kind ----------------------------------------------------------------------------------
@@ -430,7 +571,7 @@ def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_
 def test_pairs_goes_through_a_split_in_order_without_augmentation(pictures):
     data = folder(pictures, flips="dihedral", pair=lambda images, index: pairs.gray(images, index, shrink=1))
     whole = torch.cat([batch.images for batch in data.test_dataloader()]).permute(0, 3, 1, 2).float() / 255
-    assert torch.equal(torch.cat([pair.target for pair in data.pairs("test")]), whole)
+    torch.testing.assert_close(torch.cat([pair.target for pair in data.pairs("test")]), whole, rtol=0, atol=1e-6)
     few = torch.cat([pair.index for pair in data.pairs("train", most=4)])
     count = len(data._splits["train"])
     assert few.tolist() == [0, count // 4, count // 2, 3 * count // 4]

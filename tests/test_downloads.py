@@ -2,13 +2,16 @@
 
 import hashlib
 import io
+import multiprocessing
 import tarfile
 import threading
+import time
 import urllib.error
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import filelock
 import pytest
 import torchvision.datasets
 from conftest import COMMON, FILES
@@ -183,14 +186,51 @@ def test_a_killed_download_is_repeated_cleanly(lfw_archive, tmp_path, monkeypatc
             datamodule.items()
     (tmp_path / "data" / "lfw.unfinished" / "lfw").mkdir(parents=True)  # what kill -9 would have left
     assert len(datamodule.items()) == 40
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["lfw"]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"lfw", "lfw.lock"}
 
 
 def test_another_checksum_is_an_error_and_leaves_nothing(lfw_archive, tmp_path, monkeypatch):
     monkeypatch.setattr(lfw, "SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"cannot download lfw: .* has SHA-256 .*, expected 0000"):
         lfw.LFW(root=str(tmp_path / "data"), **OPTIONS).items()
-    assert not list((tmp_path / "data").iterdir())
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["lfw.lock"]
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits_for_it(meeting, tmp_path):
+    archive = tmp_path / "set.tgz"
+    tar(archive, {f"set/{i}.jpg": jpeg(i) for i in range(5)})
+    checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    def download(root):
+        meeting.made("set")
+        downloads.download_archive(archive.as_uri(), checksum, root)
+
+    def work():
+        downloads.fetch(tmp_path / "data" / "set", download)
+        return len(list((tmp_path / "data" / "set").iterdir()))
+
+    assert meeting.of(work) == [5, 5]
+    assert meeting.file.read_text() == "set\n"
+
+
+def test_a_killed_download_does_not_keep_others_waiting(tmp_path):
+    folder = tmp_path / "data" / "set"
+    context = multiprocessing.get_context("fork")
+    began = context.Event()
+
+    def hang(root):
+        began.set()
+        time.sleep(60)
+
+    process = context.Process(target=downloads.fetch, args=(folder, hang))
+    process.start()
+    assert began.wait(60)
+    with pytest.raises(filelock.Timeout):
+        filelock.FileLock(folder.with_name("set.lock")).acquire(timeout=0)
+    process.kill()
+    process.join()
+    downloads.fetch(folder, lambda root: (root / "set").mkdir())
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize("name", ["flowers102", "oxford_pets", "lfw", "celeba"])

@@ -14,7 +14,7 @@ from conftest import COMMON, FILES, ROOT, TINY
 
 from srcolor import callbacks, records, runs
 from srcolor.checkpoint import AtomicCheckpointIO
-from srcolor.data import cache
+from srcolor.data import cache, locks
 from srcolor.data.folder import Folder
 from srcolor.errors import UserError
 
@@ -97,6 +97,51 @@ def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pict
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+SWALLOWED = """
+import signal, sys, time
+from srcolor import signals
+
+class Discarding:
+    def __del__(self):
+        print("ready", flush=True)
+        while True:
+            time.sleep(0.01)
+
+signals.listen()
+Discarding()  # an exception in `__del__` is discarded
+print("discarded", flush=True)
+while True:
+    try:
+        time.sleep(0.01)
+    except BaseException:
+        print("swallowed", flush=True)
+"""
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_always_ends_the_process(first, second):
+    process = subprocess.Popen([sys.executable, "-c", SWALLOWED], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(first)
+    assert process.stdout.readline() == "discarded\n"
+    process.send_signal(second)
+    assert process.wait(30) == -second
+    assert process.stdout.read() == ""
+
+
+def test_a_second_signal_ends_a_process_whose_batch_never_ends(monkeypatch):
+    """With several processes the first one waits for the end of the batch."""
+    ended = []
+    monkeypatch.setattr("srcolor.signals.end_process", ended.append)
+    together = callbacks.StopTogether()
+    together._receive(signal.SIGUSR1, None)
+    together._receive(signal.SIGTERM, None)  # SLURM's time is over: the first that stops
+    assert not ended
+    together._receive(signal.SIGINT, None)
+    assert ended == [signal.SIGINT]
+
+
 def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
     run = tmp_path / "run"
     process = Process(tmp_path, long_run(pictures, run), SLOW_CACHE)
@@ -150,8 +195,9 @@ def folder(root, where):
     return data
 
 
-def test_two_processes_that_build_one_cache_at_once(pictures, tmp_path):
-    """Threads stand for processes: they meet on the disk only."""
+def test_two_machines_that_build_one_cache_at_once_where_locks_do_not_reach(pictures, tmp_path, monkeypatch):
+    """Threads stand for machines: they meet on the disk only."""
+    monkeypatch.setattr(locks.FileLock, "acquire", lambda self, timeout=None: None)
     barrier, done, decode = threading.Barrier(2), [], Folder.decode
 
     class Slow(Folder):
@@ -189,13 +235,13 @@ def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog)
         assert torch.equal(one, two)
 
 
-def test_a_cache_replaces_older_ones_of_the_same_folder(pictures, tmp_path):
+def test_two_settings_of_one_source_live_beside_each_other(pictures, tmp_path, monkeypatch):
     folder(pictures, tmp_path)
     data = Folder(root=str(pictures), **COMMON | FILES | {"cache_dir": str(tmp_path), "size": 24})
     data.setup()
-    (file,) = tmp_path.rglob("pixels.bin")
-    assert file.stat().st_size == 24 * 24 * 24 * 3
-    assert cache.Index.load(file.parent).shapes[0].tolist() == [24, 24]
+    assert len(list(tmp_path.rglob("pixels.bin"))) == 2
+    monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
+    assert folder(pictures, tmp_path).index.shapes[0].tolist() == [32, 32]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
@@ -246,8 +292,8 @@ def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]  # one process alone stops at once
         signal.raise_signal(signal.SIGUSR1)
         assert not did
-        together.on_train_batch_end(OneProcess())
-        together.on_train_batch_end(OneProcess())
+        together.on_train_batch_end(OneProcess(), None)
+        together.on_train_batch_end(OneProcess(), None)
         assert did == [signal.SIGUSR1]
     finally:
         for number, handler in before.items():

@@ -6,6 +6,7 @@ import torch
 from skimage import data
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from srcolor import metrics
 from srcolor.errors import UserError
@@ -46,6 +47,30 @@ def test_ssim_is_scikit_images_over_the_valid_region(images):
     assert metric.values.tolist() == pytest.approx(each(images, reference), abs=2e-5)
 
 
+def test_ssim_in_float64_is_scikit_images_and_that_of_one_square_window(images):
+    noisy, truth = (batch.double() for batch in images)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = each(images, lambda t, n: structural_similarity(t, n, data_range=1.0, channel_axis=2, **options))
+    assert metrics.ssim(noisy, truth).tolist() == pytest.approx(expected, abs=1e-7)
+    _, square = structural_similarity_index_measure(noisy, truth, sigma=1.5, data_range=1.0, return_full_image=True)
+    expected = square[..., 5:-5, 5:-5].mean((1, 2, 3))
+    torch.testing.assert_close(metrics.ssim(noisy, truth), expected, rtol=0, atol=1e-10)
+
+
+def test_ssim_of_images_smaller_than_its_window_is_refused():
+    with pytest.raises(UserError, match="SSIM of 20x10 images is not defined: its window is 11x11"):
+        SSIM().update(torch.rand(1, 3, 10, 20), torch.rand(1, 3, 10, 20))
+    smallest = torch.linspace(0, 1, 363).reshape(1, 3, 11, 11)
+    assert metrics.ssim(smallest, smallest).item() == pytest.approx(1)
+
+
+def test_the_direction_of_a_monitored_metric_is_its_own():
+    assert metrics.higher_is_better("val/psnr")
+    assert not metrics.higher_is_better("val/ab_rmse")
+    with pytest.raises(UserError, match=r"val/colourfulness_ratio: more of it is neither better nor worse.*val/psnr"):
+        metrics.higher_is_better("val/colourfulness_ratio")
+
+
 def test_an_image_reproduced_exactly_is_left_out_of_the_mean(images):
     noisy, truth = images
     metric = PSNR()
@@ -59,7 +84,7 @@ def test_batches_add_up(images):
     whole.update(*images)
     for i in range(2):
         parts.update(images[0][i : i + 1], images[1][i : i + 1])
-    assert parts.compute() == whole.compute()
+    assert parts.compute().item() == pytest.approx(whole.compute().item(), rel=1e-6)
 
 
 # -- colour --------------------------------------------------------------------------------------------------------

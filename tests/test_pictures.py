@@ -147,7 +147,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_that_is_said(bicubic, tmp_
 def test_a_bitmap_of_another_name_is_read(bicubic, tmp_path):
     SMALL.save(tmp_path / "x.bmp", dpi=(300, 300))
     (tmp_path / "y.png").write_bytes((tmp_path / "x.bmp").read_bytes())
-    assert predict.main([str(tmp_path), "--run", bicubic]) == 0
+    assert predict.main([str(tmp_path), "--run", bicubic, "--tile", "64"]) == 0
     with Image.open(tmp_path / "x_upscale.bmp") as one, Image.open(tmp_path / "y_upscale.png") as other:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
         assert one.info["dpi"] == pytest.approx((300, 300), abs=0.1)
@@ -201,12 +201,12 @@ def test_resolution_and_kind_of_a_tiff_stay(bicubic, tmp_path):
 def test_a_gray_picture_stays_gray_with_its_profile_and_a_coloured_one_loses_it(bicubic, colour, tmp_path):
     profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # its header's colour space
     SMALL.convert("L").save(tmp_path / "x.png", icc_profile=profile)
-    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 0
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0
     assert predict.main([str(tmp_path / "x.png"), "--run", colour, "-m", "colorize"]) == 0
     with Image.open(tmp_path / "x_upscale.png") as larger, Image.open(tmp_path / "x_colorize.png") as coloured:
         assert (larger.mode, larger.info.get("icc_profile")) == ("L", profile)
         assert (coloured.mode, coloured.info.get("icc_profile")) == ("RGB", None)
-        expected = tiles.enlarge(Bicubic(), np.asarray(SMALL.convert("L").convert("RGB")))[..., 0]
+        expected = tiles.enlarge(Bicubic(), np.asarray(SMALL.convert("L").convert("RGB")), tile=64)[..., 0]
         np.testing.assert_array_equal(np.asarray(larger), expected)
 
 

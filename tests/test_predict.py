@@ -28,11 +28,11 @@ COMMAND = str(Path(sys.executable).with_name("srcolor-predict"))
 
 def test_restore_colours_and_enlarges(bicubic, colour, tmp_path):
     SMALL.convert("L").save(tmp_path / "old.png")
-    assert predict.main([str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic]) == 0
+    words = [str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic, "--tile", "64"]
+    assert predict.main(words) == 0
     result = np.asarray(Image.open(tmp_path / "old_restore.png"))
-    whole = tiles.enlarge(
-        Bicubic(), tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
-    )
+    coloured = tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
+    whole = tiles.enlarge(Bicubic(), coloured, tile=64)
     np.testing.assert_array_equal(result, whole)
 
 
@@ -423,8 +423,8 @@ def test_a_name_that_is_not_utf8_is_told(bicubic, tmp_path):
 def test_a_large_result_lies_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "LARGE", 1)
     SMALL.save(tmp_path / "x.png")
-    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 0
-    whole = tiles.enlarge(Bicubic(), np.asarray(SMALL))
+    assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0
+    whole = tiles.enlarge(Bicubic(), np.asarray(SMALL), tile=64)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x_upscale.png")), whole)
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(full), raising=False)

@@ -137,7 +137,7 @@ def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
         runs.build_net({"_target_": "srcolor.nets.residual.Residual", "chanels": 3})
 
 
-def finished(run, validation, test, experiment="sr64to128", data="photos", monitor="val/psnr", mode="max"):
+def finished(run, validation, test, experiment="sr64to128", data="photos", monitor="val/psnr"):
     """Makes the folder of a run as training leaves it; without a figure, as an interrupted one does."""
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
@@ -146,11 +146,11 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
     (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
     (run / ".hydra" / "overrides.yaml").write_text("[]")
     groups = {"data": {"_target_": "x", "batch_size": 8}, "pair": {"_target_": "y", "scale": "${scale}"}}
-    config = {"monitor": monitor, "mode": mode, "size": 128, "scale": 2, **groups}
+    config = {"monitor": monitor, "size": 128, "scale": 2, **groups}
     (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
     if validation is not None:
         metric = monitor.removeprefix("val/")
-        chosen = {"metric": metric, "value": validation}
+        chosen = {"metric": metric, "value": validation, "higher_is_better": metric != "ab_rmse"}
         results = {"test": {metric: test}, "train": {"seconds": 1.0}, "validation": chosen}
         (run / "metrics.json").write_text(json.dumps(results))
     return run
@@ -160,11 +160,11 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
 def test_best_is_chosen_by_validation_never_by_the_test(least, tmp_path, monkeypatch):
     """The run with the best test figure is the one with the worst validation figure."""
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    chosen_by = {"monitor": "val/ab_rmse", "mode": "min"} if least else {"monitor": "val/psnr", "mode": "max"}
+    monitor = "val/ab_rmse" if least else "val/psnr"
     for number, (name, validation, experiment) in enumerate(
         [("a", 30.0, "sr64to128"), ("b", 35.0, "sr64to128"), ("c", 40.0, "other"), ("d", None, "sr64to128")]
     ):
-        run = finished(tmp_path / name, validation, validation and 100 - validation, experiment, **chosen_by)
+        run = finished(tmp_path / name, validation, validation and 100 - validation, experiment, monitor=monitor)
         os.utime(run / "checkpoints" / "best.ckpt", (number, number))
     assert runs.find("latest").name == "d"
     assert runs.find("best:sr64to128").name == ("a" if least else "b")

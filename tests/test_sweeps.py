@@ -82,8 +82,9 @@ def test_the_best_in_validation_comes_first_whichever_way_is_better(more, tmp_pa
     for name, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
         (tmp_path / name / ".hydra").mkdir(parents=True)
         (tmp_path / name / ".hydra" / "overrides.yaml").write_text(f"- net={name}\n")
-        (tmp_path / name / ".hydra" / "config.yaml").write_text(f"monitor: val/x\nmode: {'max' if more else 'min'}\n")
-        results = {"test": {"x": -value}, "train": {"seconds": 1}, "validation": {"metric": "x", "value": value}}
+        (tmp_path / name / ".hydra" / "config.yaml").write_text("monitor: val/x\n")
+        chosen = {"metric": "x", "value": value, "higher_is_better": more}
+        results = {"test": {"x": -value}, "train": {"seconds": 1}, "validation": chosen}
         (tmp_path / name / "metrics.json").write_text(json.dumps(results))
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['net=a,b,c']}}\n")
     order = [setting.overrides["net"] for setting in sweeps.settings(tmp_path, sweeps.jobs(tmp_path))]

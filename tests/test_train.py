@@ -141,6 +141,22 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, t
     assert figures(whole)["test"] == figures(halves)["test"]
 
 
+def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, call, tmp_path):
+    """Resumed at a rate that ruins it: the best checkpoint is still that of the first epochs."""
+    run, name = tmp_path / "run", tmp_path / "link"
+    shutil.copytree(tiny_run, run)
+    name.symlink_to(run)
+    before = (run / "checkpoints" / "best.ckpt").read_bytes()
+    assert call(f"resume={name}", "trainer.max_epochs=3", "optimizer.lr=1", "task.ema=0", "schedule=constant") == 0
+    values = [event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
+    assert values[-1] < min(values[:-1]) - 1
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == before
+    assert state(run, "last")["epoch"] == 2
+    (best,) = [kept for kept in state(run, "last")["callbacks"].values() if kept.get("monitor") == "val/psnr"]
+    assert best["best_model_score"].item() == pytest.approx(max(values), rel=1e-6)
+    assert best["best_model_path"] == str(run / "checkpoints" / "best.ckpt")
+
+
 def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call, tmp_path):
     run = tmp_path / "run"
     words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
@@ -359,6 +375,16 @@ def test_a_colour_run_is_chosen_by_its_ab_rmse(study_runs):
     steps = [event.step for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
     assert len(scores) == 2
     assert best["global_step"] == steps[scores.index(min(scores))] + 1
+
+
+def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path):
+    short = ["data=folder", f"data.root={pictures}", "trainer.max_epochs=3", "schedule=constant"]
+    run = tmp_path / "run"
+    assert call("experiment=colorize64", *COLOUR, *short, "monitor=val/psnr", f"hydra.run.dir={run}") == 0
+    events = EventAccumulator(str(run)).Reload().Scalars("val/psnr")
+    values = [event.value for event in events]
+    assert len(set(values)) == 3
+    assert state(run, "best")["global_step"] == events[values.index(max(values))].step + 1
 
 
 def test_the_colour_sheet_has_its_columns():

@@ -68,7 +68,7 @@ def test_another_space_is_refused_by_name(search, pictures):
 
 def open_one(tmp_path, words=("size=32",)):
     distributions = {"x": optuna.distributions.FloatDistribution(0, 1)}
-    return tuning.open_study(tmp_path, distributions, list(words), "max", 0), distributions
+    return tuning.open_study(tmp_path, distributions, list(words), "val/psnr", 0), distributions
 
 
 def test_a_trial_that_was_killed_is_tried_again(tmp_path):
@@ -93,11 +93,11 @@ def test_a_hopeless_trial_is_pruned(tmp_path):
 
     def run(value):
         trial = study.ask(distributions)
-        callback = tuning.Prune(str(tmp_path), trial.number, "val/x", "max")
+        callback = tuning.Prune(str(tmp_path), trial.number, "val/psnr")
         trainer, task = Trainer(), Task()
         for tenth in range(1, 11):
             task.progress = tenth / 10
-            trainer.callback_metrics = {"val/x": torch.tensor(value + tenth / 100)}
+            trainer.callback_metrics = {"val/psnr": torch.tensor(value + tenth / 100)}
             callback.on_validation_end(trainer, task)
             if trainer.should_stop:
                 break

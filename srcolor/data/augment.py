@@ -1,4 +1,7 @@
-"""Augmentation of a whole batch on the device that trains, from the samples' own draws."""
+"""Augmentation of a whole batch on the device that trains, from the samples' own draws.
+
+The draws stay on the host, so that decisions that depend on them make no device wait.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +19,7 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
 
     Args:
         images: (N, C, H, W); square for `dihedral`.
-        draws: (N, COLUMNS) in [0, 1).
+        draws: (N, COLUMNS) in [0, 1), on the CPU.
         mode: `none`; `horizontal`: left-right, for half of the images (faces); `dihedral`: one of the
             eight ways to lay a square on itself (photographs without an upright).
 
@@ -27,7 +30,8 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
         raise UserError(f"unknown data.flips={mode}: expected one of {', '.join(FLIPS)}.")
     if mode == "none":
         return images
-    horizontal, vertical, transpose = ((draws[:, columns.FLIPS] < 0.5)[:, :, None, None, None]).unbind(1)
+    flips = (draws[:, columns.FLIPS] < 0.5).to(images.device, non_blocking=True)
+    horizontal, vertical, transpose = flips[:, :, None, None, None].unbind(1)
     images = torch.where(horizontal, images.flip(3), images)
     if mode == "dihedral":
         images = torch.where(vertical, images.flip(2), images)
@@ -40,12 +44,12 @@ def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        draws: (N, COLUMNS) in [0, 1).
+        draws: (N, COLUMNS) in [0, 1), on the CPU.
         least: The window's sides are uniform between this share of the image's and all of it; 1 for no change.
     """
     if least == 1:
         return images
-    share, down, right = draws[:, columns.ZOOM].unbind(1)
+    share, down, right = draws[:, columns.ZOOM].to(images.device, non_blocking=True).unbind(1)
     share = 1 - (1 - least) * share
     nothing = torch.zeros_like(share)
     across = torch.stack([share, nothing, (1 - share) * (2 * right - 1)], 1)
@@ -63,17 +67,17 @@ def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
 
     Args:
         images: (N, 3, H, W) in [0, 1].
-        draws: (N, COLUMNS) in [0, 1).
+        draws: (N, COLUMNS) in [0, 1), on the CPU.
         strength: Factors are uniform in [1 - strength, 1 + strength], the hue's shift in
             [-strength, strength] turns.
     """
     if strength == 0:
         return images
-    shifts = (draws[:, columns.JITTER] * 2 - 1) * strength
+    shifts = ((draws[:, columns.JITTER] * 2 - 1) * strength).to(images.device, non_blocking=True)
     orders, group = draws[:, columns.ORDER].argsort(dim=1).unique(dim=0, return_inverse=True)
     out = torch.empty_like(images)
     for number, order in enumerate(orders.tolist()):
-        chosen = (group == number).nonzero().flatten()
+        chosen = (group == number).nonzero().flatten().to(images.device, non_blocking=True)
         part, shift = images[chosen].contiguous(), shifts[chosen]  # planes of one colour: faster here
         for adjustment in order:
             part = adjust(part, adjustment, shift[:, adjustment])

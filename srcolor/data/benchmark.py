@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from srcolor.data.cells import Pixels
+from srcolor.data.datamodule import Epoch, Rows
 from srcolor.data.files import to_rgb
 from srcolor.data.folder import SUFFIXES
 from srcolor.data.matlab import bicubic_down
@@ -85,8 +86,15 @@ class Benchmark(LightningDataModule):
             log.info("%s: %d images, low resolution %s", folder.name, len(images), how)
 
     def test_dataloader(self) -> DataLoader[Pair]:
-        """Every image, in order."""
-        return DataLoader(Whole(self), batch_size=None)
+        """Return every image, in order; several processes share them, so that each is counted once.
+
+        Raises:
+            UserError: There are fewer images than processes.
+        """
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        if len(self.images) < world:
+            raise UserError(f"{len(self.images)} image(s), for {world} processes: give fewer trainer.devices=.")
+        return DataLoader(Whole(self), sampler=Epoch(len(self.images), 1, rank=rank, world=world), batch_size=None)
 
     def train_dataloader(self) -> NoReturn:
         """There is none.
@@ -146,11 +154,10 @@ class Whole(Dataset[Pair]):
         """Number of images."""
         return len(self.data.images)
 
-    def __getitem__(self, row: int) -> Pair:
-        """See `Benchmark.pair`."""
-        if row >= len(self):
-            raise IndexError(row)
-        return self.data.pair(row)
+    def __getitem__(self, rows: Rows) -> Pair:
+        """Return the pair of a batch of one row; see `Benchmark.pair`."""
+        index, _ = rows
+        return self.data.pair(int(index))
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -2,9 +2,11 @@
 
 A cache is a folder `<cache_dir>/<source>/<key>/` with `pixels.bin` (all pictures, one after the other,
 height x width x 3 uint8), `index.json` (names) and `index.npz` (everything else that is known of them, and the
-crops: see `cells`). It is built under a temporary name and renamed when complete, so what lies under the
-final name is always whole. The key is a hash of every file's path, size and time and of the settings that the
-pixels depend on. Crops without content (`is_flat`) are left out of every split, and counted.
+crops: see `cells`). With `data.cache=false` it has the index alone. It is built under a temporary name and renamed
+when complete, so what lies under the final name is always whole; processes that need one cache at once wait for the
+one that builds it. The key is a hash of every file's path, size and time and of the settings that the pixels depend
+on. Where all caches exceed the limit, the least recently used are removed. Crops without content (`is_flat`) are left
+out of every split, and counted.
 """
 
 import hashlib
@@ -14,14 +16,15 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,7 @@ from PIL import Image
 from rich.progress import track
 
 from srcolor.data.cells import SPLIT, SPLITS, Pixels, Region, cells_of, is_flat, is_gray, sample
+from srcolor.data.locks import locked
 from srcolor.data.prints import fingerprint
 from srcolor.errors import UserError
 
@@ -36,9 +40,11 @@ log = logging.getLogger(__name__)
 
 SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 FORMAT = 3
+KEY = "[0-9a-f]" * 16  # names of caches and of their sources, as a pattern
 ABANDONED = 3600  # seconds without a byte written, after which an unfinished cache is nobody's
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Item(NamedTuple):
@@ -62,9 +68,6 @@ class Source(Protocol):
 
     def items(self) -> list[Item]:
         """Lists the pictures, in a fixed order."""
-
-    def measure(self, item: Item) -> tuple[int, int]:
-        """Answers the height and width that `decode` will give, without decoding; (0, 0) if it cannot."""
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """Answers a picture, height x width x 3, and the SHA-256 of its file; raises if it cannot."""
@@ -118,13 +121,17 @@ class Index:
 class Mapped:
     """Pictures of a cache, by number; the operating system keeps in memory what is used."""
 
+    opened: ClassVar[weakref.WeakSet["Mapped"]] = weakref.WeakSet()  # by this process
+
     def __init__(self, folder: Path, shapes: NDArray[np.int32]) -> None:
+        self.folder = folder
         self._path = folder / "pixels.bin"
         self._shapes = shapes
         self._offsets = np.concatenate([[0], np.cumsum(3 * shapes.prod(1, dtype=np.int64))])
         if self._path.stat().st_size != self._offsets[-1]:
             raise ValueError(f"pixels.bin has {self._path.stat().st_size} bytes")
-        _ = self._file, self._bytes  # open while they are there: a newer cache may replace this one
+        _ = self._file, self._bytes  # open while they are there: another process may remove this cache
+        Mapped.opened.add(self)
 
     @cached_property
     def _file(self) -> BinaryIO:
@@ -143,8 +150,9 @@ class Mapped:
         width = self._shapes[image, 1]
         start = self._offsets[image] + 3 * top * width
         if width == size:  # one read; through the map, each first touch of a page costs more than the copy
-            self._file.seek(start)
-            return np.frombuffer(self._file.read(3 * size * size), np.uint8).reshape(size, size, 3)
+            # Not seek and read: forked workers share the file's offset.
+            read = os.pread(self._file.fileno(), 3 * size * size, start)
+            return np.frombuffer(read, np.uint8).reshape(size, size, 3)
         rows = self._bytes[start : start + 3 * size * width].reshape(size, width, 3)
         return rows[:, left : left + size]
 
@@ -317,14 +325,14 @@ def _reading(threads: int) -> Iterator[Callable[[Callable[[Item], R], Sequence[I
 def open_cache(
     source: Source, root: str, cache_dir: Path, items: Sequence[Item], limit_gb: float
 ) -> tuple[Index, Mapped]:
-    """Opens a source's cache, and builds it first if it is not there or damaged; older ones make room.
+    """Open a source's cache; build it first if it is missing or damaged.
 
     Args:
         source: Where the pictures come from.
         root: What identifies the source among others: a folder's path, say.
         cache_dir: Where caches lie.
         items: The source's pictures.
-        limit_gb: How large a cache may become, in 10^9 bytes.
+        limit_gb: How large all caches in `cache_dir` may become, in 10^9 bytes.
 
     Returns:
         The index and the pictures.
@@ -332,69 +340,155 @@ def open_cache(
     Raises:
         UserError: As `scan`; or the cache would be too large, or its folder cannot be written.
     """
+    folder = _folder(source, root, cache_dir, items)
+
+    def read() -> tuple[Index, Mapped]:
+        index = Index.load(folder)
+        return index, Mapped(folder, index.shapes)
+
+    def write(unfinished: Path) -> None:
+        written, limit = 0, int(limit_gb * 1e9)
+        room = _make_room(cache_dir, written, limit)
+        with open(unfinished / "pixels.bin", "wb") as file:
+
+            def keep(pixels: Pixels) -> None:
+                nonlocal written, room
+                written += pixels.nbytes
+                if written > limit:
+                    raise UserError(
+                        f"the cache of {len(items)} pictures takes more than data.cache_limit_gb={limit_gb:g}. Raise "
+                        "it, shrink large pictures with data.max_side=..., or decode on the fly with data.cache=false "
+                        "data.workers=2."
+                    )
+                if written > room:
+                    room = _make_room(cache_dir, written, limit)
+                file.write(np.ascontiguousarray(pixels).data)
+
+            scan(source, items, keep).save(unfinished)
+
+    try:
+        return _read_or_build(folder, read, write)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache {folder}: {error}. Name another place with data.cache_dir=..., or "
+            "decode on the fly with data.cache=false data.workers=2."
+        ) from error
+
+
+def open_index(source: Source, root: str, cache_dir: Path, items: Sequence[Item]) -> tuple[Index, Decoded]:
+    """Open the index of a source whose pictures are decoded each time they are used.
+
+    The index is stored like a cache, without pixels: only the first start reads every picture. Where it cannot be
+    stored, every start does.
+
+    Args:
+        source: Where the pictures come from.
+        root: What identifies the source among others: a folder's path, say.
+        cache_dir: Where caches lie.
+        items: The source's pictures.
+
+    Returns:
+        The index and the pictures.
+
+    Raises:
+        UserError: As `scan`.
+    """
+    folder = _folder(source, root, cache_dir, items)
+    try:
+        index = _read_or_build(
+            folder, lambda: Index.load(folder), lambda unfinished: scan(source, items).save(unfinished)
+        )
+    except OSError as error:
+        log.warning("Cannot store the index %s (%s): every start will read all pictures.", folder, error)
+        index = scan(source, items)
+    usable = {item.name: item for item in items}
+    return index, Decoded(source, [usable[name] for name in index.names])
+
+
+def _folder(source: Source, root: str, cache_dir: Path, items: Sequence[Item]) -> Path:
+    """Return where the cache of these pictures lies, with these settings."""
     stamps = hashlib.sha256(json.dumps([FORMAT, source.settings()], sort_keys=True).encode())
     for item in items:
         stamps.update(repr(tuple(item)).encode())
-    folder = cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / stamps.hexdigest()[:16]
-    for _ in range(3):  # a run with other settings may replace what was just built
-        opened = _open(folder)
-        if opened is not None:
-            return opened
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _make_room(source, folder, items, limit_gb)
-            _build(source, folder, items)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the cache {folder}: {error}. Name another place with data.cache_dir=..., or "
-                "decode on the fly with data.cache=false data.workers=2."
-            ) from error
-    raise UserError(f"the cache {folder} is replaced by other runs. Give each run a data.cache_dir=... of its own.")
+    return cache_dir / hashlib.sha256(root.encode()).hexdigest()[:16] / stamps.hexdigest()[:16]
 
 
-def _open(folder: Path) -> tuple[Index, Mapped] | None:
-    """Opens a cache; None if it is missing or damaged."""
+def _read_or_build(folder: Path, read: Callable[[], T], write: Callable[[Path], None]) -> T:
+    """Read a cache; build it first if it is missing or damaged.
+
+    Args:
+        folder: Where it lies.
+        read: Reads it.
+        write: Writes its files into the folder that it is given.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    result = _try_to(read, folder)
+    if result is None:
+        with locked(folder):
+            result = _try_to(read, folder)  # another process may have built it meanwhile
+            if result is None:
+                _build(folder, read, write)
+                result = read()
+    with suppress(OSError):  # the cache is another user's
+        os.utime(folder)  # for `_make_room`
+    return result
+
+
+def _try_to(read: Callable[[], T], folder: Path) -> T | None:
+    """Read a cache; return None if it is missing or damaged."""
     try:
-        index = Index.load(folder)
-        return index, Mapped(folder, index.shapes)
+        return read()
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file can make a reader raise anything
-        log.warning("The cache %s is damaged (%s) and built anew.", folder, error)
+        log.warning("The cache %s is damaged (%s) and is rebuilt.", folder, error)
         return None
 
 
-def _make_room(source: Source, folder: Path, items: Sequence[Item], limit_gb: float) -> None:
-    """Removes what killed processes left, and checks the size, by the pictures' headers, before any is decoded."""
-    for left in folder.parent.glob("unfinished-*"):
-        if all(time.time() - path.stat().st_mtime > ABANDONED for path in (left, *left.iterdir())):
-            shutil.rmtree(left, ignore_errors=True)
-    needed = 3 * sum(height * width for height, width in map(source.measure, items))
-    free = shutil.disk_usage(folder.parent).free
-    for room, what in ((limit_gb * 1e9, f"data.cache_limit_gb={limit_gb:g}"), (free, f"the {free / 1e9:.3g} GB free")):
-        if needed > room:
-            raise UserError(
-                f"the cache of {len(items)} pictures takes {needed / 1e9:.3g} GB, more than {what} in {folder.parent}. "
-                "Shrink large pictures with data.max_side=..., name another place with data.cache_dir=..., or decode "
-                "on the fly with data.cache=false data.workers=2."
-            )
-
-
-def _build(source: Source, folder: Path, items: Sequence[Item]) -> None:
+def _build(folder: Path, read: Callable[[], Any], write: Callable[[Path], None]) -> None:
+    for left in folder.parent.glob("unfinished-*"):  # by processes that were killed
+        with suppress(FileNotFoundError):  # another process completes it
+            if all(time.time() - path.stat().st_mtime > ABANDONED for path in (left, *left.iterdir())):
+                shutil.rmtree(left, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
-        with open(unfinished / "pixels.bin", "wb") as file:
-            index = scan(source, items, lambda pixels: file.write(np.ascontiguousarray(pixels).data))
-        index.save(unfinished)
+        write(unfinished)
         try:
             unfinished.rename(folder)
         except OSError:
-            # Either another process was first with the same cache, which serves as well, or it is damaged.
-            if _open(folder) is None:
+            # What is there is damaged, or an index without pixels; or, where locks do not reach other machines,
+            # another process was first with the same cache, which serves as well.
+            if _try_to(read, folder) is None:
                 shutil.rmtree(folder)
                 unfinished.rename(folder)
-        for older in folder.parent.iterdir():
-            if older != folder and not older.name.startswith("unfinished-"):
-                shutil.rmtree(older, ignore_errors=True)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _make_room(cache_dir: Path, needed: int, limit: int) -> int:
+    """Remove the least recently used caches until `needed` more bytes are within the limit.
+
+    Those that this process uses stay.
+
+    Returns:
+        How many bytes there is room for; the whole limit if there is nothing left to remove.
+    """
+    in_use = {pictures.folder for pictures in Mapped.opened}
+    found: list[tuple[float, int, Path]] = []
+    for index in cache_dir.glob(f"{KEY}/{KEY}/index.json"):
+        folder = index.parent
+        with suppress(FileNotFoundError):  # another process removes it
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            found.append((folder.stat().st_mtime, size, folder))
+    total = sum(size for _, size, _ in found)
+    for _, size, folder in sorted(found):
+        if total + needed <= limit:
+            return limit - total
+        if folder not in in_use:
+            log.info("Removing the cache %s, to stay within data.cache_limit_gb", folder)
+            with suppress(OSError):  # another process removes it
+                shutil.rmtree(folder.rename(folder.with_name(f"unfinished-{folder.name}")), ignore_errors=True)
+            total -= size
+    return limit - total if total + needed <= limit else limit

@@ -155,23 +155,24 @@ class ImageDataModule(LightningDataModule):
         workers: Processes that gather batches. With the cache none is needed.
         cache: Whether to decode once into the cache, or each time a picture is used.
         cache_dir: Where caches lie; None for the user's cache folder.
-        cache_limit_gb: How large a cache may become, in 10^9 bytes.
+        cache_limit_gb: How large all caches in `cache_dir` may become, in 10^9 bytes; the least recently used are
+            removed.
         drop_gray: Whether crops without colours (`cells.is_gray`) are left out of every split.
     """
 
     size: int
-    seed: int
     pair: Callable[[Tensor, Tensor], Pair]
-    batch_size: int
-    epoch_samples: int | None
-    flips: str
-    zoom: float
-    jitter: float
-    workers: int
-    cache: bool
-    cache_dir: str | None
-    cache_limit_gb: float
-    drop_gray: bool
+    seed: int = 0
+    batch_size: int = 8
+    epoch_samples: int | None = 2000
+    flips: str = "dihedral"
+    zoom: float = 1.0
+    jitter: float = 0.0
+    workers: int = 0
+    cache: bool = True
+    cache_dir: str | None = None
+    cache_limit_gb: float = 20
+    drop_gray: bool = False
 
     random_crop = False
 
@@ -198,11 +199,6 @@ class ImageDataModule(LightningDataModule):
     def items(self) -> list[Item]:
         """See `cache.Source`."""
 
-    def measure(self, item: Item) -> tuple[int, int]:
-        """See `cache.Source`; what `decode` answers, where a subclass has no cheaper way."""
-        height, width = self.decode(item)[0].shape[:2]
-        return height, width
-
     @abstractmethod
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """See `cache.Source`."""
@@ -225,13 +221,11 @@ class ImageDataModule(LightningDataModule):
             return
         items = self.items()
         pictures: cache.Mapped | cache.Decoded
+        folder = Path(self.cache_dir or platformdirs.user_cache_dir("srcolor", appauthor=False)).expanduser()
         if self.cache:
-            folder = Path(self.cache_dir or platformdirs.user_cache_dir("srcolor", appauthor=False)).expanduser()
             self.index, pictures = cache.open_cache(self, self.identity(), folder, items, self.cache_limit_gb)
         else:
-            self.index = cache.scan(self, items)
-            usable = {item.name: item for item in items}
-            pictures = cache.Decoded(self, [usable[name] for name in self.index.names])
+            self.index, pictures = cache.open_index(self, self.identity(), folder, items)
         cells = self.index.cells
         gray = int(cells[:, c.GRAY].sum())
         if self.drop_gray:
@@ -377,6 +371,11 @@ class ImageDataModule(LightningDataModule):
         """Notes when the loader handed the batch over: up to here the device waited for data."""
         self.handed_over = time.monotonic()
         return batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the images and rows; the draws stay on the host, where `augment` reads them."""
+        images, index = (part.to(device, non_blocking=True) for part in (batch.images, batch.index))
+        return Batch(images, batch.draws, index)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
         """Makes pairs on the device: to float, augmented in training, input from target."""

@@ -10,16 +10,17 @@ from pathlib import Path
 import torch
 from torchvision.datasets.utils import extract_archive
 
+from srcolor.data.locks import locked
 from srcolor.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 def fetch(folder: Path, download: Callable[[Path], None]) -> None:
-    """Downloads a data set unless it is there.
+    """Download a data set unless it is there.
 
     It comes to rest under another name beside its folder, and is renamed when complete. What a killed
-    download left is thrown away.
+    download left is thrown away. Processes that need the same data set at once wait for the one that downloads it.
 
     Args:
         folder: Where the data set belongs.
@@ -32,19 +33,23 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
     if folder.is_dir():
         return
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    log.info("Downloading %s to %s", folder.name, folder)
     try:
-        unfinished.mkdir(parents=True)
-        download(unfinished)
-        os.replace(unfinished / folder.name, folder)
+        with locked(folder):
+            if folder.is_dir():  # another process has downloaded it meanwhile
+                return
+            shutil.rmtree(unfinished, ignore_errors=True)
+            log.info("Downloading %s to %s", folder.name, folder)
+            try:
+                unfinished.mkdir()
+                download(unfinished)
+                os.replace(unfinished / folder.name, folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except Exception as error:  # torchvision, gdown and the network each raise their own
         raise UserError(
             f"cannot download {folder.name}: {error}. It needs the network, once; or put the unpacked data set at "
             f"{folder}."
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def download_archive(url: str, sha256: str, folder: Path) -> None:

@@ -60,9 +60,10 @@ class Files(ImageDataModule):
     """
 
     root: str
-    crop: str
-    min_side: int | None
-    max_side: int | None
+    crop: str = "center"
+    min_side: int | None = None
+    max_side: int | None = None
+    flips: str = "horizontal"
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -75,15 +76,6 @@ class Files(ImageDataModule):
             check_range("data.max_side", self.max_side, self.size)
         self.folder = Path(self.root).expanduser().absolute()
         self.random_crop = self.crop == "random"
-
-    def measure(self, item: Item) -> tuple[int, int]:
-        """Height and width after decoding, from the header alone."""
-        try:
-            with Image.open(self.folder / item.name) as file:
-                width, height = self._reduced(file.size)
-        except Exception:  # said when it is decoded
-            return 0, 0
-        return (self.size, self.size) if self.crop == "center" else (height, width)
 
     def _reduced(self, size: tuple[int, int]) -> tuple[int, int]:
         if self.max_side is None or max(size) <= self.max_side:

@@ -44,7 +44,7 @@ class Photos(ImageDataModule):
             gap apart; for colour, where an unseen photograph cannot be guessed from seven others.
     """
 
-    holdout: str
+    holdout: str = "photo"
 
     random_crop = True
 

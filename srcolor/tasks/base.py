@@ -1,14 +1,15 @@
 """What every task shares: one step, the averaged weights, progress and schedule, metrics a split."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from srcolor.errors import UserError, check_range
@@ -57,7 +58,8 @@ class Task(LightningModule):
             check_range("task.ema", ema, 0, 1)
         self.net = net
         self.loss = loss
-        self.average = None if ema is None else AveragedModel(net, multi_avg_fn=_ema(ema), use_buffers=True)
+        self.ema = ema
+        self.average = None if ema is None else AveragedModel(net, use_buffers=True)
         if self.average is not None:
             self.average.requires_grad_(False)
         self.baselines = nn.ModuleDict(baselines)
@@ -68,74 +70,120 @@ class Task(LightningModule):
             for split, measured in (("val", self.validated), ("test", tuple(self.metrics)))
             for name in ("net", *baselines)
         }
+        self._rates: list[list[float]] = []  # initial learning rate of each optimizer's parameter groups
+        self._unchecked: list[tuple[Tensor, torch.cuda.Event | None, Tensor]] = []  # see `on_before_optimizer_step`
+        self._averaged = 0  # updates of the average so far
+        self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
         self._rows: list[Tensor] = []
         self.per_image: dict[str, list[float]] = {}
 
     # -- training ------------------------------------------------------------------------------------
 
+    # A step reads no tensor of the device that trains, which would make the host wait for it; what must be read is
+    # copied to the host asynchronously.
+
     def configure_optimizers(self) -> Optimizer:
         """One optimizer; the schedule is applied by `on_train_batch_start`."""
         try:
-            return self._optimizer(self.net.parameters())
+            optimizer = self._optimizer(self.net.parameters())
         except ValueError as error:  # a negative learning rate, say; or a network without parameters
             raise UserError(f"optimizer: {error}.") from error
+        # As configured: the rates of a checkpoint are scheduled ones, and an override on resume counts.
+        self._rates = [[group["lr"] for group in optimizer.param_groups]]
+        return optimizer
 
     @property
     def progress(self) -> float:
-        """How far the run is: the largest of steps, epochs and time over their budgets; 1 at the end.
+        """Share of the run that is done: the largest of steps, epochs and time over their budgets; 1 at the end."""
+        return self._progress(0.0)
 
-        With several processes, the time is this one's own; see `_agreed_progress`.
-        """
+    def time_share(self) -> float:
+        """Return the share of a budget in time that is over by this process's clock; 0 without one."""
+        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+        times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
+        return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)
+
+    def _progress(self, ahead: float) -> float:
         trainer = self.trainer
-        shares = [0.0]
+        shares = [self.time_share() if self.agreed_time_share is None else self.agreed_time_share]
         if trainer.max_steps and trainer.max_steps > 0:
-            shares.append(trainer.global_step / trainer.max_steps)
+            shares.append((trainer.global_step + ahead) / trainer.max_steps)
         if trainer.max_epochs and trainer.max_epochs > 0:
             # Counted in optimizer steps: the same number in a run that was interrupted.
             steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-            shares.append(trainer.global_step / (steps * trainer.max_epochs))
-        for timer in trainer.callbacks:  # type: ignore[attr-defined]  # a property that mypy does not see
-            if (duration := getattr(timer, "_duration", None)) is not None:
-                shares.append(timer.time_elapsed() / duration)
+            shares.append((trainer.global_step + ahead) / (steps * trainer.max_epochs))
         return max(shares)
 
-    def _agreed_progress(self) -> float:
-        """Progress by the first process's clock; every process must ask for it at the same time."""
-        return self.trainer.strategy.broadcast(self.progress) if self.trainer.world_size > 1 else self.progress
+    def on_train_start(self) -> None:
+        """Read how far the average is, once."""
+        if self.average is not None:
+            self._averaged = int(self.average.n_averaged)
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
-        """Sets the learning rate."""
-        optimizer = self.trainer.optimizers[0]
-        factor = self._schedule(self._agreed_progress())
-        for group in optimizer.param_groups:
-            group["lr"] = optimizer.defaults["lr"] * factor
-
-    def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
-        """Loss of a batch.
+        """Set the learning rate of every parameter group: its initial rate times the schedule at mid-step.
 
         Raises:
-            UserError: The loss is not finite; names the step and the batch's files.
+            UserError: A metric is not defined at the size of the targets.
         """
-        loss = self.loss(self._predict(self.net, batch).float(), batch.target)
-        if not torch.isfinite(loss):
-            names = [self.trainer.datamodule.name("train", row) for row in batch.index.tolist()]  # type: ignore[attr-defined]
-            raise UserError(
-                f"{type(self.loss).__name__} loss is {loss.item()} at step {self.global_step}, before its update; "
-                f"batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
-            )
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if batch_idx == 0:
+            for metric in self.metrics.values():  # before training, not after hours of it
+                metric.check(batch.target)
+        factor = self._schedule(self._progress(0.5))
+        for optimizer, rates in zip(self.trainer.optimizers, self._rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        loss: Tensor = self.loss(self._predict(self.net, batch).float(), batch.target)
+        self._unchecked.append((*_copy_to_host(loss.detach()), batch.index))
+        self.log("train/loss", loss)
+        self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
         return loss
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Check the losses of the batches behind this step, which the backward pass leaves time for.
+
+        Raises:
+            UserError: A loss is not finite; names the step and the batch's files.
+        """
+        for loss, event, rows in self._unchecked:
+            if event is not None:
+                event.synchronize()  # the forward pass is done; the backward pass need not be
+            if not math.isfinite(loss.item()):
+                names = [self.trainer.datamodule.name("train", row) for row in rows.tolist()]  # type: ignore[attr-defined]
+                raise UserError(
+                    f"{type(self.loss).__name__} loss is {loss.item()} at step {self.global_step}, before its update; "
+                    f"batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
+                )
+        self._unchecked.clear()
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Updates the weights, then their average."""
+        """Update the weights, then their average."""
         super().optimizer_step(*args, **kwargs)
-        if self.average is not None:
-            self.average.update_parameters(self.net)
+        self._update_average()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the average towards the weights, without `AveragedModel`'s reading of its count from the device."""
+        if self.average is None or self.ema is None:
+            return
+        count = self._averaged
+        decay = min(self.ema, (1 + count) / (10 + count)) if count else 0.0
+        means = [*self.average.module.parameters(), *self.average.module.buffers()]
+        current = [*self.net.parameters(), *self.net.buffers()]
+        floating = [(mean, new) for mean, new in zip(means, current, strict=True) if mean.is_floating_point()]
+        if floating:
+            get_ema_multi_avg_fn(decay)(*map(list, zip(*floating, strict=True)), count)
+        for mean, new in zip(means, current, strict=True):
+            if not mean.is_floating_point():  # the count of batches of BatchNorm
+                mean.copy_(new)
+        self.average.n_averaged += 1
+        self._averaged += 1
 
     def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
-        """Ends training when a budget is spent, which makes Lightning validate."""
-        if self._agreed_progress() >= 1:
+        """End training when a budget is spent, which makes Lightning validate."""
+        if self.progress >= 1:
             self.trainer.should_stop = True
 
     # -- evaluation ----------------------------------------------------------------------------------
@@ -218,14 +266,11 @@ class Task(LightningModule):
         checkpoint["trained_on"] = self.trained_on
 
 
-def _ema(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, new in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, weight)
-            else:
-                mean.copy_(new)
-
-    return update
+def _copy_to_host(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Start to copy a tensor; return the copy and the event after which it may be read, None for a CPU."""
+    copy = value.to("cpu", non_blocking=True)
+    if not value.is_cuda:
+        return copy, None
+    event = torch.cuda.Event()
+    event.record()
+    return copy, event

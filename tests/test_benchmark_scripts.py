@@ -1,0 +1,186 @@
+"""The scripts of benchmarks/, each run to its end on tiny inputs: what they print is there and makes sense."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from skimage import data
+
+from srcolor import runs
+from srcolor.data.matlab import bicubic_down
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Loads a script, and calls its main function with the words of a command line."""
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def run(module, *words):
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, words)])
+        monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # another test may log to the output
+        module.main()
+
+    return load, run
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """Two sets of one image each, under the names that have published figures."""
+    root = tmp_path_factory.mktemp("sets")
+    for name, photo in (("Set5", data.astronaut()), ("BSD100", data.coffee())):
+        high = photo[100:172, 200:280]
+        for folder, pixels in (("HR", high), ("LR_x2", bicubic_down(high, 2))):
+            (root / "benchmark" / name / folder).mkdir(parents=True)
+            Image.fromarray(pixels).save(root / "benchmark" / name / folder / "1.png")
+    return root
+
+
+def test_every_script_is_run_here():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        assert f"test_{path.stem}" in globals(), f"no test runs {path.name}"
+
+
+def test_data_scale(script, monkeypatch, capsys):
+    load, run = script
+    module = load("data_scale")
+
+    def in_this_process(command, **_):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            run(module, *command[2:])
+        return SimpleNamespace(stdout=said.getvalue())
+
+    monkeypatch.setattr(module.subprocess, "run", in_this_process)
+    monkeypatch.setattr(module.os, "sync", lambda: None)
+    run(module, "--counts", 12)
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "pictures"
+    count, *costs = map(float, row.split())
+    assert count == 12
+    assert len(costs) == 4
+    assert min(costs[0], costs[2], costs[3]) > 0
+
+
+def test_training_speed(script, monkeypatch, capsys):
+    load, run = script
+    module = load("training_speed")
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(module, "LEFT_OUT", 1)
+    monkeypatch.setattr(module, "make_pictures", partial(module.make_pictures, count=10))
+    run(module, "--steps", 2, "--rounds", 1)
+    rates, told = capsys.readouterr().out.splitlines()[-2:]
+    assert set(re.findall(r"'(\w+)': \d", rates)) == {"article", "ours", "bare"}
+    figures = json.loads(told)
+    assert min(figures["speedup"], figures["trainer_over_bare"]) > 0
+    assert 0 <= figures["data_wait"] <= 1
+
+
+def test_faults(script, monkeypatch, capsys):
+    """With one kill, as soon as there is a checkpoint."""
+    load, run = script
+    module = load("faults")
+    start, killed = module.start, []
+
+    def start_and_kill(words):
+        process = start(words)
+        wait = process.wait
+        (folder,) = [Path(word.split("=")[1]) for word in words if word.startswith(("hydra.run.dir=", "resume="))]
+
+        def wait_for_a_checkpoint(timeout=None):
+            if timeout is None or killed:
+                return wait()
+            while process.poll() is None and not (folder / "checkpoints" / "last.ckpt").exists():
+                time.sleep(0.01)
+            killed.append(folder)
+            raise subprocess.TimeoutExpired(words, timeout)
+
+        process.wait = wait_for_a_checkpoint
+        return process
+
+    monkeypatch.setattr(module, "start", start_and_kill)
+    run(module, "--runs", 1, "--pictures", 12, "--epochs", 2)
+    assert capsys.readouterr().out == "run 0: same weights as the uninterrupted one; 1 kills so far\n"
+
+
+def test_prediction(script, bicubic, capsys):
+    load, run = script
+    run(load("prediction"), "--megapixels", 0.1, "--alone", 64, "--run", bicubic)
+    small, large, alone = capsys.readouterr().out.splitlines()
+    for line, megapixels in ((small, "0.06"), (large, "0.1")):
+        assert re.fullmatch(rf"\w+: {megapixels} megapixels in [\d.]+ s, [\d.]+ a second, [1-9]\d+ MiB at most", line)
+    assert re.search(r"on one tile of 64: [\d.]+ a second; the command reaches [\d.]+ of it", alone)
+
+
+def test_protocol(script, sets, capsys):
+    load, run = script
+    run(load("protocol"), sets / "benchmark")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "BSD100: 100.0000 % of the stored low resolution of the worst of 1 images"
+    assert lines[4].startswith("Set5: 100.0000 %")
+    for block in (lines[1:4], lines[5:8]):
+        assert [line.split()[0] for line in block] == ["published", "classical", "srcolor"]
+        psnr, ssim = np.array([line.split()[1].split("/") for line in block[1:]], float).T
+        assert np.ptp(psnr) < 0.5
+        assert np.ptp(ssim) < 0.01
+
+
+def test_cost(script, tiny_run, tmp_path, capsys):
+    load, run = script
+    (tmp_path / "metrics.json").write_text(json.dumps({"sets": {"Set5": {"psnr_y": 33.21}}}))
+    run(load("cost"), tiny_run, "--tests", tmp_path, "--plot", tmp_path / "cost.png", "--seconds", 0)
+    (line,) = capsys.readouterr().out.splitlines()
+    told = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
+    net = runs.load_net(str(tiny_run))
+    assert told["parameters"] == sum(p.numel() for p in net.parameters())
+    weights = sum(p.numel() for p in net.parameters() if p.dim() == 4)  # all at low resolution
+    assert told["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
+    assert min(told["ms_64"], told["ms_512"]) > 0
+    assert told["set5"] == 33.21
+    with Image.open(tmp_path / "cost.png") as picture:
+        assert picture.size == (1000, 400)
+
+
+def test_verify_weights(script, sets, monkeypatch, capsys):
+    load, run = script
+    module = load("verify_weights")
+    one = ("--only", "sr_x2_small data=photos pair=block_mean")
+    with pytest.raises(SystemExit) as end:
+        run(module, sets, *one)
+    assert end.value.code == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("ok    sr_x2_small  data=photos pair=block_mean  test.psnr  33.87  measured 33.8")
+    monkeypatch.setattr(module, "measured", lambda *_: {"test": {"psnr": 33.84}})
+    with pytest.raises(SystemExit, match=r"1 figure\(s\) are not as the cards say"):
+        run(module, sets, *one)
+    assert capsys.readouterr().out.startswith("WRONG")
+
+
+def test_refactoring(script, tmp_path, capsys):
+    load, run = script
+    module, file = load("refactoring"), tmp_path / "record.json"
+    run(module, file, "--experiments", "sr64to128")
+    recorded = json.loads(file.read_text())
+    assert {"sr64to128/samples/test.png", "sr64to128/metrics.json:/test/psnr"} <= recorded.keys()
+    assert any(name.startswith("sr64to128/checkpoints/best.ckpt:net.") for name in recorded)
+    file.write_text(json.dumps(recorded | {"sr64to128/per_image.csv:psnr": "other"}))
+    with pytest.raises(SystemExit) as end:
+        run(module, file, "--experiments", "sr64to128", "--check")
+    assert end.value.code == 1
+    assert f"{len(recorded)} digests: {len(recorded) - 1} equal, 1 not; 0 new" in capsys.readouterr().out

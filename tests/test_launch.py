@@ -1,0 +1,182 @@
+"""How a run gets its folder, and what is recorded there."""
+
+import multiprocessing
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY, call_script
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from srcolor import command_line, config, launch, runs
+
+
+def runs_at_the_same_time(process, barrier, folder):
+    """Start ten runs, each with a setting of its own, in one process of two, in folders named after the year."""
+
+    def main(cfg):
+        from hydra.core.hydra_config import HydraConfig
+
+        Path(HydraConfig.get().runtime.output_dir, "seed").write_text(str(cfg.seed))
+
+    for number in range(10):
+        GlobalHydra.instance().clear()
+        sys.argv = ["train.py", f"seed={100 * process + number}", f"hydra.sweep.dir={folder}/never"]
+        sys.argv.append(f"hydra.run.dir={folder}/{number}/${{now:%Y}}")
+        barrier.wait()
+        launch.run(main, "train", command_line.train_line)
+
+
+def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_records(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=runs_at_the_same_time, args=(i, barrier, tmp_path)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for number in range(10):
+        folders = sorted((tmp_path / str(number)).iterdir())
+        assert folders[1].name == f"{folders[0].name}-2"
+        assert len(folders) == 2
+        seeds = [int((folder / "seed").read_text()) for folder in folders]
+        assert sorted(seeds) == [number, 100 + number]
+        for folder, seed in zip(folders, seeds, strict=True):
+            assert yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())["seed"] == seed
+            assert f"seed={seed}" in yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+            assert yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]["job"]["name"] == "train"
+
+
+def test_a_folder_in_which_another_process_works_is_refused_before_anything_is_written(tmp_path, capfd):
+    """And one whose run ended while this one waited for it."""
+    from filelock import FileLock
+
+    (tmp_path / ".hydra").mkdir()
+    with FileLock(tmp_path / ".hydra" / "lock"):
+        assert call_script(Nothing, "train", lambda words: list(words), [f"hydra.run.dir={tmp_path}"]) == 1
+    assert "is in use by another process" in capfd.readouterr().err
+    (tmp_path / "metrics.json").touch()
+    assert call_script(Nothing, "train", lambda words: list(words), [f"hydra.run.dir={tmp_path}"]) == 1
+    assert "is already used by a run" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / ".hydra").iterdir()] == ["lock"]
+
+
+class Nothing:
+    """A script that does nothing."""
+
+    @staticmethod
+    def main(cfg):
+        """Do nothing."""
+
+
+# -- recorded settings -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """A copy of `conf/`, which the commands use, with defaults that changed since the tests' run was recorded."""
+    copy = tmp_path / "conf"
+    shutil.copytree(config.CONF, copy)
+    monkeypatch.setattr(config, "CONF", copy)
+
+    def change(file, old, new):
+        text = (copy / file).read_text()
+        assert text.count(old) == 1
+        (copy / file).write_text(text.replace(old, new))
+
+    return change
+
+
+def change_defaults(conf):
+    conf("optimizer/adam.yaml", "lr: 3e-3", "lr: 1e-4")
+    conf("task/super_resolution.yaml", "ema: 0.999", "ema: 0.5")
+    conf("train.yaml", "- loss: l1", "- loss: charbonnier")
+    conf("data/_files.yaml", "flips: horizontal", "flips: none")
+
+
+def state(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_by_then(pictures, call, conf, tmp_path):
+    words = [*TINY, "data=folder", f"data.root={pictures}", "schedule=constant"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert call(*words, "trainer.max_epochs=3", f"hydra.run.dir={whole}") == 0
+    assert call(*words, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
+    change_defaults(conf)
+    assert call(f"resume={parts}", "trainer.max_epochs=3") == 0
+    one, other = (OmegaConf.load(run / ".hydra" / "config.yaml") for run in (whole, parts))
+    assert other.optimizer.lr == one.optimizer.lr == 3e-3
+    for group in ("data", "task", "loss", "optimizer", "net", "trainer"):
+        assert one[group].keys() == other[group].keys()
+    assert {key for key in one if one[key] != other[key]} == {"resume"}
+    for key, value in state(whole)["state_dict"].items():
+        assert torch.equal(value, state(parts)["state_dict"][key]), key
+
+
+def test_what_is_typed_on_resume_counts_even_where_it_is_todays_default(pictures, call, conf, tmp_path):
+    run = tmp_path / "run"
+    assert call(*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", f"hydra.run.dir={run}") == 0
+    change_defaults(conf)
+    words = ["optimizer.lr=1e-4", "loss=charbonnier", "trainer=debug", "trainer.max_epochs=3", "seed=5"]
+    assert call(f"resume={run}", *words, "~callbacks.pictures") == 0
+    recorded = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert (recorded.optimizer.lr, recorded.seed, recorded.trainer.max_epochs) == (1e-4, 5, 3)
+    assert recorded.loss._target_.endswith("Charbonnier")
+    assert recorded.task.ema == 0.999
+    assert recorded.data.flips == "horizontal"
+    assert "pictures" not in recorded.callbacks
+    assert call(f"resume={run}", "trainer.max_epochs=4") == 0
+    again = OmegaConf.load(run / ".hydra" / "config.yaml")
+    assert (again.optimizer.lr, again.seed, again.trainer.max_epochs) == (1e-4, 5, 4)
+    assert again.loss._target_.endswith("Charbonnier")
+
+
+def test_a_test_uses_the_recorded_settings(tiny_run, call, conf, tmp_path):
+    conf("data/_base.yaml", "zoom: 1.0", "zoom: 0.5")
+    conf("data/_files.yaml", "crop: center", "crop: random")
+    run = tmp_path / "test"
+    assert call("fit=false", f"ckpt={tiny_run}", f"hydra.run.dir={run}") == 0
+    assert (run / "per_image.csv").read_bytes() == (tiny_run / "per_image.csv").read_bytes()
+    assert OmegaConf.load(run / ".hydra" / "config.yaml").data.crop == "center"
+
+
+def test_a_repeated_sweep_leaves_the_records_of_finished_jobs(pictures, call, conf, tmp_path):
+    words = ["-m", "seed=0,1", *TINY, "data=folder", f"data.root={pictures}", "trainer=debug"]
+    assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "sweep").glob("*/.hydra/*.yaml")}
+    assert len(before) == 8  # two jobs, four files each
+    change_defaults(conf)
+    assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_run_of_version_0_1_which_recorded_mode_is_resumed(tiny_run, call, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    old = OmegaConf.load(run / ".hydra" / "config.yaml")
+    old.mode = "max"
+    best = old.callbacks.best
+    best._target_, best.mode = "lightning.pytorch.callbacks.ModelCheckpoint", "${mode}"
+    OmegaConf.save(old, run / ".hydra" / "config.yaml")
+    words = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*words, "mode=max"]))
+    assert call(f"resume={run}", "trainer.max_epochs=3") == 0
+    assert state(run)["epoch"] == 2
+
+
+def test_the_measured_precision_is_recorded_and_kept(pictures, call, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = [word for word in TINY if "precision" not in word]
+    assert call(*words, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", f"hydra.run.dir={run}") == 0
+    before = OmegaConf.load(run / ".hydra" / "pinned.yaml")
+    other = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}
+    (measured,) = [word.partition("=")[2] for word in before if word.startswith("trainer.precision=")]
+    monkeypatch.setattr("srcolor.hardware._multiplies_bfloat16", lambda *_: other[measured] == "bf16-mixed")
+    assert call(f"resume={run}", "trainer.max_epochs=2") == 0
+    assert runs.train_figures(str(run))["precision"] == measured
