@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin
+# Tests that start many processes or train several networks: not among the fast ones.
+SLOW := bad_input benchmark_scripts compare ddp interruption notebooks study sweeps tune
 
-.PHONY: help install train study test lint board notebooks verify-weights clean
+.PHONY: help install train study test test-lowest lint board notebooks verify-weights clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -32,6 +35,17 @@ lint: .venv/ready-dev ## ruff and mypy
 test: lint ## lint, type check and tests
 	$(BIN)/pytest -n auto
 
+# Of every package that pyproject.toml names, the lowest version that it allows.
+.venv-lowest/ready: pyproject.toml
+	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/pip install packaging
+	$(LOWEST)/python .ci/lowest.py > .venv-lowest/constraints.txt
+	$(LOWEST)/pip install -e '.[test,celeba,cluster]' -c .venv-lowest/constraints.txt
+	touch $@
+
+test-lowest: .venv-lowest/ready ## the fast tests, with the lowest versions that pyproject.toml allows
+	$(LOWEST)/pytest -n auto $(SLOW:%=--ignore=tests/test_%.py)
+
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs
 
@@ -42,4 +56,4 @@ verify-weights: .venv/ready ## every figure of the model cards, measured again: 
 	$(BIN)/python benchmarks/verify_weights.py "$(DATA)"
 
 clean: ## remove the environment and everything that tools left; runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest .pytest_cache .mypy_cache .ruff_cache *.egg-info

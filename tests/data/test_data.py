@@ -297,6 +297,13 @@ def test_a_cache_larger_than_the_limit_leaves_nothing(pictures, tmp_path):
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
 
 
+def test_the_stored_index_has_its_arrays_and_nothing_else(pictures, tmp_path):
+    folder(pictures, cache_dir=str(tmp_path))
+    (file,) = tmp_path.rglob("index.npz")
+    with np.load(file) as arrays:
+        assert set(arrays) == {"shapes", "hashes", "prints", "splits", "cells"}
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_of_two_processes_one_decodes_and_the_other_waits_for_it(cached, pictures, tmp_path, meeting):
     class Noted(Folder):
