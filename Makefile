@@ -44,7 +44,7 @@ test: lint ## lint, type check and tests
 	touch $@
 
 test-lowest: .venv-lowest/ready ## the fast tests, with the lowest versions that pyproject.toml allows
-	$(LOWEST)/pytest -n auto $(SLOW:%=--ignore=tests/test_%.py)
+	$(LOWEST)/pytest -n auto $(SLOW:%=--ignore-glob='*/test_%.py')
 
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs
