@@ -110,8 +110,8 @@ def test_the_squares_of_the_parts_add_up_to_that_of_the_ab_error_in_each_image(m
 
 
 def test_the_bars_of_the_error_split_add_up_to_the_mean_square(measured):
-    told = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
-    (axes,) = figures.error_split(told).axes
+    results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
+    (axes,) = figures.error_split(results).axes
     for name, route in measured.items():
         row = [label.get_text() for label in axes.get_yticklabels()].index(name)
         whole = sum(bars[row].get_width() for bars in axes.containers)
@@ -119,11 +119,11 @@ def test_the_bars_of_the_error_split_add_up_to_the_mean_square(measured):
 
 
 def test_a_comparison_of_an_older_version_has_no_mean_squares_and_that_is_said(measured):
-    told = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
-    for row in told["routes"].values():
+    results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
+    for row in results["routes"].values():
         del row["tint_square"]
     with pytest.raises(UserError, match=r"no mean squares in comparison\.json: an older version"):
-        figures.error_split(told)
+        figures.error_split(results)
 
 
 def test_the_questions_across_the_groups_are_answered(compared):

@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
         *((devices, True) for devices in ("2", "[0,1]", '"0,1"', "auto", "-1")),
     ],
 )
-def test_several_devices_need_ddp_however_lightning_is_told_of_them(devices, several, tmp_path, capfd, monkeypatch):
+def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, capfd, monkeypatch):
     """On a machine that seems to have two CUDA devices; a missing folder ends what is not refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

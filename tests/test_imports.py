@@ -119,11 +119,11 @@ def test_prediction_does_not_wait_for_what_only_training_needs():
 
 
 def test_a_wheel_has_every_package_and_file_of_the_package():
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     packages = {".".join(file.relative_to(ROOT).parent.parts) for file in PACKAGE.rglob("__init__.py")}
-    assert set(told["packages"]) == packages
+    assert set(settings["packages"]) == packages
     files = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
-    assert {file for pattern in told["package-data"]["srcolor"] for file in PACKAGE.glob(pattern)} == files
+    assert {file for pattern in settings["package-data"]["srcolor"] for file in PACKAGE.glob(pattern)} == files
     assert published.FILE in files
 
 

@@ -26,7 +26,7 @@ def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
 
 
 def start(root, folder):
-    """Starts the study in the parent of its folder; `root` may be relative to that."""
+    """Start the study in the parent of its folder, to which `root` may be relative."""
     words = ["trainer.max_time=null", "trainer.max_epochs=2", "data.epoch_samples=32", "data.batch_size=8", "size=64"]
     words += ["data.min_side=48", "trainer.precision=32", "trainer.accelerator=cpu"]
     command = [sys.executable, str(ROOT / "study.py"), "--data", "folder", "--folder", folder.name]

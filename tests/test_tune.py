@@ -21,7 +21,7 @@ SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "hig
 
 
 def tune(tmp_path, pictures, *own):
-    """Calls tune.py in a process of its own, in a folder that its data's root is relative to; answers it, ended."""
+    """Run tune.py in a process of its own, with a relative data root; return the completed process."""
     short = [word for word in TINY if not word.startswith("net.channels")]
     if not (tmp_path / "relative").exists():
         (tmp_path / "relative").symlink_to(pictures)

@@ -106,7 +106,7 @@ class Index:
     def save(self, folder: Path) -> None:
         """Writes `index.json` and `index.npz`."""
         arrays = {key: value for key, value in self.__dict__.items() if isinstance(value, np.ndarray)}
-        np.savez(folder / "index.npz", **arrays)
+        np.savez(folder / "index.npz", **arrays)  # type: ignore[arg-type]  # the stub takes any keyword for allow_pickle
         rest = {key: value for key, value in self.__dict__.items() if key not in arrays}
         (folder / "index.json").write_text(json.dumps(rest), encoding="utf-8")
 
