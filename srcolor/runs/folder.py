@@ -16,9 +16,7 @@ STATES = ("done", "failed", "running", "unfinished")
 
 # Class paths that older runs recorded, by prefix, and where the classes are now. The longest prefix counts.
 MOVED = {
-    "srcolor.callbacks.Pictures": "srcolor.training.samples.SampleGrid",
-    "srcolor.callbacks.ColourPictures": "srcolor.training.samples.ColorSampleGrid",
-    "srcolor.callbacks.ProgressBar": "srcolor.training.progress.ProgressBar",
+    "srcolor.callbacks.": "srcolor.training.callbacks.",
     "srcolor.checkpoint.": "srcolor.training.checkpoints.",
     "srcolor.schedules.": "srcolor.training.schedules.",
     "srcolor.tasks.benchmark.": "srcolor.benchmark.task.",

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from types import SimpleNamespace
 
+import hydra.utils
 import pytest
 import safetensors.torch
 import torch
@@ -21,6 +22,7 @@ from srcolor.inference import export, predict
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
 from srcolor.runs import listing, names, records, weights
+from srcolor.runs.folder import current_class
 
 
 class Payload:
@@ -393,3 +395,21 @@ def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
     answer = net(torch.rand(1, net.inputs or 3, 64, 64))
     assert answer.shape == (1, 3, 64 * net.scale, 64 * net.scale)
     assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        "srcolor.callbacks.Pictures",
+        "srcolor.callbacks.ColourPictures",
+        "srcolor.callbacks.ProgressBar",
+        "srcolor.checkpoint.AtomicCheckpointIO",
+        "srcolor.schedules.warmup_cosine",
+        "srcolor.tasks.benchmark.BenchmarkTask",
+        "srcolor.data.benchmark.Benchmark",
+        "srcolor.data.folder.Folder",
+        "srcolor.data.photos.Photos",
+    ],
+)
+def test_class_paths_of_older_runs_lead_to_a_class(recorded):
+    assert callable(hydra.utils.get_object(current_class(recorded)))
