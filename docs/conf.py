@@ -1,4 +1,7 @@
-"""Sphinx: `make docs` builds docs/_build/html."""
+"""Sphinx configuration: `make docs` builds docs/_build."""
+
+import re
+from typing import Any
 
 import srcolor
 
@@ -15,4 +18,14 @@ html_title = f"srcolor {release}"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-napoleon_google_docstring = True
+napoleon_use_ivar = True
+default_role = "code"  # docstrings are Markdown: `x` is code
+
+
+def setup(app: Any) -> None:
+    """Keep the asterisks and bars of docstrings, as in a* and |x|, which are markup in reStructuredText."""
+    app.connect("autodoc-process-docstring", _escape, priority=400)
+
+
+def _escape(app: Any, what: str, name: str, object: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = [re.sub(r"(`[^`]*`)|([*|])", lambda match: match[1] or rf"\{match[2]}", line) for line in lines]
