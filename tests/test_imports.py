@@ -94,7 +94,8 @@ def test_help_and_cfg_do_not_import_torch(script, words, says):
 
 
 def test_prediction_does_not_wait_for_what_only_training_needs():
-    code = "import sys; from srcolor import predict; print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
+    code = "import sys; from srcolor.inference import predict; "
+    code += "print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")
 

@@ -557,8 +557,8 @@ def test_gray_and_toned_pictures_have_no_colour(name):
 
 
 def test_photographs_have_colour():
-    crops = [skimage_data.coffee()[:384, :384], skimage_data.astronaut()[:128, 200:328]]
-    assert not any(crops.is_gray(crops.sample(crop)[None])[0] for crop in crops)
+    photographs = [skimage_data.coffee()[:384, :384], skimage_data.astronaut()[:128, 200:328]]
+    assert not any(crops.is_gray(crops.sample(photograph)[None])[0] for photograph in photographs)
 
 
 def test_drop_gray_leaves_them_out_of_every_split_and_counts_them(pictures, tmp_path, caplog):
