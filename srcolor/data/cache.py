@@ -489,6 +489,8 @@ def _make_room(cache_dir: Path, needed: int, limit: int) -> int:
         if folder not in in_use:
             log.info("Removing the cache %s, to stay within data.cache_limit_gb", folder)
             with suppress(OSError):  # another process removes it
-                shutil.rmtree(folder.rename(folder.with_name(f"unfinished-{folder.name}")), ignore_errors=True)
-            total -= size
+                aside = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+                folder.rename(aside / folder.name)
+                shutil.rmtree(aside, ignore_errors=True)
+                total -= size
     return limit - total if total + needed <= limit else limit

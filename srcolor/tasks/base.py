@@ -73,6 +73,8 @@ class Task(LightningModule):
         self._rates: list[list[float]] = []  # initial learning rate of each optimizer's parameter groups
         self._unchecked: list[tuple[Tensor, torch.cuda.Event | None, Tensor]] = []  # see `on_before_optimizer_step`
         self._averaged = 0  # updates of the average so far
+        self._settings: list[dict[str, Any]] = []  # of the optimizer's parameter groups, as configured
+        self.last_loss = math.nan  # as read on the host
         self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
         self._rows: list[Tensor] = []
         self.per_image: dict[str, list[float]] = {}
@@ -90,6 +92,7 @@ class Task(LightningModule):
             raise UserError(f"optimizer: {error}.") from error
         # As configured: the rates of a checkpoint are scheduled ones, and an override on resume counts.
         self._rates = [[group["lr"] for group in optimizer.param_groups]]
+        self._settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return optimizer
 
     @property
@@ -115,7 +118,9 @@ class Task(LightningModule):
         return max(shares)
 
     def on_train_start(self) -> None:
-        """Read how far the average is, once."""
+        """Restore the configured settings of the optimizer, which a checkpoint replaced; read the average's count."""
+        for group, settings in zip(self.trainer.optimizers[0].param_groups, self._settings, strict=True):
+            group.update(settings)
         if self.average is not None:
             self._averaged = int(self.average.n_averaged)
 
@@ -150,11 +155,12 @@ class Task(LightningModule):
         for loss, event, rows in self._unchecked:
             if event is not None:
                 event.synchronize()  # the forward pass is done; the backward pass need not be
-            if not math.isfinite(loss.item()):
+            self.last_loss = loss.item()
+            if not math.isfinite(self.last_loss):
                 names = [self.trainer.datamodule.name("train", row) for row in rows.tolist()]  # type: ignore[attr-defined]
                 raise UserError(
-                    f"{type(self.loss).__name__} loss is {loss.item()} at step {self.global_step}, before its update; "
-                    f"batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
+                    f"{type(self.loss).__name__} loss is {self.last_loss} at step {self.global_step}, before its "
+                    f"update; batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
                 )
         self._unchecked.clear()
 

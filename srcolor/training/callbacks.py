@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import BarColumn, Progress, TextColumn
@@ -36,6 +37,7 @@ class ProgressBar(Callback):
         self.monitor = monitor
         self.title = title
         self._bar: Progress | None = None
+        self._figure = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar, in the first process."""
@@ -61,17 +63,20 @@ class ProgressBar(Callback):
             return
         done = progress - self._first
         left = (time.monotonic() - self._began) * (1 - progress) / done if done > 0 else None
-        metrics = trainer.callback_metrics
-        figure = f"{self.monitor} {metrics[self.monitor]:.2f}" if self.monitor in metrics else ""
         self._bar.update(
             task.id,
             completed=progress,
             epoch=trainer.current_epoch,
-            loss=f"{metrics['train/loss']:.4f}",
-            figure=figure,
+            loss=f"{pl_module.last_loss:.4f}",  # on the host already
+            figure=self._figure,
             left="?" if left is None else f"{int(left) // 60}:{int(left) % 60:02d}",
             drawn=time.monotonic(),
         )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the validation figure."""
+        if self.monitor in trainer.callback_metrics:
+            self._figure = f"{self.monitor} {trainer.callback_metrics[self.monitor]:.2f}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar."""
@@ -81,6 +86,27 @@ class ProgressBar(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar, so that the message stands on a line of its own."""
         self.on_train_end(trainer, pl_module)
+
+
+class BudgetTimer(Timer):
+    """Measures the time of training; see `Timer`. The task ends training, so that all processes agree on when.
+
+    `Timer` itself broadcasts after every batch whether the time is over.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in a checkpoint: `Timer`'s."""
+        return Timer.__qualname__
+
+    def on_fit_start(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
 
 
 class StopTogether(Callback):
