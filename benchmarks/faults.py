@@ -20,7 +20,8 @@ from PIL import Image
 from skimage import data as photographs
 
 from srcolor import runs
-from srcolor.data import cache
+from srcolor.data.cache import Mapped
+from srcolor.data.index import Index
 
 ROOT = Path(__file__).parent.parent
 WORDS = [
@@ -41,7 +42,7 @@ def check(run: Path, caches: Path) -> None:
         runs.read(file)
     for index in caches.glob("*/*/index.json"):
         if not index.parent.name.startswith("unfinished-"):
-            cache.Mapped(index.parent, cache.Index.load(index.parent).shapes)
+            Mapped(index.parent, Index.load(index.parent).shapes)
     if (run / "metrics.json").exists():
         assert (run / "per_image.csv").read_text().endswith("\n")
 

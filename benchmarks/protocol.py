@@ -1,6 +1,6 @@
 """Holds the benchmark's protocol against Set5 and B100 themselves: python benchmarks/protocol.py <folder with them>.
 
-Prints, for each set, how much of the stored low resolution `matlab.bicubic_down` gives to the bit, and the bicubic
+Prints, for each set, how much of the stored low resolution `lowres.imresize` gives to the bit, and the bicubic
 row: published, by the classical path (of the code of SRCNN and VDSR: Y in bytes first, shrunk to floats and enlarged
 in Y, rounded), and by srcolor's (RGB in bytes all along, Y of the result).
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from srcolor import images, metrics
 from srcolor.benchmark import published
-from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.lowres import imresize
 from srcolor.benchmark.sets import Benchmark
 from srcolor.images import Pair
 
@@ -53,11 +53,11 @@ def main() -> None:
             pair = data.pair(row)
             high = images.to_uint8(pair.target[0]).permute(1, 2, 0).numpy()
             low = images.to_uint8(pair.input[0]).permute(1, 2, 0).numpy()
-            alike.append((bicubic_down(high, SCALE) == low).mean())
+            alike.append((imresize(high, SCALE) == low).mean())
             metrics.update_all(paths["classical"], *map(as_rgb, classical(pair.target)))
             metrics.update_all(paths["srcolor"], *own(pair))
         print(f"{name}: {100 * min(alike):.4f} % of the stored low resolution of the worst of {len(alike)} images")
-        print(f"  published  {known[published.ALSO.get(name, name)]}")
+        print(f"  published  {known[published.ALIASES.get(name, name)]}")
         for path, (psnr, ssim) in paths.items():
             print(f"  {path:10} {psnr.compute():.3f}/{ssim.compute():.4f}".replace("/0.", "/."))
 

@@ -20,7 +20,7 @@ from PIL import Image
 from skimage import data
 
 from srcolor import runs
-from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.lowres import imresize
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def sets(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
     for name, photo in (("Set5", data.astronaut()), ("BSD100", data.coffee())):
         high = photo[100:172, 200:280]
-        for folder, pixels in (("HR", high), ("LR_x2", bicubic_down(high, 2))):
+        for folder, pixels in (("HR", high), ("LR_x2", imresize(high, 2))):
             (root / "benchmark" / name / folder).mkdir(parents=True)
             Image.fromarray(pixels).save(root / "benchmark" / name / folder / "1.png")
     return root

@@ -18,9 +18,9 @@ from skimage.metrics import structural_similarity
 
 from srcolor import metrics, runs
 from srcolor.benchmark import leaks, published
-from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.lowres import imresize
+from srcolor.benchmark.prints import fingerprint
 from srcolor.benchmark.sets import Benchmark
-from srcolor.data.prints import fingerprint
 from srcolor.errors import UserError
 
 
@@ -50,7 +50,7 @@ def test_the_low_resolution_generator_is_the_one_written_down_tap_by_tap(scale):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 36, 1), np.uint8)
     rows = np.array([shrink_line(column, scale) for column in pixels[..., 0].T]).T
     expected = np.array([shrink_line(row, scale) for row in rows])
-    np.testing.assert_array_equal(bicubic_down(pixels, scale)[..., 0], expected)
+    np.testing.assert_array_equal(imresize(pixels, scale)[..., 0], expected)
 
 
 def literature_y(pixels):
@@ -107,7 +107,7 @@ def test_pairs_are_cut_read_and_made(sets):
     pixels = (odd.target[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
     np.testing.assert_array_equal(pixels, data.astronaut()[200:240, 100:150])
     made = (odd.input[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
-    np.testing.assert_array_equal(made, bicubic_down(pixels, 2))
+    np.testing.assert_array_equal(made, imresize(pixels, 2))
     # A gray image is read as RGB: its Y is 16 + 219 / 255 of its values, not the values.
     assert torch.equal(gray.target[:, 0], gray.target[:, 2])
     error = torch.zeros_like(gray.target) + 10 / 255
@@ -159,7 +159,7 @@ def test_processes_share_the_images_and_none_has_one_of_another(world, sets):
         benchmark.setup()
         benchmark.trainer = SimpleNamespace(global_rank=rank, world_size=world)
         loader = benchmark.test_dataloader()
-        rows = [pair.index.item() for pair in loader]
+        rows = [pair.row.item() for pair in loader]
         assert len(rows) == len(loader)
         seen += rows
     assert sorted(seen) == [0, 1, 2, 3]
@@ -191,7 +191,7 @@ def test_a_network_from_elsewhere_is_in_the_table(sets, elsewhere, call, tmp_pat
     told = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert told["parameters"] == sum(p.numel() for p in runs.load_net(elsewhere).parameters())
     assert told["sets"]["Given"]["psnr_y"] < 30  # it was not trained
-    assert re.search(r"Given \(2\) +Spandrel +\dK +not told", capfd.readouterr().out)
+    assert re.search(r"Given \(2\) +Spandrel +\dK +unknown", capfd.readouterr().out)
 
 
 def test_published_rows_stand_beside_the_sets_they_are_of_and_the_like_is_marked():
@@ -226,7 +226,7 @@ def test_another_scale_takes_one_word(scale, net, sets, pictures, call, tmp_path
     for path in (sets / "Made").iterdir():
         high = np.asarray(Image.open(path).convert("RGB"))
         high = high[: high.shape[0] // scale * scale, : high.shape[1] // scale * scale]
-        low = Image.fromarray(bicubic_down(high, scale))
+        low = Image.fromarray(imresize(high, scale))
         enlarged = np.asarray(low.resize((high.shape[1], high.shape[0]), Image.Resampling.BICUBIC))
         inner = (slice(scale, -scale),) * 2
         mse = np.mean((literature_y(enlarged) - literature_y(high))[inner] ** 2)
@@ -279,7 +279,7 @@ def test_pictures_that_only_resemble_are_no_leak():
     prints = np.stack([fingerprint(Image.fromarray(getattr(data, name)())) for name in names])
     leaks.check(names, prints, None)
     distances = np.bitwise_count(prints[:, None] ^ prints[None]).sum(2) + 144 * np.eye(len(names), dtype=int)
-    assert distances.min() > leaks.NEAR
+    assert distances.min() > leaks.MAX_DISTANCE
 
 
 def test_what_the_package_knows_of_set5_and_b100_is_found():

@@ -20,7 +20,7 @@ from scipy.io import savemat
 from skimage import data
 
 from srcolor.data import downloads
-from srcolor.data.cache import SHARES
+from srcolor.data.index import SHARES
 from srcolor.data.sources import celeba, flowers102, lfw, oxford_pets
 from srcolor.errors import UserError
 
