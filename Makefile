@@ -4,10 +4,10 @@ LOWEST := .venv-lowest/bin
 # Tests that start many processes or train several networks: not among the fast ones.
 SLOW := bad_input benchmark_scripts compare ddp interruption notebooks study sweeps tune
 
-.PHONY: help install train study test test-lowest lint board notebooks verify-weights clean
+.PHONY: help install train study test test-lowest lint board notebooks docs verify-weights clean
 
-help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "srcolor needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -19,12 +19,12 @@ help: ## this list
 	$(BIN)/pip install -e '.[dev]' -c constraints.txt
 	touch $@
 
-install: .venv/ready ## make .venv and install srcolor into it
+install: .venv/ready ## create .venv and install srcolor in it
 
-train: .venv/ready ## train, test and report the default network: about four minutes
+train: .venv/ready ## train and test the default network: about four minutes
 	$(BIN)/python train.py experiment=sr64to128
 
-study: .venv/ready ## the chain study, from nothing to its tables: DATA=~/faces (photos if not given) SEEDS=0,1,2
+study: .venv/ready ## train and compare every route of the chain study: DATA=~/faces (default: photos) SEEDS=0,1,2
 	$(BIN)/python study.py --data "$(or $(DATA),photos)" --seeds $(or $(SEEDS),0)
 
 lint: .venv/ready-dev ## ruff and mypy
@@ -43,17 +43,24 @@ test: lint ## lint, type check and tests
 	$(LOWEST)/pip install -e '.[test,celeba,cluster]' -c .venv-lowest/constraints.txt
 	touch $@
 
-test-lowest: .venv-lowest/ready ## the fast tests, with the lowest versions that pyproject.toml allows
+test-lowest: .venv-lowest/ready ## fast tests with the lowest versions that pyproject.toml allows
 	$(LOWEST)/pytest -n auto $(SLOW:%=--ignore-glob='*/test_%.py')
 
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs
 
-notebooks: .venv/ready-dev ## the notebooks, run on the latest run, comparison and sweep, as HTML in runs/notebooks
+notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparison and sweep: HTML in runs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --allow-errors --output-dir runs/notebooks notebooks/*.ipynb
 
-verify-weights: .venv/ready ## every figure of the model cards, measured again: DATA=<folder with benchmark/ and faces/>
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install -e '.[docs]' -c constraints.txt
+	touch $@
+
+docs: .venv/ready-docs ## build the documentation in docs/_build
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build
+
+verify-weights: .venv/ready ## measure every figure of the model cards again: DATA=<folder with benchmark/ and faces/>
 	$(BIN)/python benchmarks/verify_weights.py "$(DATA)"
 
-clean: ## remove the environment and everything that tools left; runs stay
-	rm -rf .venv .venv-lowest .pytest_cache .mypy_cache .ruff_cache *.egg-info
+clean: ## remove the environments and tool caches; runs stay
+	rm -rf .venv .venv-lowest docs/_build .pytest_cache .mypy_cache .ruff_cache *.egg-info

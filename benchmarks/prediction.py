@@ -20,7 +20,7 @@ from srcolor import hardware
 from srcolor.inference import predict, tiles
 
 CHILD = (
-    "import resource, sys, time; began = time.perf_counter(); from srcolor import predict; "
+    "import resource, sys, time; began = time.perf_counter(); from srcolor.inference import predict; "
     "code = predict.main(sys.argv[1:]); "
     "print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024); sys.exit(code)"
 )

@@ -23,7 +23,7 @@ def measured(name: str, words: str, data: Path) -> dict[str, object]:
     """The metrics.json of a test."""
     with tempfile.TemporaryDirectory() as folder:
         line = [word.replace("DATA", str(data)) for word in words.split()]
-        command = [sys.executable, "train.py", "fit=false", f"ckpt={weights.PREFIX}{name}", *line]
+        command = [sys.executable, "eval.py", f"ckpt={weights.PREFIX}{name}", *line]
         subprocess.run(
             [*command, f"hydra.run.dir={folder}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL
         )

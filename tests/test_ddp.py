@@ -163,3 +163,21 @@ def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_they_go_on(t
     command = [sys.executable, "train.py", f"resume={run}", f"trainer.max_epochs={epoch + 3}"]
     assert subprocess.run(command, **options, timeout=240).returncode == 0
     assert runs.read(last)["epoch"] == epoch + 2
+
+
+def test_batch_normalization_is_synchronized_where_torch_can(tmp_path, monkeypatch):
+    """On CUDA, by `conf/trainer/ddp.yaml`; torch has no such layer for CPUs."""
+    seen = []
+
+    def instantiate(node, **arguments):
+        if "accelerator" in arguments:  # the Trainer
+            seen.append(arguments["sync_batchnorm"])
+            raise UserError("enough")
+
+    monkeypatch.setattr("hydra.utils.instantiate", instantiate)
+    for accelerator in ("cuda", "cpu"):
+        machine = hardware.Hardware(accelerator, "32-true", True)
+        monkeypatch.setattr(hardware, "choose", lambda *_, machine=machine, **__: machine)
+        words = ["trainer=ddp", f"hydra.run.dir={tmp_path / accelerator}"]
+        assert call_script(train, "train", overrides.train_line, words) == 1
+    assert seen == [True, False]

@@ -76,6 +76,8 @@ def test_no_library_is_used_by_its_private_names(file):
         ("train.py", ["--cfg", "job"], "_target_: srcolor.nets"),
         ("train.py", ["--cfg", "job", "experiment=sr64to128_article"], "_target_: srcolor.nets"),
         ("compare.py", ["--help"], "colorize=<run> sr=<run>"),
+        ("eval.py", ["--help"], "python eval.py ckpt="),
+        ("eval.py", ["--cfg", "job"], "fit: false"),
     ],
 )
 def test_help_and_cfg_do_not_import_torch(script, words, says):
@@ -92,7 +94,8 @@ def test_help_and_cfg_do_not_import_torch(script, words, says):
 
 
 def test_prediction_does_not_wait_for_what_only_training_needs():
-    code = "import sys; from srcolor import predict; print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
+    code = "import sys; from srcolor.inference import predict; "
+    code += "print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("set()\n", "")
 

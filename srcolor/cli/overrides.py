@@ -21,6 +21,19 @@ from srcolor.cli import schema
 from srcolor.errors import UserError
 
 SWITCHES = ("ckpt", "resume", "init_from")
+# Keys of lightning-hydra-template, with the condition on their value where srcolor has the key too, and what to use.
+TEMPLATE_HINTS = {
+    "model": "net=... is the network and task=... what it is trained for",
+    "ckpt_path": "python eval.py ckpt=<run> tests a network, python train.py resume=<run> resumes a run",
+    "train": "python train.py trains and tests, python eval.py ckpt=<run> only tests",
+    "test": "python train.py always tests the best network, python eval.py ckpt=<run> tests it again",
+    "debug": "trainer=debug runs two batches of everything",
+    "hparams_search": "python tune.py hparams=sr searches for settings",
+    "trainer=gpu": "trainer.accelerator=cuda; the default, auto, already uses the GPU if there is one",
+    "task_name": "hydra.run.dir=runs/<name> names the folder of a run",
+    "tags": "hydra.run.dir=runs/<name> names the folder of a run; the settings it records tell runs apart",
+    "paths": "data.root=... is the folder of the images and hydra.run.dir=... that of the run",
+}
 RETIRED = ("mode",)  # keys that runs of srcolor 0.1 recorded: `mode` is the direction of `monitor`
 
 
@@ -43,6 +56,7 @@ def train_line(words: Sequence[str]) -> list[str]:
         UserError: A word that Hydra's grammar refuses; switches that exclude each other; a run or its
             checkpoint that is missing; a run folder that is already used.
     """
+    check_template_keys(words)
     if not is_first():
         # Lightning starts the others with the completed words of the first; torchrun and srun with what was typed.
         silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
@@ -98,6 +112,41 @@ def train_line(words: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(words):
         words = [*words, *_name_jobs([parse(word) for word in words if "=" in word and not word.startswith("-")])]
     return list(words)
+
+
+def eval_line(args: Sequence[str]) -> list[str]:
+    """Complete the arguments of `eval.py`: the recorded settings of the run, then what was typed.
+
+    Args:
+        args: The arguments after the script's name.
+
+    Returns:
+        The overrides for Hydra.
+
+    Raises:
+        UserError: As for `train_line`; also `fit=` or `resume=`.
+    """
+    for arg in args:
+        key, _, value = arg.partition("=")
+        if key == "resume" or (key == "fit" and value.lower() != "false"):
+            raise UserError(f"{arg}: eval.py only tests. To train, use python train.py {arg}")
+    is_information = {"--help", "--cfg", "-c", "--hydra-help", "--info", "-i"} & set(args)
+    if is_information or "fit=false" in args:
+        return list(args) if is_information else train_line(args)
+    return train_line(["fit=false", *args])
+
+
+def check_template_keys(args: Sequence[str]) -> None:
+    """Refuse the keys of lightning-hydra-template.
+
+    Raises:
+        UserError: The key of srcolor to use instead.
+    """
+    for arg in args:
+        key = arg.lstrip("+~").partition("=")[0]
+        hint = TEMPLATE_HINTS.get(arg) or TEMPLATE_HINTS.get(key.partition(".")[0])
+        if "=" in arg and not arg.startswith("-") and hint is not None:
+            raise UserError(f"{arg}: not a key of srcolor. Instead: {hint}.")
 
 
 def _benchmark(words: Sequence[str], name: str, typed: set[Any]) -> list[str]:

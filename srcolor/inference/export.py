@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 
-from srcolor import __version__, runs
+from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
 from srcolor.runs import foreign, weights
@@ -116,6 +116,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="%(default)s if not given")
     parser.add_argument("--output", type=Path, help="the file; else <name of the run>.<format>, here")
     asked = parser.parse_args(words)
+    hardware.setup()
     file = asked.output or Path(f"{Path(asked.run).name.replace(':', '-')}.{asked.format}")
     try:
         if file.suffix != f".{asked.format}":

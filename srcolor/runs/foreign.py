@@ -55,7 +55,8 @@ class Onnx(Net):
         try:
             return torch.from_numpy(self._session.run(None, {name: x.float().contiguous().numpy()})[0])
         except Exception as error:  # of onnxruntime's own kinds
-            if "Failed to allocate memory" in str(error):
+            # By an allocation of its own, or of the C++ library below it.
+            if "Failed to allocate memory" in str(error) or "std::bad_alloc" in str(error):
                 raise MemoryError(f"{type(error).__name__} of onnxruntime") from error
             raise
 

@@ -12,6 +12,7 @@ from conftest import ROOT, TINY
 
 from srcolor import runs
 from srcolor.analysis import sweeps
+from srcolor.runs import listing
 
 
 def words(pictures, folder, *own):
@@ -69,7 +70,7 @@ def test_a_sweep_of_finished_jobs_loads_no_checkpoint(swept, monkeypatch):
     monkeypatch.setattr(torch, "load", lambda file, **options: loaded.append(file) or load(file, **options))
     sweeps.write(swept)
     sweeps.show(swept)
-    runs.overview(swept)
+    listing.overview(swept)
     assert loaded == []
     for name, row in rows(swept).items():
         if row["state"] == "done":
@@ -175,10 +176,10 @@ def test_resume_is_no_sweep(tiny_run, call, capfd):
 
 
 def test_runs_are_listed_newest_first_and_ranked_best_first(swept, capsys):
-    listed = runs.overview(swept)
+    listed = listing.overview(swept)
     assert [row["state"] for row in listed].count("done") == 2
     assert [row["ended"] for row in listed] == sorted((row["ended"] for row in listed), reverse=True)
-    runs.main(["rank", str(swept)])
+    listing.main(["rank", str(swept)])
     lines = capsys.readouterr().out.splitlines()[1:]
     best = max((row for row in rows(swept).values() if row["psnr"]), key=lambda row: float(row["validation"]))
     assert f"psnr {float(best['validation']):.2f}" in lines[0]
@@ -189,5 +190,5 @@ def test_runs_are_listed_newest_first_and_ranked_best_first(swept, capsys):
 
 def test_a_folder_without_runs_says_how_to_get_one(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        runs.main(["list", str(tmp_path)])
+        listing.main(["list", str(tmp_path)])
     assert "Train one: python train.py" in capsys.readouterr().err

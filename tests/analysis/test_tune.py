@@ -62,7 +62,7 @@ def test_the_same_command_goes_on_and_the_best_is_told_as_a_command(search):
 
 
 def test_another_space_is_refused_by_name(search, pictures):
-    done = tune(search[0], pictures, "trials=3", "hparams=colour", "experiment=colorize64", "net.blocks=1")
+    done = tune(search[0], pictures, "trials=3", "hparams=color", "experiment=colorize64", "net.blocks=1")
     assert done.returncode == 1
     assert "is a search with another space" in done.stderr
     assert "Name another folder with hydra.run.dir=" in done.stderr
@@ -127,7 +127,7 @@ def test_a_trial_whose_run_failed_counts_as_failed_whatever_it_had_validated(tmp
 @pytest.mark.parametrize("hparams", schema.options("hparams"))
 def test_every_space_fits_its_experiment(hparams):
     schema.register()
-    experiment = {"sr": "sr64to128", "colour": "colorize64"}[hparams]
+    experiment = {"sr": "sr64to128", "color": "colorize64"}[hparams]
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         cfg = compose("tune", [f"hparams={hparams}", f"experiment={experiment}"])
     assert len(tuning.space(cfg)) >= 3

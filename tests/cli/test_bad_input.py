@@ -277,7 +277,7 @@ ROWS = {
             torch.save({"weight": torch.zeros(1)}, s.tmp / "x.ckpt")
             or ["fit=false", f"ckpt={s.tmp / 'x.ckpt'}", *debug(s.root)]
         ),
-        "x.ckpt: no checkpoint of srcolor",
+        "x.ckpt: not a srcolor checkpoint",
         1,
     ),
     "resume of another network": (

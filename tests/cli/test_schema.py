@@ -110,3 +110,38 @@ def test_options_are_the_files_of_the_group():
     assert {"photos", "folder"} <= set(schema.options("data"))
     assert not any(name.startswith("_") for name in schema.options("data"))
     assert ROOT / "conf" == schema.CONF
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("model=unet", "net="),
+        ("ckpt_path=x.ckpt", "eval.py ckpt="),
+        ("train=false", "eval.py ckpt="),
+        ("test=true", "eval.py ckpt="),
+        ("debug=default", "trainer=debug"),
+        ("hparams_search=mnist_optuna", "tune.py hparams="),
+        ("trainer=gpu", "trainer.accelerator=cuda"),
+        ("task_name=first", "hydra.run.dir="),
+        ("tags=[a]", "hydra.run.dir="),
+        ("paths.data_dir=/x", "data.root="),
+    ],
+)
+def test_keys_of_the_template_are_refused_with_the_key_to_use_instead(override, hint):
+    with pytest.raises(UserError) as error:
+        overrides.train_line([override])
+    message = str(error.value)
+    assert message.startswith(f"{override}: not a key of srcolor")
+    assert hint in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("args", [["resume=a"], ["fit=true"]])
+def test_eval_refuses_to_train(args):
+    with pytest.raises(UserError, match=r"eval\.py only tests"):
+        overrides.eval_line(args)
+
+
+def test_eval_needs_a_network():
+    with pytest.raises(UserError, match="name the network with ckpt="):
+        overrides.eval_line([])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -100,6 +101,17 @@ print(seen[0], min(seen))
     assert first == 1200
     assert least < 700
     assert not done.stderr
+
+
+@pytest.mark.parametrize("message", ["Failed to allocate memory for a buffer of size 9", "Message: std::bad_alloc"])
+def test_onnx_without_memory_raises_a_memory_error(message, exported):
+    def run(*_):
+        raise RuntimeError(message)
+
+    net = foreign.Onnx(exported / "residual.onnx")
+    net._session = SimpleNamespace(run=run, get_inputs=net._session.get_inputs)
+    with pytest.raises(MemoryError):
+        net(torch.zeros(1, 3, 8, 8))
 
 
 def test_onnx_that_answers_otherwise_is_not_kept(exported, tmp_path, monkeypatch, capsys):

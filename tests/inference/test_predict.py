@@ -160,7 +160,7 @@ def test_patterns(bicubic, tmp_path, monkeypatch):
 def test_a_killed_process_leaves_no_broken_result(bicubic, tmp_path):
     SMALL.save(tmp_path / "a.png")
     code = "import os, signal, sys; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
-    code += "from srcolor import predict; predict.main(sys.argv[1:])"
+    code += "from srcolor.inference import predict; predict.main(sys.argv[1:])"
     command = [sys.executable, "-c", code, str(tmp_path / "a.png"), "--run", bicubic]
     assert subprocess.run(command, cwd=ROOT, timeout=100).returncode == -signal.SIGKILL
     assert not (tmp_path / "a_upscale.png").exists()
@@ -197,7 +197,7 @@ class Finder:
             os.kill(os.getpid(), int(sys.argv[1]))
 sys.meta_path.insert(0, Finder())
 from srcolor.cli import entry_points
-getattr(commands, sys.argv[2])()
+getattr(entry_points, sys.argv[2])()
 """
     words = [sys.executable, "-c", code, str(int(number)), command]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)

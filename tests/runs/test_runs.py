@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from types import SimpleNamespace
 
+import hydra.utils
 import pytest
 import safetensors.torch
 import torch
@@ -20,7 +21,8 @@ from srcolor.errors import UserError
 from srcolor.inference import export, predict
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
-from srcolor.runs import records, weights
+from srcolor.runs import listing, names, records, weights
+from srcolor.runs.folder import current_class
 
 
 class Payload:
@@ -162,7 +164,7 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
 @pytest.mark.parametrize("least", [False, True])
 def test_best_is_chosen_by_validation_never_by_the_test(least, tmp_path, monkeypatch):
     """The run with the best test figure is the one with the worst validation figure."""
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(names, "ROOT", tmp_path)
     monitor = "val/ab_rmse" if least else "val/psnr"
     for number, (name, validation, experiment) in enumerate(
         [("a", 30.0, "sr64to128"), ("b", 35.0, "sr64to128"), ("c", 40.0, "other"), ("d", None, "sr64to128")]
@@ -176,7 +178,7 @@ def test_best_is_chosen_by_validation_never_by_the_test(least, tmp_path, monkeyp
 
 
 def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(names, "ROOT", tmp_path)
     for name, validation, data in (("a", 30.0, "photos"), ("b", 31.0, "photos"), ("c", 20.0, "lfw")):
         finished(tmp_path / name, validation, 0.0, data=data)
     with pytest.raises(UserError, match=r"best:sr64to128: .* cannot be compared") as error:
@@ -187,7 +189,7 @@ def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_na
 
 
 def test_a_debug_run_is_not_compared_with_one_that_was_validated_on_all_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(names, "ROOT", tmp_path)
     debug, _ = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 39.0), ("b", 31.0)))
     file = debug / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace('"scale": 2', '"scale": 2, "trainer": {"limit_val_batches": 2}'))
@@ -196,7 +198,7 @@ def test_a_debug_run_is_not_compared_with_one_that_was_validated_on_all_images(t
 
 
 def test_settings_that_only_training_sees_keep_runs_comparable(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(names, "ROOT", tmp_path)
     one, other = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 30.0), ("b", 31.0)))
     file = one / ".hydra" / "config.yaml"
     file.write_text(file.read_text().replace('"batch_size": 8', '"batch_size": 16'))
@@ -204,7 +206,7 @@ def test_settings_that_only_training_sees_keep_runs_comparable(tmp_path, monkeyp
 
 
 def test_an_interrupted_run_is_not_the_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(names, "ROOT", tmp_path)
     finished(tmp_path / "a", None, None)
     with pytest.raises(UserError, match=r"best:sr64to128: no run of it is done"):
         runs.find("best:sr64to128")
@@ -218,7 +220,7 @@ def test_rank_groups_runs_by_data_and_orders_them_by_validation(tmp_path, capsys
         ("d", None, None, "photos"),
     ):
         finished(tmp_path / name, validation, test, data=data)
-    runs.main(["rank", str(tmp_path)])
+    listing.main(["rank", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
     found = [next((name for name in "abcd" if str(tmp_path / name) in line), line.strip()) for line in lines]
     assert [line for line in found if not line.startswith("ended")] == ["data=lfw", "c", "data=photos", "b", "a", "d"]
@@ -231,7 +233,7 @@ def test_a_benchmark_test_among_the_runs_is_listed_by_a_figure_it_has(order, tmp
     run = finished(tmp_path / "a", 30.0, 31.0, data="benchmark")
     results = {"test": {"psnr_y": 37.456, "ssim_y": 0.9}, "train": {"seconds": None}, "validation": None}
     (run / "metrics.json").write_text(json.dumps(results))
-    runs.main([order, str(tmp_path)])
+    listing.main([order, str(tmp_path)])
     assert "psnr_y 37.46" in capsys.readouterr().out
 
 
@@ -239,14 +241,14 @@ def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
     run = finished(tmp_path / "a", 30.0, 31.0)
     (run / ".hydra" / "hydra.yaml").unlink()
     with pytest.raises(SystemExit, match="1"):
-        runs.main(["list", str(tmp_path)])
-    assert capsys.readouterr().err.startswith(f"error: {run}: no run of srcolor")
+        listing.main(["list", str(tmp_path)])
+    assert capsys.readouterr().err.startswith(f"error: {run}: not a srcolor run")
 
 
 def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation_figure(tmp_path, capsys):
     run = finished(tmp_path / "a", 30.0, 31.0)  # its checkpoint is empty
     (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
-    runs.main(["rank", str(tmp_path)])
+    listing.main(["rank", str(tmp_path)])
     line = capsys.readouterr().out.splitlines()[-1]
     assert "psnr 31.00" in line
     assert "psnr 30.00" not in line
@@ -393,3 +395,21 @@ def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
     answer = net(torch.rand(1, net.inputs or 3, 64, 64))
     assert answer.shape == (1, 3, 64 * net.scale, 64 * net.scale)
     assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        "srcolor.callbacks.Pictures",
+        "srcolor.callbacks.ColourPictures",
+        "srcolor.callbacks.ProgressBar",
+        "srcolor.checkpoint.AtomicCheckpointIO",
+        "srcolor.schedules.warmup_cosine",
+        "srcolor.tasks.benchmark.BenchmarkTask",
+        "srcolor.data.benchmark.Benchmark",
+        "srcolor.data.folder.Folder",
+        "srcolor.data.photos.Photos",
+    ],
+)
+def test_class_paths_of_older_runs_lead_to_a_class(recorded):
+    assert callable(hydra.utils.get_object(current_class(recorded)))

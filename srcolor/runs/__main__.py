@@ -1,0 +1,5 @@
+"""The command `python -m srcolor.runs`."""
+
+from srcolor.runs.listing import main
+
+main()

@@ -1,0 +1,121 @@
+"""Checkpoints: how they are read, and how a network is built from one."""
+
+import importlib
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from srcolor import __version__
+from srcolor.errors import UserError
+from srcolor.runs import foreign, weights
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain values (`weights_only`).
+
+    Raises:
+        UserError: It is damaged, or not a checkpoint of srcolor.
+    """
+    if file.suffix == ".safetensors":
+        return weights.read(file)
+    if str(file).startswith(foreign.SPANDREL):
+        raise UserError(f"{file}: a network from elsewhere can be used and tested, not trained further or exported.")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"{file}: cannot be read as a checkpoint ({type(error).__name__}). Is it complete?") from error
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in ("net_config", "state_dict")
+    ):
+        raise UserError(f"{file}: not a srcolor checkpoint: no `net_config`.")
+    return checkpoint
+
+
+def best_score(checkpoint: Mapping[str, Any], monitor: str) -> float | None:
+    """Return the monitored figure of the network in `best.ckpt`; None if it is not finite.
+
+    Args:
+        checkpoint: As `read` returns it.
+        monitor: Name of the validation figure.
+    """
+    scores = (float(s["current_score"]) for s in checkpoint["callbacks"].values() if s.get("monitor") == monitor)
+    score = next(scores, math.nan)
+    return score if math.isfinite(score) else None
+
+
+def same_record(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two records of `trained_on` are equal."""
+    return one["cut"] == other["cut"] and torch.equal(one["files"], other["files"])
+
+
+def judged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the EMA weights from a task's state dict, or the raw ones if there is no EMA."""
+    prefix = "average.module." if any(key.startswith("average.") for key in state) else "net."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load weights into a network.
+
+    Raises:
+        UserError: They belong to another network; names what differs.
+    """
+    own = net.state_dict()
+    differences = [f"{key}: not in the file" for key in own if key not in state]
+    differences += [f"{key}: not in the network" for key in state if key not in own]
+    differences += [
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the network"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if differences:
+        listed = "".join(f"\n  {line}" for line in differences[:8])
+        more = f"\n  and {len(differences) - 8} more" if len(differences) > 8 else ""
+        raise UserError(
+            f"{source}: weights of another network than {type(net).__name__} as configured:{listed}{more}\n"
+            "Choose the network that the weights belong to with net=... and its settings."
+        )
+    net.load_state_dict(state)
+
+
+def net_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """Return the class of a network's configuration: the only thing that is ever imported because a file names it.
+
+    Raises:
+        UserError: `_target_` is not the name of an `nn.Module` class of `srcolor.nets`.
+    """
+    name = config.get("_target_")
+    module, _, attribute = str(name).rpartition(".")
+    found = None
+    if module.startswith("srcolor.nets."):
+        with suppress(ImportError):
+            found = getattr(importlib.import_module(module), attribute, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
+    return found
+
+
+def build_net(config: Mapping[str, Any]) -> nn.Module:
+    """Build a network from a plain dictionary: `_target_` and its arguments, which may be networks too.
+
+    Raises:
+        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+    """
+    net = net_class(config)
+    arguments = {
+        key: build_net(value) if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in config.items()
+        if key != "_target_"
+    }
+    try:
+        return net(**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{config['_target_']}: the checkpoint's configuration does not fit the network of srcolor {__version__}: "
+            f"{error}. It may be of another version; train it anew."
+        ) from error

@@ -1,0 +1,95 @@
+"""Tables of runs: `python -m srcolor.runs list [folder]` and `python -m srcolor.runs rank [folder]`."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from srcolor.errors import UserError
+from srcolor.runs.folder import ROOT, configuration, state
+from srcolor.runs.names import comparable, experiment, validated
+
+
+def overview(folder: Path) -> list[dict[str, Any]]:
+    """Describe every run below a folder, newest first.
+
+    Returns:
+        For each run: `run`, its folder; `experiment`; `state`; `metric`, the monitored one, and `validation`, its
+        figure; `test`, the test figures by metric; `seconds` of training; `ended`, a time stamp. What a run that is
+        not done lacks is None or empty.
+    """
+    rows = []
+    for file in folder.glob("**/.hydra/config.yaml"):
+        run = file.parent.parent
+        config = configuration(run)
+        if "monitor" not in config or "hparams" in config:  # a comparison, or a search
+            continue
+        result = run / "metrics.json"
+        results = json.loads(result.read_text()) if result.exists() else None
+        validation = None
+        if results is not None:
+            with suppress(UserError):  # a damaged checkpoint of an older version
+                validation = validated(run)
+        rows.append(
+            {
+                "run": run,
+                "experiment": experiment(run),
+                "state": state(run),
+                "metric": config.monitor.removeprefix("val/"),
+                "validation": validation,
+                "test": {} if results is None else results["test"],
+                "seconds": None if results is None else results["train"]["seconds"],
+                "ended": (result if results else file).stat().st_mtime,
+            }
+        )
+    return sorted(rows, key=lambda row: row["ended"], reverse=True)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Print the runs: `python -m srcolor.runs list [folder]`, or `rank <folder>`, best validation first."""
+    parser = argparse.ArgumentParser(prog="python -m srcolor.runs", description="List or rank runs.")
+    help = "newest first; or best validation first, runs with the same validation images together"
+    parser.add_argument("order", choices=("list", "rank"), help=help)
+    parser.add_argument("folder", nargs="?", default=ROOT, type=Path, help=f"where to look; {ROOT} if not given")
+    options = parser.parse_args(args)
+    try:
+        rows = overview(options.folder)
+        if not rows:
+            parser.exit(1, f"no run under {options.folder.absolute()}. Train one: python train.py\n")
+        console = Console(width=None if sys.stdout.isatty() else 1000)
+        if options.order == "list":
+            console.print(_table(rows))
+            return
+        by_run = {row["run"]: row for row in rows}
+        groups = comparable([run for run, row in by_run.items() if row["validation"] is not None])
+        for label, runs in groups.items():
+            console.print(_table([by_run.pop(run) for run in runs], label))
+        if by_run:
+            console.print(_table(list(by_run.values())))
+    except UserError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+def _table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> Table:
+    table = Table(box=None, title=title or None, title_justify="left", title_style="bold")
+    for heading in ("ended", "experiment", "state", "validation", "test", "trained"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for row in rows:
+        tested = row["metric"] if row["metric"] in row["test"] else next(iter(row["test"]), "")
+        figures = [_figure(row["metric"], row["validation"]), _figure(tested, row["test"].get(tested))]
+        trained = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
+        ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["ended"]))
+        table.add_row(ended, row["experiment"], row["state"], *figures, trained, str(row["run"]))
+    return table
+
+
+def _figure(metric: str, value: float | None) -> str:
+    return "-" if value is None else f"{metric} {value:.{2 if metric.startswith('psnr') else 4}f}"
