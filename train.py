@@ -86,7 +86,7 @@ def main(cfg: DictConfig) -> None:
     before = [record for records in told for record in records or []]
     log.info("%s", machine)
     if trainer.is_global_zero:
-        root = {"data.root": str(data.folder)} if "root" in cfg.data else {}
+        root = {} if data.folder is None else {"data.root": str(data.folder)}
         runs.record_settings(folder, {**root, "trainer.precision": machine.precision})
         tensorboard.write_page(logger, runs.overrides(folder), cfg)
 
