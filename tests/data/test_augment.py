@@ -24,11 +24,11 @@ def test_horizontal_flip_mirrors_left_and_right_only():
 
 def test_dihedral_flips_are_the_eight_symmetries_of_the_square():
     image = torch.arange(4.0).reshape(1, 1, 2, 2)
-    found = set()
+    symmetries = set()
     for number in range(8):
         bits = [0.1 if number >> bit & 1 else 0.9 for bit in range(3)]
-        found.add(tuple(augment.flip(image, table(FLIPS=bits), "dihedral").flatten().tolist()))
-    assert len(found) == 8
+        symmetries.add(tuple(augment.flip(image, table(FLIPS=bits), "dihedral").flatten().tolist()))
+    assert len(symmetries) == 8
 
 
 def test_zoom_takes_a_smaller_window():

@@ -44,7 +44,7 @@ def test_a_changed_file_is_read_again(pictures, tmp_path):
     one = folder(root)
     name = next(iter(names(one, "train")))
     Image.new("RGB", (48, 48), "red").save(root / name)
-    assert name not in names(folder(root), "train")  # it has no content now
+    assert name not in names(folder(root), "train")  # it has no content
 
 
 def test_a_cache_is_built_once_and_leaves_no_unfinished_folder(pictures, tmp_path, monkeypatch):
@@ -106,12 +106,12 @@ def test_each_image_is_decoded_once(tmp_path):
 
 
 def sizes(cache_dir):
-    """The sizes of the pictures of each cache that is there."""
+    """Return the image size of each cache."""
     return {int(Index.load(path.parent).shapes[0, 0]) for path in cache_dir.rglob("pixels.bin")}
 
 
 def test_the_least_recently_used_caches_are_removed(pictures, tmp_path, monkeypatch):
-    other = tmp_path / "somebody" / "page"  # not ours
+    other = tmp_path / "somebody" / "page"  # not a cache
     other.mkdir(parents=True)
     (other / "index.json").write_text("x" * 100_000)
     options = {"cache_dir": str(tmp_path), "cache_limit_gb": 150e-6}  # 24 * 3 * 32² = 73.7 kB
@@ -121,7 +121,7 @@ def test_the_least_recently_used_caches_are_removed(pictures, tmp_path, monkeypa
     assert sizes(tmp_path) == {16, 24, 32}  # of one source
     monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())  # as in another process
     monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
-    folder(pictures, **options, size=32)  # the last used now
+    folder(pictures, **options, size=32)  # now the most recently used
     monkeypatch.undo()
     monkeypatch.setattr(cache.Mapped, "opened", weakref.WeakSet())
     folder(pictures, **options, size=28)  # 56.4 kB

@@ -46,7 +46,7 @@ def test_no_split_of_the_photographs_has_a_flat_crop():
 
 
 def toned(name):
-    """What a photograph without colors of its own looks like."""
+    """A photograph without colors, or toned in one."""
     photo = np.asarray(Image.fromarray(skimage_data.coffee()[:384, :384]).convert("L"), np.float64)[..., None] / 255
     tones = {"gray": [255, 255, 255], "nearly gray": [255, 250, 246], "sepia": [255, 225, 180], "blue": [170, 200, 255]}
     return (photo * tones[name]).round().astype(np.uint8)

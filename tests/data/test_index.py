@@ -20,8 +20,8 @@ def test_splits_are_disjoint_and_complete(pictures):
 
 def test_the_split_is_determined_by_the_hash_of_the_file(pictures):
     data = folder(pictures)
-    place = {p.relative_to(pictures).as_posix(): p for p in pictures.rglob("*.png")}
-    shares = {n: int(hashlib.sha256(p.read_bytes()).hexdigest()[:16], 16) / 16**16 for n, p in place.items()}
+    path_of = {p.relative_to(pictures).as_posix(): p for p in pictures.rglob("*.png")}
+    shares = {n: int(hashlib.sha256(p.read_bytes()).hexdigest()[:16], 16) / 16**16 for n, p in path_of.items()}
     assert names(data, "val") == {n for n, s in shares.items() if 0.8 <= s < 0.9}
     assert names(data, "test") == {n for n, s in shares.items() if s >= 0.9}
 
@@ -30,14 +30,14 @@ def test_splits_are_stable_when_files_are_added_or_removed_and_copies_stay_toget
     before = folder(pictures)
     root = tmp_path / "more"
     shutil.copytree(pictures, root)
-    gone = next(iter(names(before, "train")))
-    (root / gone).unlink()
+    removed = next(iter(names(before, "train")))
+    (root / removed).unlink()
     for name in names(before, "test") | names(before, "val"):
         shutil.copy(root / name, root / name.replace(".png", "_copy.png"))
     Image.effect_noise((40, 40), 50).convert("RGB").save(root / "new.png")
     after = folder(root)
     for split in crops.SPLITS:
-        assert names(before, split) - {gone} <= names(after, split)
+        assert names(before, split) - {removed} <= names(after, split)
     for split in ("val", "test"):
         assert {n.replace(".png", "_copy.png") for n in names(before, split)} <= names(after, split)
 
@@ -55,9 +55,9 @@ def test_three_images_are_enough_and_two_are_not(pictures, tmp_path):
 def test_folders_named_after_the_splits_are_honored(pictures, tmp_path):
     files = sorted(pictures.rglob("*.png"))
     for i, path in enumerate(files[:6]):
-        where = tmp_path / ("train", "validation", "test")[i // 2]
-        where.mkdir(exist_ok=True)
-        shutil.copy(path, where / path.name)
+        target = tmp_path / ("train", "validation", "test")[i // 2]
+        target.mkdir(exist_ok=True)
+        shutil.copy(path, target / path.name)
     data = folder(tmp_path)
     assert names(data, "val") == {f"validation/{p.name}" for p in files[2:4]}
     assert names(data, "test") == {f"test/{p.name}" for p in files[4:6]}

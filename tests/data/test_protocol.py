@@ -1,4 +1,4 @@
-"""A LightningDataModule of anyone's own, with nothing but the defaults, trains, tests and is reported."""
+"""A custom LightningDataModule that inherits the defaults can be trained, tested and reported."""
 
 import json
 import sys
