@@ -141,7 +141,7 @@ class Task(LightningModule):
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         loss: Tensor = self.loss(self._predict(self.net, batch).float(), batch.target)
-        self._unchecked.append((*_copy_to_host(loss.detach()), batch.index))
+        self._unchecked.append((*_copy_to_host(loss.detach()), batch.row))
         self.log("train/loss", loss)
         self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
         return loss
@@ -210,7 +210,7 @@ class Task(LightningModule):
 
     def test_step(self, batch: Pair, batch_idx: int) -> None:
         """Measures a batch of the test split."""
-        self._rows.append(batch.index)
+        self._rows.append(batch.row)
         self._measure("test", batch)
 
     def on_validation_epoch_end(self) -> None:
