@@ -154,12 +154,12 @@ def main(cfg: DictConfig) -> None:
     # -- report -----------------------------------------------------------------------------------
     if not trainer.is_global_zero:
         return
-    sets = data.sets(task.per_image["row"])
-    metrics = records.results(task.per_image, list(task.baselines), sets)
+    sets = data.sets(task.rows)
+    metrics = records.results(task.per_image, sets)
     metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
     metrics["train"] = speed.figures
-    names = [data.name("test", row) for row in task.per_image["row"]]
+    names = [data.name("test", row) for row in task.rows]
     records.record(folder, metrics, names, task.per_image)
     tensorboard.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
     seen = {bytes(row) for record in before for row in record["files"].numpy()}

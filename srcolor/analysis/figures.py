@@ -134,7 +134,7 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
         task.fit_baselines(data)
     drawn = cast(callbacks.Pictures, instantiate(cfg.callbacks.pictures, folder=str(run)))
     with torch.inference_mode():
-        return callbacks.grid(drawn.columns(batch, task.eval().answers(batch)))
+        return callbacks.grid(drawn.columns(batch, task.eval().predictions(batch)))
 
 
 def against(run: Path, other: Path, metric: str) -> Figure:

@@ -186,7 +186,7 @@ class Pictures(Callback):
             return
         few = Pair(*(part[: self.images] for part in batch))
         with torch.autocast(task.device.type, enabled=False):
-            picture = grid(self.columns(few, task.answers(few)))
+            picture = grid(self.columns(few, task.predictions(few)))
         self.folder.mkdir(parents=True, exist_ok=True)
         write_picture(self.folder / f"{name}.png", picture)
         for logger in trainer.loggers:
