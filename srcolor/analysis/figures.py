@@ -59,7 +59,7 @@ def splits(data: ImageDataModule) -> pd.DataFrame:
 def sizes(data: ImageDataModule) -> Figure:
     """Plots how large the pictures are."""
     figure, axes = pyplot.subplots(figsize=(5, 4))
-    heights, widths = data.index.shapes.T
+    heights, widths, _ = data.index.shapes.T
     axes.scatter(widths, heights, s=12, alpha=0.5)
     axes.set(xlabel="width (pixels)", ylabel="height (pixels)", title=f"{len(heights)} pictures")
     axes.axhline(data.size, color="gray", linewidth=0.8)
@@ -124,7 +124,7 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
     found = [
         (wanted[row], pair.input[i : i + 1], pair.target[i : i + 1])
         for pair in data.pairs("test")
-        for i, row in enumerate(pair.index.tolist())
+        for i, row in enumerate(pair.row.tolist())
         if row in wanted
     ]
     found.sort(key=lambda item: item[0])

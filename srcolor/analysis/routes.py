@@ -95,7 +95,7 @@ def floors(pairs: Callable[[], Iterable[Pair]], scale: int) -> dict[str, Route]:
         table.fit(pairs())
         made[name] = Route("large", table)
     for name, table in chroma_table.floors(scale).items():
-        table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.index) for pair in pairs())
+        table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.row) for pair in pairs())
         made[f"bicubic_{name}"] = Route("small", table)
     return made
 

@@ -291,7 +291,7 @@ class Speed(Callback):
     ) -> None:
         """Notes when the step ends."""
         self._batch = batch
-        self._images += len(batch.index) * trainer.world_size
+        self._images += len(batch.row) * trainer.world_size
         self._ended_step = time.monotonic()
         self._stepping += self._ended_step - self._began_step
         rate = self._images / (self._stepping + self._waiting)
