@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.metrics import higher_is_better
     from srcolor.runs import records, tensorboard
     from srcolor.tasks.base import Task
-    from srcolor.training import callbacks
+    from srcolor.training import speed
 
     log = logging.getLogger("train")
     for name in ("lightning.pytorch", "lightning.fabric"):  # advertisements, and each line twice
@@ -58,7 +58,6 @@ def main(cfg: DictConfig) -> None:
     # -- compose ----------------------------------------------------------------------------------
     several = "strategy" in cfg.trainer
     machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision, processes=2 if several else 1)
-    speed = callbacks.Speed()
     logger = TensorBoardLogger(folder, name="", version="")
     trainer = instantiate(
         cfg.trainer,
@@ -66,11 +65,7 @@ def main(cfg: DictConfig) -> None:
         precision=machine.precision,
         **({"sync_batchnorm": machine.accelerator == "cuda"} if several else {}),
         logger=logger,
-        callbacks=[
-            *(instantiate(node) for node in cfg.callbacks.values() if node is not None),
-            speed,
-            callbacks.StopTogether(),
-        ],
+        callbacks=[instantiate(node) for node in cfg.callbacks.values() if node is not None],
     )
     if trainer.num_devices > 1 and "strategy" not in cfg.trainer:
         raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
@@ -157,7 +152,7 @@ def main(cfg: DictConfig) -> None:
     metrics = records.results(task.per_image, sets)
     metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
-    metrics["train"] = speed.figures
+    metrics["train"] = speed.figures(trainer)
     names = [data.name("test", row) for row in task.rows]
     records.record(folder, metrics, names, task.per_image)
     tensorboard.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)

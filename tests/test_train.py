@@ -16,7 +16,7 @@ from srcolor.cli import schema
 from srcolor.data import draws, pairs
 from srcolor.data.sources.folder import Folder
 from srcolor.nets.chroma_table import ChromaTable
-from srcolor.training.callbacks import ColourPictures
+from srcolor.training.samples import ColorSampleGrid
 
 
 def figures(run):
@@ -47,7 +47,7 @@ def test_metrics_json_has_its_one_shape(tiny_run):
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
     assert 0 <= whole["train"]["data_wait"] < 1
-    assert whole["train"]["peak_memory_mb"] > 8 * 3 * 32 * 32 * 4 / 2**20  # at least the gradient of a batch
+    assert whole["train"]["peak_memory_mb"] is None  # counted by CUDA alone
 
 
 def test_figures_are_the_means_of_the_per_image_table(tiny_run):
@@ -391,7 +391,7 @@ def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path
 def test_the_colour_sheet_has_its_columns():
     batch = images.Pair(torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
     answer = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
-    columns = ColourPictures("samples", 2).columns(batch, {"net": answer})
+    columns = ColorSampleGrid("samples", 2).columns(batch, {"net": answer})
     assert list(columns) == ["gray", "prediction", "truth", "its chroma", "CIEDE2000"]
     lab = images.rgb_to_lab(columns["its chroma"])
     torch.testing.assert_close(lab[:, 0], torch.full_like(lab[:, 0], 65), rtol=0, atol=0.1)

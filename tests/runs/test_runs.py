@@ -404,6 +404,7 @@ def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
         "srcolor.callbacks.Pictures",
         "srcolor.callbacks.ColourPictures",
         "srcolor.callbacks.ProgressBar",
+        "srcolor.training.callbacks.Pictures",
         "srcolor.checkpoint.AtomicCheckpointIO",
         "srcolor.schedules.warmup_cosine",
         "srcolor.tasks.benchmark.BenchmarkTask",
