@@ -63,7 +63,8 @@ def main(cfg: DictConfig) -> None:
         cfg.trainer,
         accelerator=machine.accelerator,
         precision=machine.precision,
-        **({"sync_batchnorm": machine.accelerator == "cuda"} if several else {}),
+        max_time=None,  # see callbacks.timer
+        **({"sync_batchnorm": cfg.trainer.sync_batchnorm and machine.accelerator == "cuda"} if several else {}),
         logger=logger,
         callbacks=[instantiate(node) for node in cfg.callbacks.values() if node is not None],
     )
@@ -99,7 +100,8 @@ def main(cfg: DictConfig) -> None:
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
-        known = None if last is None else runs.read(last)["net_config"]
+        saved = None if last is None else runs.read(last)
+        known = None if saved is None else saved["net_config"]
         net_config = runs.resolve(OmegaConf.to_container(cfg.net, resolve=True), known)
         # The runs that a network was made of may be gone by the time that it is resumed.
         net = (instantiate(cfg.net) if last is None else runs.build_net(net_config)).train()
@@ -107,7 +109,7 @@ def main(cfg: DictConfig) -> None:
             log.info("Starting from %s", begin["init_from"])
             start = runs.load_net(str(begin["init_from"]))
             runs.load_weights(net, start.state_dict(), str(begin["init_from"]))
-        spent = None if last is None else runs.spent_budget(runs.read(last), cfg.trainer)
+        spent = None if saved is None else runs.spent_budget(saved, cfg.trainer)
         if spent is not None and (folder / "metrics.json").exists():
             raise UserError(
                 f"resume={cfg.resume}: its budget trainer.{spent}={cfg.trainer[spent]} is spent. Give a larger "
@@ -119,11 +121,11 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"monitor={cfg.monitor}: no such figure. {nearest(cfg.monitor, figures)}")
         task.net_config = net_config
         own = data.trained_on()
-        if last is not None:  # perhaps with other data
-            before = [record for record in runs.trained_on(str(last)) if not runs.same_record(record, own)]
+        if saved is not None:  # perhaps with other data
+            before = [record for record in saved.get("trained_on", ()) if not runs.same_record(record, own)]
         task.trained_on = [own, *before]
-        if last is not None:
-            runs.load_weights(task, runs.read(last)["state_dict"], str(last))
+        if saved is not None:
+            runs.load_weights(task, saved["state_dict"], str(last))
         if spent is None:  # else it was stopped in its test
             trainer.fit(task, data, ckpt_path=last, weights_only=True)
         trained = runs.checkpoint_file(str(folder))

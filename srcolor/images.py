@@ -129,8 +129,8 @@ def bicubic_down(images: Tensor, scale: int) -> Tensor:
     """Downscale images like MATLAB's `imresize`, and round them to 8 bits.
 
     Cubic kernel with a = -0.5, stretched by `scale` against aliasing, as for the low-resolution images of the
-    super-resolution literature. It differs from MATLAB in the outer two pixels, where the kernel is renormalized instead
-    of the image mirrored; `benchmark.lowres.imresize` is exact.
+    super-resolution literature. It differs from MATLAB in the outer two pixels, where the kernel is renormalized
+    instead of the image mirrored; `benchmark.lowres.imresize` is exact.
 
     Args:
         images: (N, C, H, W), H and W multiples of `scale`.

@@ -224,7 +224,7 @@ def show(folder: Path) -> bool:
     console = Console()
     if not found:
         console.print(f"no job in {folder}", soft_wrap=True)
-        return False
+        return True
     head, *rest = lines(folder, found, monitored(folder, found)[0])
     table = Table(*head, title=summary(found), title_justify="left")
     for line in rest:

@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from srcolor.cli import overrides, schema
@@ -85,13 +85,14 @@ class NewFolder(Callback):
         _claim(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Replace `hydra.sweep.dir` by the name of the new folder."""
-        _claim(config.hydra.sweep)
+        """Replace `hydra.sweep.dir` by the name of the new folder, also for the jobs, which are composed again."""
+        if _claim(config.hydra.sweep):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={overrides.quote(config.hydra.sweep.dir)}")
 
 
-def _claim(node: DictConfig) -> None:
+def _claim(node: DictConfig) -> bool:
     if "${now:" not in OmegaConf.to_container(node, resolve=False)["dir"] or not overrides.is_first():  # type: ignore[call-overload, index]
-        return
+        return False
     folder = Path(node.dir)
     for number in itertools.count(2):
         try:
@@ -101,6 +102,7 @@ def _claim(node: DictConfig) -> None:
         else:
             break
     node.dir = str(folder)
+    return True
 
 
 class Sweep(Callback):
@@ -245,8 +247,16 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
 
 
 def _replay(cfg: DictConfig) -> DictConfig:
+    """Return the configuration to use, and put the choices that belong to it into Hydra's own."""
+    if "resume" not in cfg:
+        return cfg
     job = HydraConfig.get()
-    return overrides.replay(cfg, job.overrides.task, job.runtime.choices) if "resume" in cfg else cfg
+    typed = [] if job.mode == RunMode.MULTIRUN else overrides.typed
+    cfg, choices = overrides.replay(cfg, typed, dict(job.runtime.choices))
+    node = cast(DictConfig, job)
+    with read_write(node), open_dict(node):
+        node.runtime.choices.update(choices)
+    return cfg
 
 
 def _record(folder: Path, cfg: DictConfig) -> None:

@@ -34,6 +34,7 @@ TEMPLATE_HINTS = {
     "tags": "hydra.run.dir=runs/<name> names the folder of a run; the settings it records tell runs apart",
     "paths": "data.root=... is the folder of the images and hydra.run.dir=... that of the run",
 }
+typed: list[str] = []  # the overrides that the user typed, as `train_line` read them
 RETIRED = ("mode",)  # keys that runs of srcolor 0.1 recorded: `mode` is the direction of `monitor`
 
 
@@ -57,11 +58,13 @@ def train_line(words: Sequence[str]) -> list[str]:
             checkpoint that is missing; a run folder that is already used.
     """
     check_template_keys(words)
+    typed[:] = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     if not is_first():
         # Lightning starts the others with the completed words of the first; torchrun and srun with what was typed.
         silent = ["hydra.output_subdir=null", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
         words = [*words, *(word for word in silent if word not in words)]
         if "LOCAL_RANK" in os.environ and "hydra.job.name=train_ddp_process_" in " ".join(words):
+            typed.clear()  # the first has recorded what was typed
             return list(words)
     overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     if {"-m", "--multirun"} & set(words):
@@ -288,9 +291,11 @@ def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, n
             return words
         path = path.parent.parent
     before = runs.overrides(path)
-    # Naming the run's own experiment again changes nothing.
-    typed = {override.key_or_group for word, override in overrides.items() if word not in before}
-    recorded = [word for word in before if not _replaced(parse(word).key_or_group, typed)]
+    replaced = {override.key_or_group for word, override in overrides.items() if word not in before}
+    own = runs.choices(path).get("experiment")
+    if any(o.key_or_group == "experiment" and o.value() == own for o in overrides.values()):
+        replaced.discard("experiment")  # naming the run's own experiment again changes nothing
+    recorded = [word for word in before if not _replaced(parse(word).key_or_group, replaced)]
     flags = [word for word in words if word not in overrides]
     if switch == "resume":
         recorded.append(f"hydra.run.dir={quote(str(path))}")
@@ -303,45 +308,48 @@ def _replaced(key: str, typed: set[str]) -> bool:
     return key in typed or first in typed or key in (*SWITCHES, *RETIRED, "fit") or "experiment" in typed
 
 
-def replay(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, str]) -> DictConfig:
+def replay(cfg: DictConfig, typed: Sequence[str], choices: Mapping[str, str]) -> tuple[DictConfig, Mapping[str, str]]:
     """Return the configuration of the run that is resumed or tested, with what was typed in place of its own.
 
     The values are those that the run recorded, whatever the defaults in `conf/` are by now.
 
     Args:
         cfg: Today's configuration by the run's overrides and those typed, as `train_line` puts them together.
-        overrides: Those overrides.
+        typed: The overrides that were typed.
         choices: The choice of each group in `cfg`.
 
     Returns:
-        `cfg` itself where no run is named, where its experiment is replaced, or for a benchmark.
+        The configuration and the choices that belong to it: `cfg` itself where no run is named, where its experiment
+        is replaced, or for a benchmark.
     """
     name = cfg.ckpt if cfg.get("resume") is None else cfg.resume
     if name is None or choices.get("data") == "benchmark":
-        return cfg
+        return cfg, choices
     from srcolor import runs  # imports torch
 
     run = runs.folder(name)
     if run is None:
-        return cfg
-    recorded_overrides, recorded_choices = runs.overrides(run), runs.choices(run)
-    typed = [parse(word) for word in overrides if word not in recorded_overrides]
-    if any(o.key_or_group == "experiment" and o.value() != recorded_choices.get("experiment") for o in typed):
-        return cfg
+        return cfg, choices
+    recorded_choices = cast(dict[str, str], OmegaConf.to_container(runs.choices(run)))
+    changes = [o for o in map(parse, typed) if o.key_or_group not in (*SWITCHES, "fit") and not o.is_hydra_override()]
+    if any(o.key_or_group == "experiment" and o.value() != recorded_choices.get("experiment") for o in changes):
+        return cfg, choices
     recorded = runs.configuration(run)
     now = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     if any(recorded.pop(key, None) is not None for key in RETIRED):
         recorded.callbacks.update({name: now["callbacks"][name] for name in ("best", "last")})
-    for name in ("leaks", "speed", "stop_together"):  # part of older runs, but not of their configuration
+    for name in ("leaks", "speed", "stop_together", "timer"):  # part of older runs, but not of their configuration
         if name in now["callbacks"] and name not in recorded.callbacks:
             recorded.callbacks[name] = now["callbacks"][name]
     for key in now:
         if key in (*SWITCHES, "fit") or key not in recorded:
             recorded[key] = now[key]
-    for override in sorted(typed, key=lambda o: "." in o.key_or_group):  # groups first
+    for override in sorted(changes, key=lambda o: "." in o.key_or_group):  # groups first
         key = str(override.key_or_group)
         if key in recorded_choices and override.value() == recorded_choices[key]:
             continue
+        if key in recorded_choices:
+            recorded_choices[key] = str(override.value())
         parent, _, last = key.rpartition(".")
         value: Any = now
         for part in key.split("."):
@@ -352,7 +360,7 @@ def replay(cfg: DictConfig, overrides: Sequence[str], choices: Mapping[str, str]
         else:
             OmegaConf.update(recorded, key, value, merge=False, force_add=True)
     OmegaConf.set_struct(recorded, True)
-    return recorded
+    return recorded, recorded_choices
 
 
 def parse(word: str) -> Override:

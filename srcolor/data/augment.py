@@ -66,9 +66,9 @@ def zoom(images: Tensor, draws: Tensor, minimum: float) -> Tensor:
 def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image, in a random order.
 
-    The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`, which cannot
-    have different factors for the images of a batch. (Kornia's functions can; its hue took 83 ms for a batch of 100
-    images of 128x128 on two cores, the one here 15.)
+    The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`, which
+    cannot have different factors for the images of a batch. (Kornia's functions can; its hue took 83 ms for a batch of
+    100 images of 128x128 on two cores, the one here 15.)
 
     Args:
         images: (N, 3, H, W) in [0, 1]; further planes (masks) are unchanged.

@@ -196,8 +196,10 @@ def evict(cache_dir: Path, limit: int) -> None:
         if total > limit and folder not in in_use:
             log.info("Removing the cache %s, to stay within data.cache_limit_gb", folder)
             with suppress(OSError):  # another process removes it
-                shutil.rmtree(folder.rename(folder.with_name(f"unfinished-{folder.name}")), ignore_errors=True)
-            total -= size
+                aside = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+                folder.rename(aside / folder.name)
+                shutil.rmtree(aside, ignore_errors=True)
+                total -= size
 
 
 def _folder(source: Source, items: Sequence[Item], cache_dir: Path) -> Path:

@@ -1,7 +1,7 @@
 """The random numbers of training: one table per epoch, one row per position in the epoch.
 
-The draws of a sample are a function of (seed, epoch, position). So it gets the same window, flip and jitter whatever the
-number of workers and processes, the batch size and the device, in a resumed run too.
+The draws of a sample are a function of (seed, epoch, position). So it gets the same window, flip and jitter whatever
+the number of workers and processes, the batch size and the device, in a resumed run too.
 """
 
 import numpy as np

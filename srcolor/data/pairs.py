@@ -1,7 +1,7 @@
 """Pairs from full-size images: pure functions of a batch.
 
-Each takes full-size images (N, planes, H, W) in [0, 1] and the rows of the samples, and returns a `Pair`. The first three
-planes are RGB; the functions here ignore further ones, such as masks.
+Each takes full-size images (N, planes, H, W) in [0, 1] and the rows of the samples, and returns a `Pair`. The first
+three planes are RGB; the functions here ignore further ones, such as masks.
 """
 
 from torch import Tensor

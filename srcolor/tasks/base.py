@@ -1,7 +1,7 @@
 """What every task shares: optimization, averaged weights, progress and schedule, measures."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -42,6 +42,7 @@ class Task(LightningModule):
         net_config: Configuration of the network; saved in checkpoints, which rebuild the network by themselves.
         trained_on: Records of the training images of this run and of the networks it started from, as
             `datamodule.trained_on` returns them; saved in checkpoints.
+        losses: The latest losses that the host has read, by name; see `log_loss`.
         rows: After a test: row of each test image in the test split.
         per_image: After a test: value of each test image, by network (`net` and the baselines) and measure.
     """
@@ -80,12 +81,13 @@ class Task(LightningModule):
                     raise UserError(f"task.{key}: unknown measure {name}. {nearest(name, known)}")
         self.measures = nn.ModuleDict({name: MEASURES[name]() for name in names}).requires_grad_(False)
         self.register_load_state_dict_post_hook(_expect_no_measures)  # type: ignore[no-untyped-call]
+        self.losses: dict[str, float] = {}
         self.rows: list[int] = []
         self.per_image: dict[str, dict[str, list[float]]] = {}
         self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
         self._optimizer = optimizer
         self._schedule = schedule
-        self._rates: list[list[float]] = []  # initial learning rate of each optimizer's parameter groups
+        self._settings: list[list[dict[str, Any]]] = []  # configuration of each optimizer's parameter groups
         self._max_steps = -1
         self._averaged = 0  # updates of the average so far
         self._batch_rows = torch.zeros(0, dtype=torch.int64)
@@ -105,24 +107,33 @@ class Task(LightningModule):
             raise UserError(f"optimizer: {error}.") from error
 
     def on_fit_start(self) -> None:
-        """Prepare budgets, rates and average for the optimizers."""
+        """Prepare budgets, settings and average for the optimizers."""
         self._max_steps = self.trainer.max_steps
         if not self.automatic_optimization:
             # Lightning would count the steps of all optimizers. `on_train_batch_end` counts batches.
             self.trainer.fit_loop.epoch_loop.max_steps = -1
-        # The configured rates: those in a checkpoint, which is restored later, are scheduled ones.
-        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers]
+        self._settings = [
+            [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+            for optimizer in self.trainer.optimizers
+        ]
         weights = set(self.net.parameters())
         for optimizer in self.trainer.optimizers:
             if not weights.isdisjoint(weight for group in optimizer.param_groups for weight in group["params"]):
                 optimizer.register_step_post_hook(self._update_average)
 
     def on_train_start(self) -> None:
-        """Read the number of updates of the average; stop at once if a resumed run has spent its budget."""
+        """Prepare a resumed run; stop at once if it has spent its budget."""
+        for group, settings in self._groups():
+            group.update(settings)  # as configured, not as in the checkpoint
         if self.average is not None:
             self._averaged = int(self.average.n_averaged)
         if self.progress >= 1:
             self.trainer.should_stop = True
+
+    def _groups(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Yield every parameter group of every optimizer with its configuration."""
+        for optimizer, settings in zip(self.trainer.optimizers, self._settings, strict=True):
+            yield from zip(optimizer.param_groups, settings, strict=True)
 
     @property
     def progress(self) -> float:
@@ -162,9 +173,8 @@ class Task(LightningModule):
                 MEASURES[name].check(batch.target)
         self._batch_rows = batch.row
         factor = self._schedule(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
-        for optimizer, rates in zip(self.trainer.optimizers, self._rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
+        for group, settings in self._groups():
+            group["lr"] = settings["lr"] * factor
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
         """Return the loss of a batch; None with manual optimization."""
@@ -187,10 +197,11 @@ class Task(LightningModule):
         for name, value, event, rows in self._unchecked:
             if event is not None:
                 event.synchronize()  # the forward pass is done; the backward pass need not be
-            if not math.isfinite(value.item()):
+            self.losses[name] = value.item()
+            if not math.isfinite(self.losses[name]):
                 names = [self.trainer.datamodule.name("train", row) for row in rows.tolist()]  # type: ignore[attr-defined]
                 raise UserError(
-                    f"train/{name} is {value.item()} at step {self.global_step}, before its update; batch of "
+                    f"train/{name} is {self.losses[name]} at step {self.global_step}, before its update; batch of "
                     f"{', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
                 )
         self._unchecked.clear()

@@ -22,6 +22,7 @@ class ProgressBar(Callback):
         self.title = title
         self._bar: Progress | None = None
         self._updated = 0.0
+        self._validation: dict[str, float] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: Task) -> None:
         """Show the bar, in the first process."""
@@ -35,20 +36,23 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
-        """Update the bar, at most ten times a second: reading a metric makes the host wait for the device."""
+        """Update the bar, at most ten times a second, with values that the host has already."""
         if self._bar is None:
             return
         progress = min(1.0, pl_module.progress)
         if progress < 1 and time.monotonic() - self._updated < 0.1:
             return
         self._updated = time.monotonic()
-        shown = [
-            f"{name.removeprefix('train/')} {value:.4g}"
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("train/") or name == self.monitor
-        ]
-        task = self._bar.tasks[0]
-        self._bar.update(task.id, completed=progress, epoch=trainer.current_epoch, metrics="  ".join(shown))
+        logged = {name: value for name, value in trainer.callback_metrics.items() if value.device.type == "cpu"}
+        shown = {name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")}
+        shown |= pl_module.losses | self._validation
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        self._bar.update(self._bar.tasks[0].id, completed=progress, epoch=trainer.current_epoch, metrics=text)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the validation metric, once."""
+        if self.monitor in trainer.callback_metrics:
+            self._validation = {self.monitor: trainer.callback_metrics[self.monitor].item()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

@@ -6,9 +6,31 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 
 from srcolor import signals
 from srcolor.tasks.base import Task
+
+
+class BudgetTimer(Timer):
+    """Measure the time of training; see `Timer`. The task ends training, so that all processes agree on the batch.
+
+    `Timer` itself broadcasts after every batch whether the time is over.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """Key of the state in a checkpoint: that of `Timer`."""
+        return Timer.__qualname__
+
+    def on_fit_start(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
+
+    def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
+        """Do not check the time."""
 
 
 class StopTogether(Callback):

@@ -4,6 +4,7 @@ import multiprocessing
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -136,6 +137,68 @@ def test_what_is_typed_on_resume_counts_even_where_it_is_todays_default(pictures
     again = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert (again.optimizer.lr, again.seed, again.trainer.max_epochs) == (1e-4, 5, 4)
     assert again.loss._target_.endswith("Charbonnier")
+
+
+def test_the_record_keeps_its_choices_so_that_todays_default_can_be_typed_later(pictures, call, conf, tmp_path):
+    run = tmp_path / "run"
+    assert call(*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", f"hydra.run.dir={run}") == 0
+    change_defaults(conf)
+    assert call(f"resume={run}", "experiment=sr64to128", "trainer.max_epochs=3") == 0
+    choices = OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.runtime.choices
+    assert (choices.loss, choices.data) == ("l1", "folder")
+    assert call(f"resume={run}", "loss=charbonnier", "trainer.max_epochs=4") == 0
+    assert OmegaConf.load(run / ".hydra" / "config.yaml").loss._target_.endswith("Charbonnier")
+    assert OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.runtime.choices.loss == "charbonnier"
+
+
+def test_settings_of_the_optimizer_that_are_typed_on_resume_are_applied(tiny_run, call, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    words = ["optimizer.weight_decay=0.5", "optimizer.betas=[0.5,0.5]", "trainer.max_epochs=3"]
+    assert call(f"resume={run}", *words) == 0
+    (group,) = state(run)["optimizer_states"][0]["param_groups"]
+    assert (group["weight_decay"], list(group["betas"])) == (0.5, [0.5, 0.5])
+
+
+def test_a_path_typed_again_means_the_folder_of_today(pictures, call, tmp_path, monkeypatch):
+    for name in ("before", "after"):
+        shutil.copytree(pictures, tmp_path / name / "pictures")
+    run = tmp_path / "run"
+    monkeypatch.chdir(tmp_path / "before")
+    assert call(*TINY, "data=folder", "data.root=pictures", "trainer=debug", f"hydra.run.dir={run}") == 0
+    shutil.rmtree(tmp_path / "before" / "pictures")
+    monkeypatch.chdir(tmp_path / "after")
+    assert call(f"resume={run}", "data.root=pictures", "trainer.max_epochs=3") == 0
+    assert OmegaConf.load(run / ".hydra" / "config.yaml").data.root == str(tmp_path / "after" / "pictures")
+
+
+def sweep_at_the_same_time(process, barrier, folder):
+    """Start a sweep of two jobs in a folder named after the year, in one process of two."""
+
+    def main(cfg):
+        from hydra.core.hydra_config import HydraConfig
+
+        Path(HydraConfig.get().runtime.output_dir, "monitor").write_text(cfg.monitor)
+
+    launch.Sweep.report = classmethod(lambda cls: False)
+    sys.modules["srcolor.analysis.sweeps"] = SimpleNamespace(write=lambda _: None)
+    sys.argv = ["train.py", "-m", "seed=0,1", f"monitor=val/{process}", f"hydra.sweep.dir={folder}/${{now:%Y}}"]
+    barrier.wait()
+    launch.run(main, "train", overrides.train_line)
+
+
+def test_two_sweeps_started_in_the_same_second_get_two_folders(tmp_path):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=sweep_at_the_same_time, args=(i, barrier, tmp_path)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    seen = [{file.read_text() for file in folder.glob("*/monitor")} for folder in tmp_path.iterdir()]
+    assert sorted(map(sorted, seen)) == [["val/0"], ["val/1"]]
+    assert len(list(tmp_path.glob("*/*/monitor"))) == 4
 
 
 def test_a_test_uses_the_recorded_settings(tiny_run, call, conf, tmp_path):
