@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.errors import UserError, check_range
     from srcolor.runs import records
     from srcolor.tasks.colorization import FITTED_ON
-    from srcolor.training.callbacks import grid
+    from srcolor.training.samples import grid
 
     log = logging.getLogger("compare")
     schema.check(cfg)

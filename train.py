@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.metrics import higher_is_better
     from srcolor.runs import records, tensorboard
     from srcolor.tasks.base import Task
-    from srcolor.training import callbacks
+    from srcolor.training import speed
 
     log = logging.getLogger("train")
     for name in ("lightning.pytorch", "lightning.fabric"):  # advertisements, and each line twice
@@ -58,23 +58,15 @@ def main(cfg: DictConfig) -> None:
     # -- compose ----------------------------------------------------------------------------------
     several = "strategy" in cfg.trainer
     machine = hardware.choose(cfg.trainer.accelerator, cfg.trainer.precision, processes=2 if several else 1)
-    speed = callbacks.Speed()
-    timer = {"_target_": "srcolor.training.callbacks.BudgetTimer", "duration": cfg.trainer.max_time}
-    timers = [] if cfg.trainer.max_time is None else [instantiate(timer)]
     logger = TensorBoardLogger(folder, name="", version="")
     trainer = instantiate(
         cfg.trainer,
         accelerator=machine.accelerator,
         precision=machine.precision,
-        max_time=None,  # see BudgetTimer
+        max_time=None,  # see callbacks.timer
         **({"sync_batchnorm": cfg.trainer.sync_batchnorm and machine.accelerator == "cuda"} if several else {}),
         logger=logger,
-        callbacks=[
-            *(instantiate(node) for node in cfg.callbacks.values() if node is not None),
-            speed,
-            callbacks.StopTogether(),
-            *timers,
-        ],
+        callbacks=[instantiate(node) for node in cfg.callbacks.values() if node is not None],
     )
     if trainer.num_devices > 1 and "strategy" not in cfg.trainer:
         raise UserError(f"trainer.devices={cfg.trainer.devices}: for several devices give trainer=ddp too.")
@@ -158,12 +150,12 @@ def main(cfg: DictConfig) -> None:
     # -- report -----------------------------------------------------------------------------------
     if not trainer.is_global_zero:
         return
-    sets = data.sets(task.per_image["row"])
-    metrics = records.results(task.per_image, list(task.baselines), sets)
+    sets = data.sets(task.rows)
+    metrics = records.results(task.per_image, sets)
     metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
-    metrics["train"] = speed.figures
-    names = [data.name("test", row) for row in task.per_image["row"]]
+    metrics["train"] = speed.figures(trainer)
+    names = [data.name("test", row) for row in task.rows]
     records.record(folder, metrics, names, task.per_image)
     tensorboard.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
     seen = {bytes(row) for record in before for row in record["files"].numpy()}

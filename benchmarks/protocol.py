@@ -47,19 +47,21 @@ def main() -> None:
     bicubic = next(row for row in published.rows(SCALE) if row["network"] == "bicubic")
     sets = data.sets(range(len(data.images)))
     for name in dict.fromkeys(sets):
-        paths = {path: (metrics.PSNRY(), metrics.SSIMY()) for path in ("classical", "srcolor")}
+        measures = {key: metrics.MEASURES[key]() for key in ("psnr_y", "ssim_y")}
+        paths = {path: metrics.Values() for path in ("classical", "srcolor")}
         equal = []
         for row in (row for row, other in enumerate(sets) if other == name):
             pair = data.pair(row)
             high = images.to_uint8(pair.target[0]).permute(1, 2, 0).numpy()
             low = images.to_uint8(pair.input[0]).permute(1, 2, 0).numpy()
             equal.append((imresize(high, SCALE) == low).mean())
-            metrics.update_all(paths["classical"], *map(as_rgb, classical(pair.target)))
-            metrics.update_all(paths["srcolor"], *srcolor_path(pair))
+            paths["classical"].update(metrics.measure(measures, *map(as_rgb, classical(pair.target))))
+            paths["srcolor"].update(metrics.measure(measures, *srcolor_path(pair)))
         print(f"{name}: {100 * min(equal):.4f} % of the stored low resolution of the worst of {len(equal)} images")
         print(f"  published  {bicubic[published.ALIASES.get(name, name)]}")
-        for path, (psnr, ssim) in paths.items():
-            print(f"  {path:10} {psnr.compute():.3f}/{ssim.compute():.4f}".replace("/0.", "/."))
+        for path, values in paths.items():
+            psnr, ssim = (metrics.mean(column) for column in values.gather().values())
+            print(f"  {path:10} {psnr:.3f}/{ssim:.4f}".replace("/0.", "/."))
 
 
 if __name__ == "__main__":

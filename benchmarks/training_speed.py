@@ -29,7 +29,7 @@ from torchvision.datasets import ImageFolder
 from srcolor import hardware, images
 from srcolor.cli import schema
 from srcolor.nets.size_decoder import SizeDecoder
-from srcolor.training import callbacks
+from srcolor.training.speed import Speed
 
 LEFT_OUT, BATCH, SIZE = 20, 100, 128
 
@@ -135,7 +135,7 @@ def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tup
         net = net.to(memory_format=torch.channels_last)
     task = instantiate(cfg.task, net=net)
     task.net_config, task.trained_on = {}, []
-    speed = callbacks.Speed()
+    speed = Speed()
     chosen = {"accelerator": machine.accelerator, "precision": machine.precision, "limit_val_batches": 0}
     shown = [instantiate(cfg.callbacks[name]) for name in ("progress", "last", "pictures")]
     trainer: Trainer = instantiate(cfg.trainer, **chosen, callbacks=[*shown, speed, Clock(steps)], default_root_dir=run)

@@ -1,4 +1,4 @@
-"""Pure functions on batches of images, and `Pair`: what the data gives and the tasks take.
+"""Pure functions on batches of images, and `Pair`, the batch that the data passes to the tasks.
 
 Images are RGB, float, in [0, 1], shaped (N, C, H, W), unless a function says otherwise.
 """
@@ -17,9 +17,9 @@ class Pair(NamedTuple):
     """One batch of examples.
 
     Attributes:
-        input: What the network sees, (N, C, h, w) in [0, 1].
-        target: What it should answer, (N, C, H, W) in [0, 1].
-        row: Each sample's row in its split, (N,) int64; `datamodule.name(split, row)` names it.
+        input: Input of the network, (N, C, h, w) in [0, 1].
+        target: Its target, (N, C, H, W) in [0, 1].
+        row: Row of each sample in its split, (N,) int64; `datamodule.name(split, row)` returns its name.
     """
 
     input: Tensor
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Gray of colour: luma of the sRGB values, ITU-R BT.601, full range.
+    """Return the luma of the sRGB values, ITU-R BT.601, full range: gray everywhere in srcolor.
 
     Args:
         rgb: (N, 3, H, W).
@@ -44,38 +44,38 @@ def luma(rgb: Tensor) -> Tensor:
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
-    """CIELAB of sRGB colours, white point D65, 2 degree observer.
+    """Convert sRGB to CIELAB, white point D65, 2 degree observer.
 
     Args:
         rgb: (N, 3, H, W) in [0, 1].
 
     Returns:
-        (N, 3, H, W): L* in [0, 100], a* and b* within [-108, 99] for colours that sRGB has; grays have
-        |a*| and |b*| below 0.005, not 0.
+        (N, 3, H, W): L* in [0, 100], a* and b* in [-108, 99] for sRGB in [0, 1]; grays have |a*| and |b*| below
+        0.005, not 0.
     """
-    with torch.autocast(rgb.device.type, enabled=False):  # bfloat16 cannot tell neighbouring colours apart
+    with torch.autocast(rgb.device.type, enabled=False):  # bfloat16 is too coarse for neighboring colors
         return kornia.color.rgb_to_lab(rgb.float())
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The sRGB colours of CIELAB; outside [0, 1] where sRGB has no such colour.
+    """Convert CIELAB to sRGB; outside [0, 1] for colors that sRGB lacks.
 
     Args:
-        lab: (N, 3, H, W) as of `rgb_to_lab`.
+        lab: (N, 3, H, W) as `rgb_to_lab` returns it.
     """
     with torch.autocast(lab.device.type, enabled=False):
         return kornia.color.lab_to_rgb(lab.float(), clip=False)
 
 
 def with_luma(rgb: Tensor, gray: Tensor) -> Tensor:
-    """Gives an image another luma, and keeps its chroma as far as [0, 1] allows.
+    """Replace the luma of an image, and keep its chroma as far as [0, 1] allows.
 
-    Chroma is what an image differs from its luma by. It is scaled, pixel by pixel, by the largest factor up to 1
-    that keeps every channel in [0, 1], and added to the gray. So the luma of the result is the gray: to 1e-6,
-    and to 1/255 after rounding to bytes.
+    Chroma is the difference between an image and its luma. It is scaled, pixel by pixel, by the largest factor up to 1
+    that keeps every channel in [0, 1], and added to the gray. So the luma of the result is the gray, to 1e-6, and to
+    1/255 after rounding to bytes.
 
     Args:
-        rgb: (N, 3, H, W), of any range.
+        rgb: (N, 3, H, W), any range.
         gray: (N, 1, H, W) in [0, 1].
 
     Returns:
@@ -92,21 +92,21 @@ def with_luma(rgb: Tensor, gray: Tensor) -> Tensor:
 
 
 def from_ab(gray: Tensor, ab: Tensor) -> Tensor:
-    """The colour image that has given a* and b*, at the lightness of a gray image, and the gray as its luma.
+    """Return the color image with the given a* and b*, the lightness of a gray image, and the gray as its luma.
 
     Args:
         gray: (N, 1, H, W) in [0, 1].
         ab: (N, 2, H, W), a* and b* of CIELAB.
 
     Returns:
-        (N, 3, H, W) in [0, 1]; where sRGB has no such colour, one of less chroma.
+        (N, 3, H, W) in [0, 1]; with less chroma where sRGB lacks the color.
     """
     lightness = rgb_to_lab(gray.expand(-1, 3, -1, -1))[:, :1]
     return with_luma(lab_to_rgb(torch.cat([lightness, ab], 1)), gray)
 
 
 def block_mean(images: Tensor, scale: int) -> Tensor:
-    """Shrinks images by taking the mean of every `scale` x `scale` block of pixels.
+    """Downscale images to the mean of every `scale` x `scale` block of pixels.
 
     Args:
         images: (N, C, H, W), H and W multiples of `scale`.
@@ -116,7 +116,7 @@ def block_mean(images: Tensor, scale: int) -> Tensor:
         (N, C, H / scale, W / scale).
 
     Raises:
-        UserError: A side is no multiple of `scale`.
+        UserError: A side is not a multiple of `scale`.
 
     >>> block_mean(torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]), 2)
     tensor([[[[0.7500]]]])
@@ -126,21 +126,21 @@ def block_mean(images: Tensor, scale: int) -> Tensor:
 
 
 def bicubic_down(images: Tensor, scale: int) -> Tensor:
-    """Shrinks images as MATLAB's `imresize` does, and rounds them to 8 bits.
+    """Downscale images like MATLAB's `imresize`, and round them to 8 bits.
 
-    Cubic kernel with a = -0.5, stretched by `scale` against aliasing. This is how the low-resolution
-    images of the super-resolution literature are made; it differs from MATLAB in the outer two pixels
-    only, where the kernel is renormalised instead of the image mirrored.
+    Cubic kernel with a = -0.5, stretched by `scale` against aliasing, as for the low-resolution images of the
+    super-resolution literature. It differs from MATLAB in the outer two pixels, where the kernel is renormalized
+    instead of the image mirrored; `benchmark.lowres.imresize` is exact.
 
     Args:
         images: (N, C, H, W), H and W multiples of `scale`.
-        scale: Whole factor.
+        scale: Integer factor.
 
     Returns:
         (N, C, H / scale, W / scale), multiples of 1/255.
 
     Raises:
-        UserError: A side is no multiple of `scale`.
+        UserError: A side is not a multiple of `scale`.
     """
     _check_divisible(images, scale)
     height, width = images.shape[-2] // scale, images.shape[-1] // scale
@@ -149,23 +149,23 @@ def bicubic_down(images: Tensor, scale: int) -> Tensor:
 
 
 def bicubic_up(images: Tensor, scale: int) -> Tensor:
-    """Enlarges images with the cubic kernel of the literature (a = -0.5: MATLAB, Pillow).
+    """Enlarge images with the cubic kernel of the literature (a = -0.5: MATLAB, Pillow).
 
-    PyTorch's kernel without `antialias` has a = -0.75: another, sharper baseline.
+    PyTorch's kernel without `antialias` has a = -0.75, which is a sharper baseline.
 
     Args:
         images: (N, C, H, W).
-        scale: Whole factor.
+        scale: Integer factor.
 
     Returns:
-        (N, C, scale * H, scale * W); may leave [0, 1] by a little beside sharp edges.
+        (N, C, scale * H, scale * W); slightly outside [0, 1] near sharp edges.
     """
     size = (images.shape[-2] * scale, images.shape[-1] * scale)
     return F.interpolate(images, size=size, mode="bicubic", antialias=True)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Rounds images in [0, 1] to bytes; what lies outside is clamped.
+    """Round images in [0, 1] to bytes; values outside are clamped.
 
     >>> to_uint8(torch.tensor([-0.1, 0.5, 1.0]))
     tensor([  0, 128, 255], dtype=torch.uint8)
@@ -177,6 +177,6 @@ def _check_divisible(images: Tensor, scale: int) -> None:
     height, width = images.shape[-2:]
     if height % scale or width % scale:
         raise UserError(
-            f"cannot shrink {width}x{height} images by {scale}: expected sides that {scale} divides. "
+            f"cannot shrink {width}x{height} images by {scale}: expected sides that are multiples of {scale}. "
             f"Crop them to {width - width % scale}x{height - height % scale}; in training, by size=."
         )

@@ -1,4 +1,4 @@
-"""Losses between a prediction and its target, both (N, C, H, W) in [0, 1]; each answers a scalar."""
+"""Losses between a prediction and its target, both (N, C, H, W) in [0, 1]; each returns a scalar."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from srcolor.images import rgb_to_lab
 
 
 class L1(nn.Module):
-    """Mean absolute error: the field's default for PSNR.
+    """Mean absolute error, the usual loss for PSNR.
 
     >>> L1()(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
     tensor(0.5000)
@@ -24,8 +24,8 @@ class MSE(nn.Module):
     """Mean squared error.
 
     Args:
-        value_range: Width of the range that the error is measured on: 1 for [0, 1], 2 for [-1, 1].
-            It matters beside a weight decay, which does not scale along.
+        value_range: Width of the range that the error is computed on: 1 for [0, 1], 2 for [-1, 1]. It matters with
+            weight decay, which does not scale with the loss.
 
     >>> MSE(value_range=2)(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5))
     tensor(1.)
@@ -42,10 +42,10 @@ class MSE(nn.Module):
 
 
 class Charbonnier(nn.Module):
-    """Smooth L1: sqrt(error² + eps²), after Charbonnier et al. 1994, as LapSRN uses it.
+    """Smooth L1: sqrt(error² + eps²), after Charbonnier et al. 1994, as in LapSRN.
 
     Args:
-        eps: Below this error the loss is quadratic, above it linear; in units of the image range.
+        eps: Error below which the loss is quadratic and above which it is linear; in units of the image range.
     """
 
     def __init__(self, eps: float = 1e-3) -> None:
@@ -62,8 +62,8 @@ class HuberAB(nn.Module):
     """Huber loss on a* and b* of CIELAB: squared for small errors, linear for large ones.
 
     Args:
-        delta: Where it turns linear, in units of a* and b*.
-        lightness: Weight of the error of L*, where a network does not keep it.
+        delta: Error above which the loss is linear, in units of a* and b*.
+        lightness: Weight of the error of L*, for networks that do not keep it.
 
     >>> gray, red = torch.full((1, 3, 1, 1), 0.5), torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
     >>> HuberAB(delta=10)(gray, red)  # a* = 80.1, b* = 67.2

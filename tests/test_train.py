@@ -16,7 +16,7 @@ from srcolor.cli import schema
 from srcolor.data import draws, pairs
 from srcolor.data.sources.folder import Folder
 from srcolor.nets.chroma_table import ChromaTable
-from srcolor.training.callbacks import ColourPictures
+from srcolor.training.samples import ColorSampleGrid
 
 
 def figures(run):
@@ -47,7 +47,7 @@ def test_metrics_json_has_its_one_shape(tiny_run):
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
     assert 0 <= whole["train"]["data_wait"] < 1
-    assert whole["train"]["peak_memory_mb"] > 8 * 3 * 32 * 32 * 4 / 2**20  # at least the gradient of a batch
+    assert whole["train"]["peak_memory_mb"] is None  # counted by CUDA alone
 
 
 def test_figures_are_the_means_of_the_per_image_table(tiny_run):
@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_files(p
     words = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
     assert call(*words, f"hydra.run.dir={run}") == 1
     error = capfd.readouterr().err
-    assert error.startswith("error: L1 loss is nan at step ")
+    assert error.startswith("error: train/loss is nan at step ")
     assert ".png@" in error
     assert "Lower optimizer.lr" in error
 
@@ -334,12 +334,12 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
     words = {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True, "pair": pair}
     data = Folder(**(COMMON | FILES | words))
     data.setup()
-    table, metric = ChromaTable(256), metrics.ABRMSE()
+    table, values = ChromaTable(256), metrics.Values()
     table.fit(data.pairs("train"))
     for batch in data.pairs("test"):
-        metric.update(table(batch.input), batch.target)
+        values.update(metrics.measure({"ab_rmse": metrics.ABRMSE()}, table(batch.input), batch.target))
     told = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
-    assert told == pytest.approx(metric.compute().item(), rel=1e-5)
+    assert told == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
 
 
 def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tmp_path):
@@ -391,10 +391,10 @@ def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path
 def test_the_colour_sheet_has_its_columns():
     batch = images.Pair(torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
     answer = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
-    columns = ColourPictures("samples", 2).columns(batch, {"net": answer})
+    columns = ColorSampleGrid("samples", 2).columns(batch, {"net": answer})
     assert list(columns) == ["gray", "prediction", "truth", "its chroma", "CIEDE2000"]
     lab = images.rgb_to_lab(columns["its chroma"])
     torch.testing.assert_close(lab[:, 0], torch.full_like(lab[:, 0], 65), rtol=0, atol=0.1)
     torch.testing.assert_close(lab[:, 1:], images.rgb_to_lab(answer)[:, 1:], rtol=0, atol=0.1)
-    expected = metrics.CIEDE2000().per_image(answer, batch.target)
+    expected = metrics.CIEDE2000()(images.rgb_to_lab(answer), images.rgb_to_lab(batch.target))
     torch.testing.assert_close(25 * columns["CIEDE2000"].mean((1, 2, 3)), expected)

@@ -23,7 +23,7 @@ COLUMNS = {
     "psnr_luma": ("PSNR luma", 2),
     "ab_rmse": ("ab-RMSE", 3),
     "ciede2000": ("CIEDE2000", 3),
-    "colourfulness_ratio": ("colorfulness ratio", 3),
+    "colorfulness_ratio": ("colorfulness ratio", 3),
     "hue_error": ("hue error", 2),
     "tint": ("tint", 3),
     "patches": ("patches", 3),

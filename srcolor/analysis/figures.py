@@ -23,7 +23,7 @@ from srcolor.data.crops import SPLITS
 from srcolor.data.datamodule import ImageDataModule
 from srcolor.errors import UserError
 from srcolor.images import Pair
-from srcolor.training import callbacks
+from srcolor.training.samples import SampleGrid, grid
 
 UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "ab_rmse": "ab-RMSE (CIELAB)", "loss": "loss"}
 
@@ -70,13 +70,13 @@ def sizes(data: ImageDataModule) -> Figure:
 def pairs(data: ImageDataModule, split: str, count: int) -> Image.Image:
     """Shows pairs of a split, spread evenly over it, without augmentation: input and target."""
     parts = list(zip(*data.pairs(split, count), strict=True))
-    return callbacks.grid({"input": torch.cat(parts[0]), "target": torch.cat(parts[1])})
+    return grid({"input": torch.cat(parts[0]), "target": torch.cat(parts[1])})
 
 
 def augmented(data: ImageDataModule, row: int, times: int) -> Image.Image:
     """Shows a training sample as it is drawn again and again."""
     target = data.augmented(row, times).target
-    return callbacks.grid({f"draw {number + 1}": target[number : number + 1] for number in range(times)})
+    return grid({f"draw {number + 1}": target[number : number + 1] for number in range(times)})
 
 
 # -- runs -----------------------------------------------------------------------------------------------
@@ -132,9 +132,9 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
     task = instantiate(cfg.task, net=runs.load_net(str(run)))
     if hasattr(task, "fit_baselines"):
         task.fit_baselines(data)
-    drawn = cast(callbacks.Pictures, instantiate(cfg.callbacks.pictures, folder=str(run)))
+    drawn = cast(SampleGrid, instantiate(cfg.callbacks.pictures, folder=str(run)))
     with torch.inference_mode():
-        return callbacks.grid(drawn.columns(batch, task.eval().answers(batch)))
+        return grid(drawn.columns(batch, task.eval().predictions(batch)))
 
 
 def against(run: Path, other: Path, metric: str) -> Figure:

@@ -338,6 +338,9 @@ def replay(cfg: DictConfig, typed: Sequence[str], choices: Mapping[str, str]) ->
     now = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=False))
     if any(recorded.pop(key, None) is not None for key in RETIRED):
         recorded.callbacks.update({name: now["callbacks"][name] for name in ("best", "last")})
+    for name in ("leaks", "speed", "stop_together", "timer"):  # part of older runs, but not of their configuration
+        if name in now["callbacks"] and name not in recorded.callbacks:
+            recorded.callbacks[name] = now["callbacks"][name]
     for key in now:
         if key in (*SWITCHES, "fit") or key not in recorded:
             recorded[key] = now[key]

@@ -1,6 +1,6 @@
-"""Augmentation of a whole batch on the device that trains, from the samples' own draws.
+"""Augmentation of a whole batch on the training device, by the draws of each sample.
 
-The draws stay on the host, so that decisions that depend on them make no device wait.
+The draws stay on the host, so that decisions that depend on them do not wait for the device.
 """
 
 import torch
@@ -15,16 +15,16 @@ FLIPS = ("none", "horizontal", "dihedral")
 
 
 def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
-    """Mirrors each image as its draws say.
+    """Mirror each image, all of its planes, by its draws.
 
     Args:
         images: (N, C, H, W); square for `dihedral`.
         draws: (N, COLUMNS) in [0, 1), on the CPU.
-        mode: `none`; `horizontal`: left-right, for half of the images (faces); `dihedral`: one of the
-            eight ways to lay a square on itself (photographs without an upright).
+        mode: `none`; `horizontal`: left-right, for half of the images (faces); `dihedral`: one of the eight symmetries
+            of the square (images without a top, such as textures).
 
     Raises:
-        UserError: An unknown mode.
+        UserError: The mode is unknown.
     """
     if mode not in FLIPS:
         raise UserError(f"unknown data.flips={mode}: expected one of {', '.join(FLIPS)}.")
@@ -39,21 +39,21 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
     return images
 
 
-def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
+def zoom(images: Tensor, draws: Tensor, minimum: float) -> Tensor:
     """Enlarge a random window of each image to full size: bilinear, planes beyond the third (masks) nearest neighbor.
 
     Args:
         images: (N, C, H, W).
         draws: (N, COLUMNS) in [0, 1), on the CPU.
-        least: The window's sides are uniform between this share of the image's and all of it; 1 for no change.
+        minimum: The window's sides are uniform between this share of the image's and the whole; 1 for no change.
     """
-    if least == 1:
+    if minimum == 1:
         return images
     share, down, right = draws[:, columns.ZOOM].to(images.device, non_blocking=True).unbind(1)
-    share = 1 - (1 - least) * share
-    nothing = torch.zeros_like(share)
-    across = torch.stack([share, nothing, (1 - share) * (2 * right - 1)], 1)
-    along = torch.stack([nothing, share, (1 - share) * (2 * down - 1)], 1)
+    share = 1 - (1 - minimum) * share
+    zero = torch.zeros_like(share)
+    across = torch.stack([share, zero, (1 - share) * (2 * right - 1)], 1)
+    along = torch.stack([zero, share, (1 - share) * (2 * down - 1)], 1)
     grid = F.affine_grid(torch.stack([across, along], 1), list(images.shape), align_corners=False)
     grid = grid.to(images.dtype)
     zoomed = F.grid_sample(images[:, :3], grid, padding_mode="border", align_corners=False)
@@ -64,17 +64,16 @@ def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
 
 
 def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
-    """Changes brightness, contrast, saturation and hue of each image, in an order of its own.
+    """Change brightness, contrast, saturation and hue of each image, in a random order.
 
-    The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`,
-    which cannot have factors for each image of a batch. (Kornia's functions can; its hue took 83 ms for a batch of
+    The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`, which
+    cannot have different factors for the images of a batch. (Kornia's functions can; its hue took 83 ms for a batch of
     100 images of 128x128 on two cores, the one here 15.)
 
     Args:
         images: (N, 3, H, W) in [0, 1]; further planes (masks) are unchanged.
         draws: (N, COLUMNS) in [0, 1), on the CPU.
-        strength: Factors are uniform in [1 - strength, 1 + strength], the hue's shift in
-            [-strength, strength] turns.
+        strength: Factors are uniform in [1 - strength, 1 + strength], the hue shift in [-strength, strength] turns.
     """
     if strength == 0:
         return images
@@ -84,21 +83,21 @@ def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     orders, group = draws[:, columns.ORDER].argsort(dim=1).unique(dim=0, return_inverse=True)
     out = torch.empty_like(images)
     for number, order in enumerate(orders.tolist()):
-        chosen = (group == number).nonzero().flatten().to(images.device, non_blocking=True)
-        part, shift = images[chosen].contiguous(), shifts[chosen]  # planes of one colour: faster here
+        members = (group == number).nonzero().flatten().to(images.device, non_blocking=True)
+        part, shift = images[members].contiguous(), shifts[members]  # one plane per color: faster here
         for adjustment in order:
             part = adjust(part, adjustment, shift[:, adjustment])
-        out[chosen] = part
+        out[members] = part
     return out
 
 
 def adjust(images: Tensor, adjustment: int, shift: Tensor) -> Tensor:
-    """Applies one adjustment of `ColorJitter`.
+    """Apply one adjustment of `ColorJitter`.
 
     Args:
         images: (N, 3, H, W) in [0, 1].
         adjustment: 0 brightness, 1 contrast, 2 saturation, 3 hue.
-        shift: (N,) factor minus one; for hue in turns.
+        shift: (N,) factor minus one; for the hue, turns.
 
     Returns:
         Images in [0, 1].
@@ -113,17 +112,17 @@ def adjust(images: Tensor, adjustment: int, shift: Tensor) -> Tensor:
 
 
 def _turn_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Adds (N, 1, 1) turns to the hue of HSV; value and saturation stay."""
+    """Add (N, 1, 1) turns to the hue of HSV; value and saturation do not change."""
     red, green, blue = images.unbind(1)
-    value, least = images.amax(1), images.amin(1)
-    chroma = value - least
+    value, minimum = images.amax(1), images.amin(1)
+    chroma = value - minimum
     scale = torch.where(chroma == 0, 1, chroma).reciprocal_()
-    # In sixths of a turn, counted from red, from green, or from blue, whichever is the largest; then in [0, 6).
+    # In sixths of a turn, counted from the largest of red, green and blue; then in [0, 6).
     hue = torch.where(value == green, (blue - red).mul_(scale).add_(2), (red - green).mul_(scale).add_(4))
     hue = torch.where(value == red, (green - blue).mul_(scale), hue).add_(6 * shift)
     hue = hue.sub_(hue.div(6).floor_().mul_(6))
     out = torch.empty_like(images)
-    torch.addcmul(least, chroma, hue.sub(3).abs_().sub_(1).clamp_(0, 1), out=out[:, 0])
-    torch.addcmul(least, chroma, hue.sub(2).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 1])
-    torch.addcmul(least, chroma, hue.sub(4).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 2])
+    torch.addcmul(minimum, chroma, hue.sub(3).abs_().sub_(1).clamp_(0, 1), out=out[:, 0])
+    torch.addcmul(minimum, chroma, hue.sub(2).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 1])
+    torch.addcmul(minimum, chroma, hue.sub(4).abs_().neg_().add_(2).clamp_(0, 1), out=out[:, 2])
     return out

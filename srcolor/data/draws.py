@@ -1,8 +1,7 @@
-"""The random numbers of training: one table an epoch, one row a position in the epoch.
+"""The random numbers of training: one table per epoch, one row per position in the epoch.
 
-A sample's draws depend on (seed, epoch, position) alone. So a picture gets the same window, flip and
-jitter whatever the number of workers, the batch size and the device, and
-whether or not the run was interrupted.
+The draws of a sample are a function of (seed, epoch, position). So it gets the same window, flip and jitter whatever
+the number of workers and processes, the batch size and the device, in a resumed run too.
 """
 
 import numpy as np
@@ -10,23 +9,23 @@ import torch
 from torch import Tensor
 
 # Meaning of the columns, each uniform in [0, 1).
-WINDOW = slice(0, 2)  # where a random crop lies: down, right
+WINDOW = slice(0, 2)  # position of a random crop: down, right
 FLIPS = slice(2, 5)  # mirror left-right, mirror up-down, transpose
 JITTER = slice(5, 9)  # brightness, contrast, saturation, hue
-ORDER = slice(9, 13)  # sorting these gives the order of the four jitter steps
-ZOOM = slice(13, 16)  # share of the side, then where the smaller window lies: down, right
+ORDER = slice(9, 13)  # their ranks are the order of the four jitter steps
+ZOOM = slice(13, 16)  # share of the side, then position of the smaller window: down, right
 COLUMNS = 16
 
 
 def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tensor]:
-    """Draws one epoch.
+    """Return the samples and draws of one epoch.
 
     Args:
-        seed: The run's seed.
-        number: Which epoch, from 0.
-        rows: How many different samples there are.
-        length: How many positions an epoch has. The samples are gone through in a new order again and again; an
-            epoch goes on where the one before ended.
+        seed: Seed of the run.
+        number: Number of the epoch, from 0.
+        rows: Number of different samples.
+        length: Number of positions in an epoch. The samples are repeated in a new order each time; an epoch continues
+            where the previous one ended.
 
     Returns:
         The row at each position, (length,) int64, and the table of draws, (length, COLUMNS) float32.
@@ -34,7 +33,7 @@ def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tenso
     first, skip = divmod(number * length, rows)
     passes = range(first, first - (-(skip + length) // rows))
     order = torch.cat([torch.randperm(rows, generator=_generator(seed, 0, n)) for n in passes])
-    # Columns that came later have a generator of their own: the others' numbers stay what they were.
+    # Columns added later have a separate generator, so that the numbers of the others did not change.
     blocks = (torch.rand(length, n, generator=_generator(seed, k, number)) for k, n in ((1, 13), (2, COLUMNS - 13)))
     return order[skip : skip + length], torch.cat(list(blocks), 1)
 

@@ -16,7 +16,15 @@ STATES = ("done", "failed", "running", "unfinished")
 
 # Class paths that older runs recorded, by prefix, and where the classes are now. The longest prefix counts.
 MOVED = {
-    "srcolor.callbacks.": "srcolor.training.callbacks.",
+    **{
+        f"srcolor.{room}callbacks.{old}": f"srcolor.training.{new}"
+        for room in ("", "training.")
+        for old, new in (
+            ("Pictures", "samples.SampleGrid"),
+            ("ColourPictures", "samples.ColorSampleGrid"),
+            ("ProgressBar", "progress.ProgressBar"),
+        )
+    },
     "srcolor.checkpoint.": "srcolor.training.checkpoints.",
     "srcolor.schedules.": "srcolor.training.schedules.",
     "srcolor.tasks.benchmark.": "srcolor.benchmark.task.",

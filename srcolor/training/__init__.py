@@ -1,1 +1,1 @@
-"""What the Trainer is given: schedules and callbacks."""
+"""What the Trainer is given: schedules, progress bar, sample grids, speed, checkpoints, signals."""

@@ -1,4 +1,4 @@
-"""Checkpoints: written complete or not at all, and chosen by the monitored metric."""
+"""Checkpoint callbacks: files complete or not at all, selection by the monitored metric."""
 
 import os
 from pathlib import Path
@@ -13,40 +13,40 @@ from srcolor.metrics import higher_is_better
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames; Lightning's own moves a file from elsewhere."""
+    """Write to a file beside the target and rename it; Lightning's own moves a file from another file system."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Saves a checkpoint.
+        """Save a checkpoint.
 
         Raises:
-            UserError: It cannot be written: a full disk, say. What stood under the name stays.
+            UserError: It cannot be written, because of a full disk for example. An existing file is kept.
         """
         unfinished = Path(f"{path}.unfinished")
         try:
             unfinished.parent.mkdir(parents=True, exist_ok=True)
             torch.save(checkpoint, unfinished)
             os.replace(unfinished, path)
-        except (OSError, RuntimeError) as error:  # torch.save answers a full disk with a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch.save raises a RuntimeError if the disk is full
             raise UserError(f"cannot write {path}: {error}. What was saved before is still there.") from error
         finally:
             unfinished.unlink(missing_ok=True)
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keeps one checkpoint of a run: the one whose monitored metric is best, or the last one.
+    """Keep one checkpoint of a run: the one with the best monitored metric, or the last one.
 
-    Unlike `ModelCheckpoint` it takes the direction from the metric itself, and knows its best score again when the
+    Unlike `ModelCheckpoint`, it takes the direction from the metric's measure, and restores its best score after the
     run folder was moved, copied or reached by another path.
 
     Args:
         dirpath: Folder of the checkpoint.
         filename: Its name, without suffix.
-        monitor: Validation metric, `val/psnr`; None for the last checkpoint of every epoch.
+        monitor: Validation metric, `val/psnr`; None for the last checkpoint, saved every epoch.
 
     Raises:
-        UserError: There is no such metric, or it has no direction.
+        UserError: The metric does not exist, or has no direction.
     """
 
     def __init__(self, dirpath: str, filename: str, monitor: str | None = None) -> None:
@@ -58,11 +58,11 @@ class RunCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Name of the state in a checkpoint: `ModelCheckpoint`'s, as in runs of srcolor 0.1."""
+        """Key of the state in a checkpoint: that of `ModelCheckpoint`, as in runs of srcolor 0.1."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score and the paths, which are in this run's folder now."""
+        """Restore the best score, and the paths in the folder of this run."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath), Path(path).name)) if path else path

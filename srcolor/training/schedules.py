@@ -1,7 +1,7 @@
-"""Learning-rate schedules: functions of the progress of a run, which goes from 0 to 1.
+"""Learning-rate schedules: functions of the progress of a run, from 0 to 1.
 
-Progress is the largest of steps/max_steps, epochs/max_epochs and elapsed/max_time, so that a run of
-three minutes and a run of an hour both anneal.
+Progress is the largest of steps/max_steps, epochs/max_epochs and elapsed/max_time, so that a run of three minutes and a
+run of an hour both anneal.
 """
 
 import math
@@ -10,16 +10,16 @@ from srcolor.errors import check_range
 
 
 def constant(progress: float) -> float:
-    """Answers 1, whatever the progress."""
+    """Return 1 at any progress."""
     return 1.0
 
 
 def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
-    """Rises linearly to 1, then falls to 0 along half a cosine.
+    """Return a factor that rises linearly to 1, then falls to 0 along half a cosine.
 
     Args:
         progress: In [0, 1]; more counts as 1.
-        warmup: Share of the run that the rise takes, in [0, 0.99].
+        warmup: Share of the run until the factor is 1, in [0, 0.99].
 
     Returns:
         The factor on the optimizer's learning rate, in [0, 1].

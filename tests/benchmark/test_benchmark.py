@@ -67,11 +67,10 @@ def test_psnr_and_ssim_of_y_equal_a_slow_reference():
         *y, win_size=11, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, full=True
     )
     images = [torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).double() / 255 for pixels in (noisy, truth)]
-    ours = [metrics.PSNRY(), metrics.SSIMY(), metrics.PSNRLuma()]
-    metrics.update_all(ours, *images)
-    assert ours[0].compute().item() == pytest.approx(psnr, abs=1e-5)
-    assert ours[1].compute().item() == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-7)
-    assert ours[0].compute().item() == pytest.approx(ours[2].compute().item() + 20 * np.log10(255 / 219), abs=1e-5)
+    ours = {name: metrics.MEASURES[name]()(*images).item() for name in ("psnr_y", "ssim_y", "psnr_luma")}
+    assert ours["psnr_y"] == pytest.approx(psnr, abs=1e-5)
+    assert ours["ssim_y"] == pytest.approx(similarity[5:-5, 5:-5].mean(), abs=1e-7)
+    assert ours["psnr_y"] == pytest.approx(ours["psnr_luma"] + 20 * np.log10(255 / 219), abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +109,8 @@ def test_pairs_are_cropped_read_and_computed(sets):
     # A gray image is read as RGB: its Y is 16 + 219 / 255 of its values, not the values.
     assert torch.equal(gray.target[:, 0], gray.target[:, 2])
     error = torch.zeros_like(gray.target) + 10 / 255
-    y = metrics.PSNRY()
-    y.update((gray.target * 0.5 + error).double(), (gray.target * 0.5).double())
-    assert y.compute().item() == pytest.approx(10 * np.log10(255**2 / (10 * 219 / 255) ** 2), abs=1e-4)
+    y = metrics.PSNRY()((gray.target * 0.5 + error).double(), (gray.target * 0.5).double())
+    assert y.item() == pytest.approx(10 * np.log10(255**2 / (10 * 219 / 255) ** 2), abs=1e-4)
 
 
 def test_16_bit_images_are_scaled_to_8_bits(tmp_path):
@@ -267,7 +265,7 @@ BAD = {
     "no root": (None, ["data.root=null"], r"give data\.root=<folder with Set5/"),
     "missing root": (None, ["data.root=/nowhere"], r"data\.root=/nowhere: no such folder"),
     "training": (None, ["fit=true"], r"data=benchmark is for tests: name the network with fit=false"),
-    "another scale": (None, ["scale=3"], r"Residual answered .* `scale` must be the network's own"),
+    "another scale": (None, ["scale=3"], r"the prediction is .* `scale` must be that of the network"),
 }
 
 

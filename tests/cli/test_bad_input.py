@@ -165,7 +165,7 @@ ROWS = {
     "tiny size": (lambda s, m: debug(s.root, "size=8"), "size=8: expected at least 11", 1),
     "scale of another net": (
         lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=size_decoder", "scale=4", "trainer=debug"],
-        "SizeDecoder answered (8, 3, 16, 16), the target is (8, 3, 32, 32): `scale` must be",
+        "the prediction is (8, 3, 16, 16), the target (8, 3, 32, 32): `scale` must be",
         1,
     ),
     "override": (lambda s, m: debug(s.root, "net.chanels=24"), "Did you mean net.channels?", 1),
@@ -198,8 +198,8 @@ ROWS = {
         1,
     ),
     "monitor without a direction": (
-        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colourfulness_ratio"],
-        "monitor=val/colourfulness_ratio: more of it is neither better nor worse. Expected one of val/psnr,",
+        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colorfulness_ratio"],
+        "monitor=val/colorfulness_ratio: a higher value is neither better nor worse. Expected one of val/psnr,",
         1,
     ),
     "a metric that is not validated": (

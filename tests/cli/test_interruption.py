@@ -17,8 +17,8 @@ from srcolor.data import cache, locks
 from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
 from srcolor.runs import records
-from srcolor.training import callbacks
 from srcolor.training.checkpoints import AtomicCheckpointIO
+from srcolor.training.stop import StopTogether
 
 # Runs train.py in a process of its own, after a line that slows something down or kills the process.
 RUNNER = (
@@ -136,7 +136,7 @@ def test_a_second_signal_ends_a_process_whose_batch_never_ends(monkeypatch):
     """With several processes the first one waits for the end of the batch."""
     ended = []
     monkeypatch.setattr("srcolor.signals.end_process", ended.append)
-    together = callbacks.StopTogether()
+    together = StopTogether()
     together._receive(signal.SIGUSR1, None)
     together._receive(signal.SIGTERM, None)  # SLURM's time is over: the first that stops
     assert not ended
@@ -289,7 +289,7 @@ def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     try:
         signal.signal(signal.SIGUSR1, lambda number, frame: did.append(number))  # as Lightning does under SLURM
-        together = callbacks.StopTogether()
+        together = StopTogether()
         together.on_train_start(OneProcess(), None)
         assert signal.getsignal(signal.SIGTERM) is before[signal.SIGTERM]  # one process alone stops at once
         signal.raise_signal(signal.SIGUSR1)
