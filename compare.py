@@ -78,7 +78,7 @@ def main(cfg: DictConfig) -> None:
     bottom = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
     for route in (*ways.values(), *bottom.values()):
         route.net.to(device).eval()
-    targets = [pair.target.to(device) for pair in data.pairs("test", most=cfg.pictures)]
+    targets = [pair.target.to(device) for pair in data.pairs("test", cfg.pictures)]
     log.info("Measuring %d routes and %d floors", len(ways), len(bottom))
     routes.measure({**ways, **bottom}, (pair.target.to(device) for pair in data.pairs("test")), scale)
 

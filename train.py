@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     from srcolor import hardware, nets, runs
-    from srcolor.benchmark import leaks, published
+    from srcolor.benchmark import published
     from srcolor.cli import schema
     from srcolor.errors import UserError, check_range, nearest
     from srcolor.metrics import higher_is_better
@@ -86,7 +86,7 @@ def main(cfg: DictConfig) -> None:
     before = [record for records in told for record in records or []]
     log.info("%s", machine)
     if trainer.is_global_zero:
-        root = {"data.root": str(data.folder)} if "root" in cfg.data else {}
+        root = {} if data.folder is None else {"data.root": str(data.folder)}
         runs.record_settings(folder, {**root, "trainer.precision": machine.precision})
         tensorboard.write_page(logger, runs.overrides(folder), cfg)
 
@@ -101,7 +101,6 @@ def main(cfg: DictConfig) -> None:
 
     # -- fit --------------------------------------------------------------------------------------
     if cfg.fit:
-        leaks.check(*data.prints(), cfg.benchmark_root)
         if cfg.trainer.max_time is not None:
             log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
         last = None if cfg.resume is None else runs.checkpoint_file(cfg.resume, "last")
@@ -154,12 +153,12 @@ def main(cfg: DictConfig) -> None:
     # -- report -----------------------------------------------------------------------------------
     if not trainer.is_global_zero:
         return
-    sets = data.sets(task.per_image["row"])
-    metrics = records.results(task.per_image, list(task.baselines), sets)
+    sets = data.sets(task.rows)
+    metrics = records.results(task.per_image, sets)
     metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
     metrics["train"] = speed.figures
-    names = [data.name("test", row) for row in task.per_image["row"]]
+    names = [data.name("test", row) for row in task.rows]
     records.record(folder, metrics, names, task.per_image)
     tensorboard.write_row(logger, HydraConfig.get().runtime.choices, cfg, metrics["test"], trainer.global_step)
     seen = {bytes(row) for record in before for row in record["files"].numpy()}

@@ -1,7 +1,8 @@
-"""What the cache costs as the data grows: 1 k, 10 k and 100 k pictures.
+"""Measure the cost of the cache for 1 k, 10 k and 100 k images.
 
-`python benchmarks/data_scale.py [--counts 1000 10000 100000]`. A thousand different JPEG files are made; more are hard
-links to them, which the cache reads, decodes and stores like any others. Each step runs in a process of its own.
+`python benchmarks/data_scale.py [--counts 1000 10000 100000]`. A thousand different JPEG files are written; the rest
+are hard links to them, which the cache reads, decodes and stores like any other file. Each step runs in its own
+process.
 """
 
 import argparse
@@ -24,7 +25,7 @@ BATCHES = 200
 
 
 def make_pictures(folder: Path, count: int) -> None:
-    """Writes JPEG files of 160x160, cut out of a photograph, with noise of their own."""
+    """Write JPEG files of 160x160, cropped from a photograph, each with different noise."""
     photo = photographs.retina()
     random = np.random.default_rng(0)
     for i in range(count):
@@ -40,41 +41,41 @@ def make_pictures(folder: Path, count: int) -> None:
 
 
 def anonymous_mb() -> float:
-    """Memory of this process, PyTorch included, that no file backs, in MiB."""
+    """Return the anonymous memory of this process (not backed by a file), PyTorch included, in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def measure(folder: Path, cache: Path) -> dict[str, float]:
-    """Opens (or builds) the cache and goes through some batches."""
-    os.sync()  # else what was written before would be going to the disk meanwhile
+    """Open or build the cache and gather some batches."""
+    os.sync()  # otherwise earlier writes would be flushed to disk during the measurement
     samples = 16 * (BATCHES + 1)
     data = Folder(
         root=str(folder), size=128, pair=pairs.block_mean, batch_size=16, epoch_samples=samples, cache_dir=str(cache)
     )
-    began = time.perf_counter()
+    start = time.perf_counter()
     data.setup()
-    opened = time.perf_counter() - began
+    opened = time.perf_counter() - start
     batches = iter(data.train_dataloader())
     next(batches)
-    began = time.perf_counter()
+    start = time.perf_counter()
     count = sum(1 for _, _ in zip(range(BATCHES), batches, strict=False))
-    cost = (time.perf_counter() - began) / count
+    cost = (time.perf_counter() - start) / count
     return {"open_s": opened, "batch_ms": 1000 * cost, "anonymous_mb": anonymous_mb()}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(*map(Path, arguments.measure))))
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(*map(Path, args.measure))))
         return
     print(f"{'pictures':>9} {'build ms/picture':>17} {'open s':>8} {'batch ms':>9} {'anonymous MiB':>14}")
     with tempfile.TemporaryDirectory() as temporary:
-        for count in arguments.counts:
+        for count in args.counts:
             folder, cache = Path(temporary, str(count)), Path(temporary, f"cache{count}")
             folder.mkdir()
             make_pictures(folder, count)

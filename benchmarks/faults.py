@@ -1,7 +1,7 @@
-"""Kills train.py with SIGKILL at random moments until it is done, many times over.
+"""Kill train.py with SIGKILL at random moments and resume it until it is done, repeatedly.
 
-`python benchmarks/faults.py [--runs 5] [--seed 0]`. After each kill no half-written file may stand under a final
-name; the run that was killed again and again must end with the weights of one that was not.
+`python benchmarks/faults.py [--runs 5] [--seed 0]`. After each kill no incomplete file may exist under a final
+name; the killed and resumed run must end with the weights of an uninterrupted one.
 """
 
 import argparse
@@ -20,76 +20,77 @@ from PIL import Image
 from skimage import data as photographs
 
 from srcolor import runs
-from srcolor.data import cache
+from srcolor.data.cache import Mapped
+from srcolor.data.index import Index
 
 ROOT = Path(__file__).parent.parent
-WORDS = [
+OVERRIDES = [
     "data=folder", "size=32", "net.channels=8", "net.blocks=1", "data.batch_size=8", "data.epoch_samples=400",
     "trainer.max_time=null", "trainer.precision=32", "trainer.accelerator=cpu",
 ]  # fmt: skip
 
 
-def start(words: list[str]) -> subprocess.Popen[str]:
-    """Starts train.py."""
-    command = [sys.executable, "train.py", *words]
+def start(overrides: list[str]) -> subprocess.Popen[str]:
+    """Start train.py."""
+    command = [sys.executable, "train.py", *overrides]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def check(run: Path, caches: Path) -> None:
-    """Reads everything that stands under a final name."""
+    """Read every file under a final name."""
     for file in run.glob("checkpoints/*.ckpt"):
         runs.read(file)
     for index in caches.glob("*/*/index.json"):
         if not index.parent.name.startswith("unfinished-"):
-            cache.Mapped(index.parent, cache.Index.load(index.parent).shapes)
+            Mapped(index.parent, Index.load(index.parent).shapes)
     if (run / "metrics.json").exists():
         assert (run / "per_image.csv").read_text().endswith("\n")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    """The state that a run ended with."""
+    """Return the final state of a run."""
     return runs.read(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
 def main() -> None:
-    """Kills and counts."""
+    """Kill, resume and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=30)
-    arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    args = parser.parse_args()
+    chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary, "pictures")
         pictures.mkdir()
         photo = photographs.retina()
-        for i in range(arguments.pictures):  # large, so that the cache takes a while
+        for i in range(args.pictures):  # large, so that the cache takes a while
             top, left = 20 * (i % 20), 20 * (i // 20)
             crop = np.ascontiguousarray(photo[top : top + 1000, left : left + 1000])
             Image.fromarray(crop).save(pictures / f"{i}.png", compress_level=1)
 
         whole = Path(temporary, "whole")
-        words = [*WORDS, f"trainer.max_epochs={arguments.epochs}", f"data.root={pictures}"]
-        began = time.monotonic()
-        process = start([*words, f"hydra.run.dir={whole}", f"data.cache_dir={temporary}/whole-cache"])
+        overrides = [*OVERRIDES, f"trainer.max_epochs={args.epochs}", f"data.root={pictures}"]
+        started = time.monotonic()
+        process = start([*overrides, f"hydra.run.dir={whole}", f"data.cache_dir={temporary}/whole-cache"])
         assert process.wait() == 0, process.communicate()[1]
-        length = time.monotonic() - began
+        length = time.monotonic() - started
         expected = weights(whole)
         (pixels,) = Path(temporary, "whole-cache").rglob("pixels.bin")
         kills = 0
-        for number in range(arguments.runs):
+        for number in range(args.runs):
             run, caches = Path(temporary, f"run{number}"), Path(temporary, f"cache{number}")
             attempt = 0
             while True:
                 last = (run / "checkpoints" / "last.ckpt").exists()
                 if last:
-                    again = [f"resume={run}"]
+                    command = [f"resume={run}"]
                 else:
-                    attempt += 1  # a run that saved nothing is started anew, in a new folder
+                    attempt += 1  # a run that saved nothing starts again, in a new folder
                     run = Path(temporary, f"run{number}-{attempt}")
-                    again = [*words, f"hydra.run.dir={run}", f"data.cache_dir={caches}"]
-                process = start(again)
+                    command = [*overrides, f"hydra.run.dir={run}", f"data.cache_dir={caches}"]
+                process = start(command)
                 try:
                     process.wait(chance.uniform(0.1, 0.8) * length)
                 except subprocess.TimeoutExpired:
@@ -97,7 +98,7 @@ def main() -> None:
                     process.wait()
                     kills += 1
                     check(run, caches)
-                    if (run / "metrics.json").exists():  # killed after its last act
+                    if (run / "metrics.json").exists():  # killed after its last write
                         break
                     continue
                 assert process.returncode == 0, process.communicate()[1]

@@ -19,12 +19,12 @@ class Pair(NamedTuple):
     Attributes:
         input: What the network sees, (N, C, h, w) in [0, 1].
         target: What it should answer, (N, C, H, W) in [0, 1].
-        index: Each sample's row in its split, (N,) int64; `datamodule.name(split, row)` names it.
+        row: Each sample's row in its split, (N,) int64; `datamodule.name(split, row)` names it.
     """
 
     input: Tensor
     target: Tensor
-    index: Tensor  # type: ignore[assignment]  # in place of tuple.index
+    row: Tensor
 
 
 def luma(rgb: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The scripts of benchmarks/, each run to its end on tiny inputs: what they print is there and makes sense."""
+"""The scripts in benchmarks/, each run on tiny inputs; their output is complete and plausible."""
 
 import contextlib
 import importlib.util
@@ -20,12 +20,12 @@ from PIL import Image
 from skimage import data
 
 from srcolor import runs
-from srcolor.benchmark.lowres import bicubic_down
+from srcolor.benchmark.lowres import imresize
 
 
 @pytest.fixture
 def script(monkeypatch):
-    """Loads a script, and calls its main function with the words of a command line."""
+    """Load a script, and call its main function with command-line arguments."""
 
     def load(name):
         spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
@@ -33,8 +33,8 @@ def script(monkeypatch):
         spec.loader.exec_module(module)
         return module
 
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, words)])
+    def run(module, *args):
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, args)])
         monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # another test may log to the output
         module.main()
 
@@ -43,19 +43,19 @@ def script(monkeypatch):
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """Two sets of one image each, under the names that have published figures."""
+    """Two sets of one image each, with names that have published results."""
     root = tmp_path_factory.mktemp("sets")
     for name, photo in (("Set5", data.astronaut()), ("BSD100", data.coffee())):
         high = photo[100:172, 200:280]
-        for folder, pixels in (("HR", high), ("LR_x2", bicubic_down(high, 2))):
+        for folder, pixels in (("HR", high), ("LR_x2", imresize(high, 2))):
             (root / "benchmark" / name / folder).mkdir(parents=True)
             Image.fromarray(pixels).save(root / "benchmark" / name / folder / "1.png")
     return root
 
 
-def test_every_script_is_run_here():
+def test_every_script_has_a_test():
     for path in (ROOT / "benchmarks").glob("*.py"):
-        assert f"test_{path.stem}" in globals(), f"no test runs {path.name}"
+        assert f"test_{path.stem}" in globals(), f"{path.name} has no test"
 
 
 def test_data_scale(script, monkeypatch, capsys):
@@ -63,9 +63,9 @@ def test_data_scale(script, monkeypatch, capsys):
     module = load("data_scale")
 
     def in_this_process(command, **_):
-        with contextlib.redirect_stdout(io.StringIO()) as said:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             run(module, *command[2:])
-        return SimpleNamespace(stdout=said.getvalue())
+        return SimpleNamespace(stdout=output.getvalue())
 
     monkeypatch.setattr(module.subprocess, "run", in_this_process)
     monkeypatch.setattr(module.os, "sync", lambda: None)
@@ -85,23 +85,23 @@ def test_training_speed(script, monkeypatch, capsys):
     monkeypatch.setattr(module, "LEFT_OUT", 1)
     monkeypatch.setattr(module, "make_pictures", partial(module.make_pictures, count=10))
     run(module, "--steps", 2, "--rounds", 1)
-    rates, told = capsys.readouterr().out.splitlines()[-2:]
+    rates, summary = capsys.readouterr().out.splitlines()[-2:]
     assert set(re.findall(r"'(\w+)': \d", rates)) == {"article", "ours", "bare"}
-    figures = json.loads(told)
+    figures = json.loads(summary)
     assert min(figures["speedup"], figures["trainer_over_bare"]) > 0
     assert 0 <= figures["data_wait"] <= 1
 
 
 def test_faults(script, monkeypatch, capsys):
-    """With one kill, as soon as there is a checkpoint."""
+    """One kill, as soon as a checkpoint exists."""
     load, run = script
     module = load("faults")
     start, killed = module.start, []
 
-    def start_and_kill(words):
-        process = start(words)
+    def start_and_kill(overrides):
+        process = start(overrides)
         wait = process.wait
-        (folder,) = [Path(word.split("=")[1]) for word in words if word.startswith(("hydra.run.dir=", "resume="))]
+        (folder,) = [Path(word.split("=")[1]) for word in overrides if word.startswith(("hydra.run.dir=", "resume="))]
 
         def wait_for_a_checkpoint(timeout=None):
             if timeout is None or killed:
@@ -109,7 +109,7 @@ def test_faults(script, monkeypatch, capsys):
             while process.poll() is None and not (folder / "checkpoints" / "last.ckpt").exists():
                 time.sleep(0.01)
             killed.append(folder)
-            raise subprocess.TimeoutExpired(words, timeout)
+            raise subprocess.TimeoutExpired(overrides, timeout)
 
         process.wait = wait_for_a_checkpoint
         return process
@@ -148,13 +148,13 @@ def test_cost(script, tiny_run, tmp_path, capsys):
     (tmp_path / "metrics.json").write_text(json.dumps({"sets": {"Set5": {"psnr_y": 33.21}}}))
     run(load("cost"), tiny_run, "--tests", tmp_path, "--plot", tmp_path / "cost.png", "--seconds", 0)
     (line,) = capsys.readouterr().out.splitlines()
-    told = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
+    figures = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
     net = runs.load_net(str(tiny_run))
-    assert told["parameters"] == sum(p.numel() for p in net.parameters())
+    assert figures["parameters"] == sum(p.numel() for p in net.parameters())
     weights = sum(p.numel() for p in net.parameters() if p.dim() == 4)  # all at low resolution
-    assert told["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
-    assert min(told["ms_64"], told["ms_512"]) > 0
-    assert told["set5"] == 33.21
+    assert figures["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
+    assert min(figures["ms_64"], figures["ms_512"]) > 0
+    assert figures["set5"] == 33.21
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1000, 400)
 

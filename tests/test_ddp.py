@@ -15,7 +15,7 @@ import train
 from srcolor import hardware, runs
 from srcolor.cli import overrides
 from srcolor.data import draws
-from srcolor.data.datamodule import Epoch
+from srcolor.data.sampler import EpochSampler
 from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
 
@@ -75,10 +75,10 @@ def test_fewer_images_than_processes_is_said_before_training(pictures):
     ("rows", "length", "batch", "world"), [(10, 10, 2, 2), (10, 25, 4, 3), (7, 7, 4, 2), (5, 3, 2, 4)]
 )
 def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, world):
-    parts = [list(Epoch(rows, batch, seed=3, length=length, rank=rank, world=world)) for rank in range(world)]
+    parts = [list(EpochSampler(rows, batch, seed=3, length=length, rank=rank, world=world)) for rank in range(world)]
     whole, table = draws.epoch(3, 0, rows, length)
     assert len({len(part) for part in parts}) == 1
-    assert all(len(part) == len(Epoch(rows, batch, seed=3, length=length, world=world)) for part in parts)
+    assert all(len(part) == len(EpochSampler(rows, batch, seed=3, length=length, world=world)) for part in parts)
     taken = []
     for step in zip(*parts, strict=True):
         assert len({len(index) for index, _ in step}) == 1  # as many samples each, so the mean gradient is the mean
@@ -91,7 +91,7 @@ def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, wo
 
 @pytest.mark.parametrize(("rows", "world"), [(10, 2), (11, 3), (4, 4)])
 def test_in_evaluation_each_row_is_seen_once(rows, world):
-    epochs = [Epoch(rows, 2, rank=rank, world=world) for rank in range(world)]
+    epochs = [EpochSampler(rows, 2, rank=rank, world=world) for rank in range(world)]
     seen = [row for epoch in epochs for index, _ in epoch for row in index.tolist()]
     assert sorted(seen) == list(range(rows))
     assert [len(list(epoch)) for epoch in epochs] == [len(epoch) for epoch in epochs]

@@ -45,7 +45,7 @@ def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
     assert torch.equal(pair.target, before)
     assert torch.equal(full, before)
     assert torch.equal(pair.input, shrink(before, 2))
-    assert pair.index.tolist() == [5, 6]
+    assert pair.row.tolist() == [5, 6]
 
 
 def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():

@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_files(p
     words = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
     assert call(*words, f"hydra.run.dir={run}") == 1
     error = capfd.readouterr().err
-    assert error.startswith("error: L1 loss is nan at step ")
+    assert error.startswith("error: train/loss is nan at step ")
     assert ".png@" in error
     assert "Lower optimizer.lr" in error
 
@@ -334,12 +334,12 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
     words = {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True, "pair": pair}
     data = Folder(**(COMMON | FILES | words))
     data.setup()
-    table, metric = ChromaTable(256), metrics.ABRMSE()
+    table, values = ChromaTable(256), metrics.Values()
     table.fit(data.pairs("train"))
     for batch in data.pairs("test"):
-        metric.update(table(batch.input), batch.target)
+        values.update(metrics.measure({"ab_rmse": metrics.ABRMSE()}, table(batch.input), batch.target))
     told = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
-    assert told == pytest.approx(metric.compute().item(), rel=1e-5)
+    assert told == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
 
 
 def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tmp_path):
@@ -396,5 +396,5 @@ def test_the_colour_sheet_has_its_columns():
     lab = images.rgb_to_lab(columns["its chroma"])
     torch.testing.assert_close(lab[:, 0], torch.full_like(lab[:, 0], 65), rtol=0, atol=0.1)
     torch.testing.assert_close(lab[:, 1:], images.rgb_to_lab(answer)[:, 1:], rtol=0, atol=0.1)
-    expected = metrics.CIEDE2000().per_image(answer, batch.target)
+    expected = metrics.CIEDE2000()(images.rgb_to_lab(answer), images.rgb_to_lab(batch.target))
     torch.testing.assert_close(25 * columns["CIEDE2000"].mean((1, 2, 3)), expected)

@@ -57,7 +57,7 @@ def splits(data: ImageDataModule) -> pd.DataFrame:
 def sizes(data: ImageDataModule) -> Figure:
     """Plot widths and heights of the images, with lines at the crop size."""
     figure, axes = pyplot.subplots(figsize=(5, 4))
-    heights, widths = data.index.shapes.T
+    heights, widths, _ = data.index.shapes.T
     axes.scatter(widths, heights, s=12, alpha=0.5)
     axes.set(xlabel="width (pixels)", ylabel="height (pixels)", title=f"{len(heights)} images")
     axes.axhline(data.size, color="gray", linewidth=0.8)
@@ -121,7 +121,7 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
     images = {
         row: (pair.input[i : i + 1], pair.target[i : i + 1])
         for pair in data.pairs("test")
-        for i, row in enumerate(pair.index.tolist())
+        for i, row in enumerate(pair.row.tolist())
         if row in rows
     }
     inputs, targets = zip(*(images[row] for row in rows), strict=True)
@@ -131,7 +131,7 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
         task.fit_baselines(data)
     samples = cast(callbacks.Pictures, instantiate(cfg.callbacks.pictures, folder=str(run)))
     with torch.inference_mode():
-        return callbacks.grid(samples.columns(batch, task.eval().answers(batch)))
+        return callbacks.grid(samples.columns(batch, task.eval().predictions(batch)))
 
 
 def against(run: Path, other: Path, metric: str) -> Figure:

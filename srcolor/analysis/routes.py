@@ -25,10 +25,8 @@ from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.tasks.colorization import ColorizationTask
 
-# Which of the task's metrics are compared.
-METRICS: dict[str, type[metrics.PerImage]] = {
-    name: metric for name, metric in ColorizationTask.metrics.items() if name != "colourfulness"
-}
+# The measures that are compared.
+METRICS = tuple(name for name in ColorizationTask.default_measures if name != "colorfulness")
 # Those whose mean squares are reported too: the squares of the last three add up to that of the first.
 SQUARES = ("ab_rmse", "tint", "patches", "detail")
 # The networks whose training stands behind a route.
@@ -97,7 +95,7 @@ def floors(pairs: Callable[[], Iterable[Pair]], scale: int) -> dict[str, Route]:
         table.fit(pairs())
         made[name] = Route("large", table)
     for name, table in chroma_table.floors(scale).items():
-        table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.index) for pair in pairs())
+        table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.row) for pair in pairs())
         made[f"bicubic_{name}"] = Route("small", table)
     return made
 
@@ -114,7 +112,8 @@ def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) 
     Raises:
         UserError: A route answers what is not finite.
     """
-    results = {name: {metric: make() for metric, make in METRICS.items()} for name in routes}
+    measures = {name: metrics.MEASURES[name]() for name in METRICS}
+    columns = {name: metrics.Values() for name in routes}
     count = 0
     for target in targets:
         given = {"large": images.luma(target), "small": images.luma(images.block_mean(target, scale))}
@@ -126,11 +125,11 @@ def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) 
             answer = route.net(given[route.given]).clamp(0, 1)
             _finish(target.device)
             route.milliseconds += 1000 * (time.perf_counter() - began)
-            metrics.update_all(results[name].values(), answer, target)
+            columns[name].update(metrics.measure(measures, answer, target))
         count += len(target)
     for name, route in routes.items():
         route.milliseconds /= count
-        route.values = {metric: result.values.double().cpu().numpy() for metric, result in results[name].items()}
+        route.values = {metric: values.double().numpy() for metric, values in columns[name].gather().items()}
         if any(np.isnan(values).any() for values in route.values.values()):
             raise UserError(f"{name}: the network's answer is not finite on some test images.")
 

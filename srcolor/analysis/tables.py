@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from srcolor.metrics import MEASURES
+
 
 class Column(NamedTuple):
     """Heading and number of decimals of a metric."""
@@ -14,31 +16,14 @@ class Column(NamedTuple):
     digits: int
 
 
-METRICS = {
-    "psnr": Column("PSNR", 2),
-    "ssim": Column("SSIM", 4),
-    "psnr_luma": Column("PSNR luma", 2),
-    "psnr_y": Column("PSNR Y", 2),
-    "ssim_y": Column("SSIM Y", 4),
-    "psnr_rgb": Column("PSNR RGB", 2),
-    "ab_rmse": Column("ab-RMSE", 3),
-    "ciede2000": Column("CIEDE2000", 3),
-    "colourfulness": Column("colorfulness", 4),
-    "colourfulness_ratio": Column("colorfulness ratio", 3),
-    "hue_error": Column("hue error", 2),
-    "tint": Column("tint", 3),
-    "patches": Column("patches", 3),
-    "detail": Column("detail", 3),
-}
-
-
 def column(metric: str) -> Column:
-    """Return heading and decimals of a metric; the name itself and 4 decimals if it has none.
+    """Return heading and decimals of a metric; of a figure that is not a `Measure`, its name and 4 decimals.
 
-    >>> column("ssim"), column("val/loss")
-    (Column(heading='SSIM', digits=4), Column(heading='val/loss', digits=4))
+    >>> column("ssim"), column("loss")
+    (Column(heading='SSIM', digits=4), Column(heading='loss', digits=4))
     """
-    return METRICS.get(metric, Column(metric, 4))
+    measure = MEASURES.get(metric)
+    return Column(metric, 4) if measure is None else Column(measure.heading, measure.digits)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -1,1 +1,1 @@
-"""The literature's protocol: sets, low resolution, task, leak check, published rows."""
+"""The literature's protocol: sets, low resolution, task, leak check, published results."""

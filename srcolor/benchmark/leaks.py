@@ -1,70 +1,97 @@
-"""Whether pictures to train on are among the benchmark's: by perceptual hashes, which copies share.
+"""Leak check: whether training images are copies of benchmark images, by perceptual hashes.
 
-`prints.csv` has those of Set5 and B100. Make it with `python -m srcolor.benchmark.leaks <folder with both>`.
+`prints.csv` has the hashes of Set5 and B100, made with `python -m srcolor.benchmark.leaks <folder with both>`.
 """
 
 import csv
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from PIL import Image
 
+from srcolor.benchmark.prints import fingerprint, fingerprints
 from srcolor.benchmark.sets import Benchmark
-from srcolor.data.prints import fingerprint
 from srcolor.data.sources.files import to_rgb
 from srcolor.errors import UserError
 
-# In bits. Of 491 photographs of BSDS500 and T91 none is within 44 bits of one of the 105 of Set5 and B100, but for the
-# one that Set5 was given from BSDS500 (8 bits). Copies of these 105 in JPEG of quality 30, or 0.5 or 1.5 times as
-# large, are within 4, cut by 2 % at every side within 24, and by 4 % within 40, 95 of 100 within 36.
-NEAR = 36
+log = logging.getLogger(__name__)
+
+# In bits. Of 491 photographs of BSDS500 and T91 none is within 44 bits of one of the 105 of Set5 and B100, except the
+# one that Set5 took from BSDS500 (8 bits). Copies of these 105 as JPEG of quality 30, or 0.5 or 1.5 times the size, are
+# within 4; with 2 % cropped on every side within 24; with 4 % within 40, 95 of 100 of them within 36.
+MAX_DISTANCE = 36
 FILE = Path(__file__).with_name("prints.csv")
 
 
-def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark: str | None) -> None:
-    """Checks that none of the pictures is a benchmark's, or a near copy of one.
+class LeakCheck(Callback):
+    """Stops a run before training if it would train or validate on a benchmark image.
 
     Args:
-        names: Of the pictures.
+        benchmark_root: A folder with standard sets, as for `Benchmark`, in addition to Set5 and B100.
+    """
+
+    def __init__(self, benchmark_root: str | None = None) -> None:
+        self.benchmark_root = benchmark_root
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the datamodule's training and validation images.
+
+        Raises:
+            UserError: Some are benchmark images or near copies; names them.
+        """
+        images = trainer.datamodule.decoded_images()  # type: ignore[attr-defined]
+        if images is None:
+            log.info("The training images cannot be read one by one: not checked against the benchmark")
+            return
+        check([images.names[row] for row in images.used], fingerprints(images)[images.used], self.benchmark_root)
+
+
+def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark_root: str | None) -> None:
+    """Check that no image is a benchmark image or a near copy of one.
+
+    Args:
+        names: Names of the images.
         prints: Their fingerprints, (n, 18).
-        benchmark: A folder with standard sets, as of `Benchmark`, beside those that the package knows.
+        benchmark_root: As for `LeakCheck`.
 
     Raises:
         UserError: Some are; names them.
     """
-    known = _listed() + ([] if benchmark is None else list(_of_sets(benchmark)))
-    table = np.stack([print_ for _, print_ in known])
-    found = []
-    for name, own in zip(names, prints, strict=True):
-        distances = np.bitwise_count(table ^ own).sum(1)
-        if distances.min() <= NEAR:
-            found.append(f"{name} ({known[int(distances.argmin())][0]})")
-    if found:
-        listed = "".join(f"\n  {line}" for line in found[:20])
-        more = f"\n  and {len(found) - 20} more" if len(found) > 20 else ""
+    benchmark = _bundled() + ([] if benchmark_root is None else list(_of_sets(benchmark_root)))
+    table = np.stack([print_ for _, print_ in benchmark])
+    leaks = []
+    for name, print_ in zip(names, prints, strict=True):
+        distances = np.bitwise_count(table ^ print_).sum(1)
+        if distances.min() <= MAX_DISTANCE:
+            leaks.append(f"{name} ({benchmark[int(distances.argmin())][0]})")
+    if leaks:
+        listed = "".join(f"\n  {leak}" for leak in leaks[:20])
+        more = f"\n  and {len(leaks) - 20} more" if len(leaks) > 20 else ""
         raise UserError(
-            f"{len(found)} picture(s) are, or look like, pictures of the benchmark, whose figures would mean nothing "
+            f"{len(leaks)} picture(s) are, or look like, pictures of the benchmark, whose results would be meaningless "
             f"after training on them:{listed}{more}\nMove them away, or leave them out with data.exclude=[...]."
         )
 
 
-def _of_sets(folder: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Names and fingerprints of a folder's sets: of the whole picture, and of its middle square."""
-    data = Benchmark(root=folder, scale=1)
+def _of_sets(root: str) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield names and fingerprints of a folder's sets: of each whole image, and of its center square."""
+    data = Benchmark(root=root, scale=1)
     data.setup()
     for name, path, _ in data.images:
         with Image.open(path) as file:
-            picture = to_rgb(file)
-        yield name, fingerprint(picture)
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        yield name, fingerprint(picture.crop((left, top, left + side, top + side)))
+            image = to_rgb(file)
+        yield name, fingerprint(image)
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        yield name, fingerprint(image.crop((left, top, left + side, top + side)))
 
 
-def _listed() -> list[tuple[str, NDArray[np.uint8]]]:
+def _bundled() -> list[tuple[str, NDArray[np.uint8]]]:
     with open(FILE, newline="", encoding="utf-8") as file:
         return [(row["picture"], np.frombuffer(bytes.fromhex(row["print"]), np.uint8)) for row in csv.DictReader(file)]
 
@@ -72,5 +99,5 @@ def _listed() -> list[tuple[str, NDArray[np.uint8]]]:
 if __name__ == "__main__":
     with open(FILE, "w", newline="", encoding="utf-8") as out:
         csv.writer(out, lineterminator="\n").writerows(
-            [("picture", "print"), *((name, own.tobytes().hex()) for name, own in _of_sets(sys.argv[1]))]
+            [("picture", "print"), *((name, print_.tobytes().hex()) for name, print_ in _of_sets(sys.argv[1]))]
         )

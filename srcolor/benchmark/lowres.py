@@ -1,4 +1,4 @@
-"""The literature's low resolution, to the bit: MATLAB's `imresize` on bytes."""
+"""The literature's low resolution, bit-exact: MATLAB's `imresize` on bytes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,23 +6,23 @@ from numpy.typing import NDArray
 from srcolor.data.crops import Pixels
 
 
-def bicubic_down(pixels: Pixels, scale: int) -> Pixels:
-    """Shrinks as MATLAB's `imresize(image, 1 / scale, 'bicubic')` does.
+def imresize(pixels: Pixels, scale: int) -> Pixels:
+    """Shrink an image as MATLAB's `imresize(image, 1 / scale, 'bicubic')` does.
 
-    Cubic kernel with a = -0.5, stretched by `scale` against aliasing; first down the columns, rounded to bytes, then
-    along the rows, rounded to bytes; past the border the border's own pixel. This gives the low-resolution images
-    that are handed on with Set5 and B100, bit by bit. (`images.bicubic_down`, for training, is another at the outer two
+    Cubic kernel with a = -0.5, stretched by `scale` against aliasing; first along the columns, rounded to bytes, then
+    along the rows, rounded to bytes; the border pixel is repeated beyond the border. This reproduces the low-resolution
+    images distributed with Set5 and B100, bit by bit. (`images.bicubic_down`, for training, differs in the outer two
     pixels, and rounds once.)
 
     Args:
         pixels: (H, W, C), H and W multiples of `scale`.
-        scale: Whole factor.
+        scale: Integer factor.
 
     Returns:
         (H / scale, W / scale, C).
     """
     rows = _round(np.tensordot(_weights(pixels.shape[0], scale), pixels.astype(np.float64), (1, 0)))
-    columns = np.tensordot(_weights(pixels.shape[1], scale), rows, (1, 1))  # the columns come out first
+    columns = np.tensordot(_weights(pixels.shape[1], scale), rows, (1, 1))  # the columns come first
     return _round(columns).astype(np.uint8).swapaxes(0, 1)
 
 
@@ -31,13 +31,13 @@ def _round(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weights(length: int, scale: int) -> NDArray[np.float64]:
-    """How much of each of `length` pixels goes into each of the `length / scale`; a row each."""
-    centres = (np.arange(length // scale) + 0.5) * scale - 0.5
-    taps = np.floor(centres)[:, None] + np.arange(-2 * scale, 2 * scale + 1)
-    weights = _cubic((centres[:, None] - taps) / scale)
+    """Return the weight of each of `length` pixels in each of the `length / scale` results, one row per result."""
+    centers = (np.arange(length // scale) + 0.5) * scale - 0.5
+    taps = np.floor(centers)[:, None] + np.arange(-2 * scale, 2 * scale + 1)
+    weights = _cubic((centers[:, None] - taps) / scale)
     weights /= weights.sum(1, keepdims=True)
-    table = np.zeros((len(centres), length))
-    np.add.at(table, (np.arange(len(centres))[:, None], taps.clip(0, length - 1).astype(int)), weights)
+    table = np.zeros((len(centers), length))
+    np.add.at(table, (np.arange(len(centers))[:, None], taps.clip(0, length - 1).astype(int)), weights)
     return table
 
 

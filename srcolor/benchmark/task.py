@@ -1,26 +1,23 @@
-"""Super-resolution as the tables of the literature measure it."""
-
-from typing import ClassVar
+"""Super-resolution by the protocol of the literature."""
 
 from torch import Tensor
 
 from srcolor.images import Pair, to_uint8
-from srcolor.metrics import PSNR, PSNRY, SSIMY
 from srcolor.tasks.base import Task
 
 
 class BenchmarkTask(Task):
-    """Judges a network that enlarges by the protocol of the literature; see `Task` for its arguments.
+    """Evaluate a network that enlarges by the protocol of the literature; see `Task` for the arguments.
 
-    The answer is rounded to bytes, as many pixels as the scale says are cut off at every side, and PSNR and SSIM
-    are those of Y; PSNR over RGB stands beside them.
+    The prediction is rounded to bytes, and a border of as many pixels as the scale is cropped; PSNR and SSIM are
+    those of Y, with the PSNR over RGB beside them.
     """
 
-    metrics: ClassVar = {"psnr_y": PSNRY, "ssim_y": SSIMY, "psnr_rgb": PSNR}
-    validated = ()
+    default_measures = ("psnr_y", "ssim_y", "psnr_rgb")
+    default_validated = ()
 
-    def compared(self, answer: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, prediction: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
         """See `Task`."""
         border = batch.target.shape[-1] // batch.input.shape[-1]
         inner = (..., slice(border, -border), slice(border, -border))
-        return (to_uint8(answer).double() / 255)[inner], batch.target.double()[inner]
+        return (to_uint8(prediction).double() / 255)[inner], batch.target.double()[inner]

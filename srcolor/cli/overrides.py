@@ -87,8 +87,6 @@ def train_line(words: Sequence[str]) -> list[str]:
     if given.get("data") == "benchmark":
         if fit or switches != ["ckpt"]:
             raise UserError("data=benchmark is for tests: name the network with fit=false ckpt=<run>.")
-        words = _benchmark(words, str(given["ckpt"]), set(given))
-        overrides = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     if "ckpt" in switches and fit:
         raise UserError(
             "ckpt= tests a saved network: add fit=false. To train on, resume=<run> goes on with a run and "
@@ -147,15 +145,6 @@ def check_template_keys(args: Sequence[str]) -> None:
         hint = TEMPLATE_HINTS.get(arg) or TEMPLATE_HINTS.get(key.partition(".")[0])
         if "=" in arg and not arg.startswith("-") and hint is not None:
             raise UserError(f"{arg}: not a key of srcolor. Instead: {hint}.")
-
-
-def _benchmark(words: Sequence[str], name: str, typed: set[Any]) -> list[str]:
-    """Puts the benchmark's experiment in place of the run's own: of its settings the scale alone counts."""
-    from srcolor import runs  # imports torch
-
-    run = runs.folder(name)
-    scale = [] if run is None or "scale" in typed else [f"scale={runs.configuration(run).scale}"]
-    return [*([] if "experiment" in typed else ["experiment=_benchmark"]), *scale, *words]
 
 
 def _look_up(words: Sequence[str], overrides: dict[str, Override]) -> tuple[list[str], dict[str, Override]]:
@@ -282,6 +271,11 @@ def _replay(words: Sequence[str], overrides: dict[str, Override], switch: str, n
     named = f"{switch}={quote(full)}"
     words = [*(word for word in words if word not in overrides or overrides[word].key_or_group != switch), named]
     overrides = {word: parse(word) for word in words if word in overrides or word == named}
+    if any(
+        o.key_or_group == "data" and not o.is_sweep_override() and o.value() == "benchmark" for o in overrides.values()
+    ):
+        run = runs.folder(full)  # of the run's settings only the scale applies
+        return words if run is None else [f"scale={runs.configuration(run).scale}", *words]
     if switch == "init_from" or not path.exists():  # a network from elsewhere has no settings
         return words
     if switch == "resume":

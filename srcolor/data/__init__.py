@@ -1,1 +1,1 @@
-"""Where images come from, and how batches of pairs are made of them."""
+"""Sources of images, and the datamodule that makes batches of pairs from them."""

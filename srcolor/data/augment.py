@@ -40,7 +40,7 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
 
 
 def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
-    """Takes a smaller window of each image, as large again by bilinear interpolation.
+    """Enlarge a random window of each image to full size: bilinear, planes beyond the third (masks) nearest neighbor.
 
     Args:
         images: (N, C, H, W).
@@ -55,7 +55,12 @@ def zoom(images: Tensor, draws: Tensor, least: float) -> Tensor:
     across = torch.stack([share, nothing, (1 - share) * (2 * right - 1)], 1)
     along = torch.stack([nothing, share, (1 - share) * (2 * down - 1)], 1)
     grid = F.affine_grid(torch.stack([across, along], 1), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=False)
+    grid = grid.to(images.dtype)
+    zoomed = F.grid_sample(images[:, :3], grid, padding_mode="border", align_corners=False)
+    if images.shape[1] <= 3:
+        return zoomed
+    masks = F.grid_sample(images[:, 3:], grid, mode="nearest", padding_mode="border", align_corners=False)
+    return torch.cat([zoomed, masks], 1)
 
 
 def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
@@ -66,13 +71,15 @@ def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     100 images of 128x128 on two cores, the one here 15.)
 
     Args:
-        images: (N, 3, H, W) in [0, 1].
+        images: (N, 3, H, W) in [0, 1]; further planes (masks) are unchanged.
         draws: (N, COLUMNS) in [0, 1), on the CPU.
         strength: Factors are uniform in [1 - strength, 1 + strength], the hue's shift in
             [-strength, strength] turns.
     """
     if strength == 0:
         return images
+    if images.shape[1] > 3:  # masks
+        return torch.cat([jitter(images[:, :3], draws, strength), images[:, 3:]], 1)
     shifts = ((draws[:, columns.JITTER] * 2 - 1) * strength).to(images.device, non_blocking=True)
     orders, group = draws[:, columns.ORDER].argsort(dim=1).unique(dim=0, return_inverse=True)
     out = torch.empty_like(images)

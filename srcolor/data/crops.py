@@ -1,7 +1,7 @@
-"""Cells: the crops that a picture is divided into.
+"""The grid of crops of an image, and what tells a useful crop from a flat or gray one.
 
-Every region of a picture is divided into as many size x size squares as fit, spread evenly. Evaluation takes
-the cells; training with random crops moves each by up to half its size, inside its region.
+Every region of an image is divided into as many size x size squares as fit, evenly spaced. Evaluation uses this grid;
+training with random crops moves each square by up to half its size, inside its region.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,15 +15,15 @@ SPLITS = ("train", "val", "test")
 
 Pixels = NDArray[np.uint8]
 
-# Columns of a row of cells: the picture, the cell's corner, the first and the last position that a random
-# window may take, the split's number (-1: the picture's own), and whether it `is_gray`.
+# Columns of a table of crops: the image, the corner of the grid square, the first and the last position of a random
+# window, the split's number (-1: the image's own split), and whether the crop `is_gray`.
 IMAGE, TOP, LEFT, FIRST_TOP, LAST_TOP, FIRST_LEFT, LAST_LEFT, SPLIT, GRAY = range(9)
 
 
 class Region(NamedTuple):
-    """A part of a picture that crops are taken from: rows top to bottom, columns left to right.
+    """A part of an image that crops are taken from: rows top to bottom, columns left to right.
 
-    `split` is set where a source gives the parts of one picture to different splits.
+    `split` is set if the source assigns parts of one image to different splits.
     """
 
     top: int
@@ -34,32 +34,32 @@ class Region(NamedTuple):
 
 
 def is_flat(crop: Pixels) -> bool:
-    """Says whether a crop has no content: in every channel a standard deviation below 1/255.
+    """Return whether a crop has no content: a standard deviation below 1/255 in each color channel.
 
     >>> is_flat(np.full((128, 128, 3), 7, np.uint8))
     True
     """
-    # The spread of a sample of the pixels is never more than the spread of all: mostly it settles it.
-    sample = crop[::8, ::8].reshape(-1, 3).astype(np.float64)
-    if (sample.var(0) * len(sample) >= crop.shape[0] * crop.shape[1]).any():
+    # The spread of a subset of the pixels never exceeds the spread of all, and is usually sufficient.
+    subset = crop[::8, ::8, :3].reshape(-1, 3).astype(np.float64)
+    if (subset.var(0) * len(subset) >= crop.shape[0] * crop.shape[1]).any():
         return False
-    return bool((crop.reshape(-1, 3).std(0, dtype=np.float64) < 1.0).all())
+    return bool((crop[..., :3].reshape(-1, 3).std(0, dtype=np.float64) < 1.0).all())
 
 
 def sample(crop: Pixels) -> Pixels:
-    """Answers some 256 of a crop's pixels, (n, 3): enough to judge its colours by."""
+    """Return about 256 of a crop's pixels, (n, 3): enough to classify its colors."""
     step = max(1, min(crop.shape[:2]) // 16)
-    return crop[::step, ::step].reshape(-1, 3)
+    return crop[::step, ::step, :3].reshape(-1, 3)
 
 
 def is_gray(samples: Pixels) -> NDArray[np.bool_]:
-    """Says which crops have no colours to learn from: they are nearly gray, or toned (sepia, say).
+    """Return which crops have no colors to learn from: they are nearly gray, or toned (sepia, for example).
 
-    Nearly gray: 99 % of the pixels have a CIELAB chroma below 10. Toned: a and b lie on one line (one hue,
-    stronger or weaker): their standard deviation from it is below 1.1.
+    Nearly gray: 99 % of the pixels have a CIELAB chroma below 10. Toned: a and b lie on one line (one hue of
+    varying strength): their standard deviation from it is below 1.1.
 
     Args:
-        samples: (N, n, 3): what `sample` answers of each crop.
+        samples: (N, n, 3), the `sample` of each crop.
 
     Returns:
         (N,).
@@ -69,19 +69,19 @@ def is_gray(samples: Pixels) -> NDArray[np.bool_]:
     >>> is_gray(np.array([gray, sepia, flag], np.uint8)).tolist()
     [True, True, False]
     """
-    colour = rgb2lab(samples)[..., 1:]
-    nearly = np.quantile(np.linalg.norm(colour, axis=2), 0.99, axis=1) < 10
-    colour -= colour.mean(1, keepdims=True)
-    across = np.linalg.eigvalsh(colour.transpose(0, 2, 1) @ colour / colour.shape[1])[:, 0]
-    return nearly | (across < 1.1**2)
+    ab = rgb2lab(samples)[..., 1:]
+    nearly_gray = np.quantile(np.linalg.norm(ab, axis=2), 0.99, axis=1) < 10
+    ab -= ab.mean(1, keepdims=True)
+    residual_variance = np.linalg.eigvalsh(ab.transpose(0, 2, 1) @ ab / ab.shape[1])[:, 0]
+    return nearly_gray | (residual_variance < 1.1**2)
 
 
-def cells_of(regions: Sequence[Region], size: int) -> Iterator[tuple[int, ...]]:
-    """Divides regions into cells; yields the columns of a row between `IMAGE` and `GRAY`."""
+def crop_grid(regions: Sequence[Region], size: int) -> Iterator[tuple[int, ...]]:
+    """Divide regions into crops; yield the columns of a row between `IMAGE` and `GRAY`."""
     for region in regions:
         number = -1 if region.split is None else SPLITS.index(region.split)
-        for top in _spread(region.top, region.bottom, size):
-            for left in _spread(region.left, region.right, size):
+        for top in _spaced(region.top, region.bottom, size):
+            for left in _spaced(region.left, region.right, size):
                 yield (
                     top,
                     left,
@@ -93,7 +93,7 @@ def cells_of(regions: Sequence[Region], size: int) -> Iterator[tuple[int, ...]]:
                 )
 
 
-def _spread(first: int, last: int, size: int) -> list[int]:
+def _spaced(first: int, last: int, size: int) -> list[int]:
     count = (last - first) // size
     if count < 2:
         return [first + (last - first - size) // 2] * count

@@ -1,4 +1,4 @@
-"""How data sets are fetched: complete under their final name, or not at all, and repeated cleanly."""
+"""Downloads of data sets: complete under their final name or absent, and cleanly repeatable."""
 
 import hashlib
 import logging
@@ -17,15 +17,14 @@ log = logging.getLogger(__name__)
 
 
 def fetch(folder: Path, download: Callable[[Path], None]) -> None:
-    """Download a data set unless it is there.
+    """Download a data set unless it exists.
 
-    It comes to rest under another name beside its folder, and is renamed when complete. What a killed
-    download left is thrown away. Processes that need the same data set at once wait for the one that downloads it.
+    It is unpacked under a temporary name beside its folder, and renamed when complete. Leftovers of a killed download
+    are removed. Of several processes that need the same data set, one downloads it and the others wait.
 
     Args:
-        folder: Where the data set belongs.
-        download: Fetches it and unpacks it; must leave a folder of the data set's name in the folder it is
-            given.
+        folder: Final folder of the data set.
+        download: Downloads and unpacks it; must create a folder of the data set's name in the folder passed to it.
 
     Raises:
         UserError: The download failed.
@@ -45,7 +44,7 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
                 os.replace(unfinished / folder.name, folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    except Exception as error:  # torchvision, gdown and the network each raise their own
+    except Exception as error:  # torchvision, gdown and the network raise errors of many types
         raise UserError(
             f"cannot download {folder.name}: {error}. It needs the network, once; or put the unpacked data set at "
             f"{folder}."
@@ -53,16 +52,16 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
 
 
 def download_archive(url: str, sha256: str, folder: Path) -> None:
-    """Downloads an archive with a progress bar, checks and unpacks it, and removes it.
+    """Download an archive with a progress bar, verify and unpack it, and remove it.
 
     Args:
-        url: Where it is; the last part of its path is its name, unless a server hides it.
-        sha256: Its checksum.
-        folder: Where it is unpacked.
+        url: Its address.
+        sha256: Its checksum, hexadecimal.
+        folder: Folder to unpack it into.
 
     Raises:
         OSError: It cannot be reached or written.
-        RuntimeError: The checksum is another.
+        RuntimeError: The checksum differs.
     """
     archive = folder / "archive.tgz"
     torch.hub.download_url_to_file(url, str(archive))

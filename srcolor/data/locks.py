@@ -12,20 +12,20 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock for the files of `path` alone; wait for the process that holds it.
+    """Hold the exclusive lock of `path`; wait if another process holds it.
 
-    The lock is a file beside them, `<path>.lock`, which stays: if it were removed, two processes could hold it. The
-    system releases the lock of a process that was killed.
+    The lock is a file beside it, `<path>.lock`, which is never removed: otherwise two processes could hold it. The
+    operating system releases the lock of a killed process.
 
     Args:
-        path: A file or folder; need not exist.
+        path: A file or folder; it need not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("Waiting for another process, which is making %s", path)
+        log.info("Waiting for another process that is creating %s", path)
         lock.acquire()
     try:
         yield

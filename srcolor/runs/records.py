@@ -1,4 +1,4 @@
-"""What a run leaves beside its checkpoints: files that are complete or not there, `metrics.json`, the table."""
+"""Records of a run beside its checkpoints: `metrics.json`, `per_image.csv`, the printed table."""
 
 import csv
 import io
@@ -16,44 +16,54 @@ from rich.table import Table
 
 from srcolor import __version__
 from srcolor.errors import UserError
+from srcolor.metrics import MEASURES
+
+PerImage = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def results(
-    per_image: Mapping[str, Sequence[float]], baselines: Sequence[str], sets: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Works out the part of `metrics.json` that a test gives.
+def results(per_image: PerImage, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """Compute the test section of `metrics.json`.
 
     Args:
-        per_image: Columns of values: `row`, a column a metric, and `<baseline>_<metric>`.
-        baselines: Names of the baselines.
-        sets: The set of each image, where there are several.
+        per_image: Value of each test image, by network (`net`, then the baselines) and measure.
+        sets: The set of each image, if there are several.
 
     Returns:
-        `test`, `baselines` and `sets` (metric: mean over images, None where no image has a finite value),
-        `images`, and `exact`: how many images were reproduced exactly, whose PSNR is infinite. Where there are sets,
-        each has its `images` too, and a baseline has `sets` of its own.
+        `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite),
+        `images`, and `exact`: the number of images that were reproduced exactly, whose PSNR is infinite. With sets,
+        each has its number of `images` too, and a baseline has `sets` of its own.
+
+    Raises:
+        UserError: A value is NaN.
     """
-    columns = [name for name in per_image if name != "row"]
-    for name in columns:
-        if any(math.isnan(value) for value in per_image[name]):
-            raise UserError(f"{name} is not a number on some test images: the network's answer is not finite.")
-    own = [name for name in columns if not any(name.startswith(f"{baseline}_") for baseline in baselines)]
+    for net, columns in per_image.items():
+        for name, values in columns.items():
+            if any(map(math.isnan, values)):
+                raise UserError(f"{_column(net, name)} is NaN on some test images: the network's output is not finite.")
+    positions: dict[str, list[int]] = {}
+    for position, name in enumerate(sets):
+        positions.setdefault(name, []).append(position)
 
-    def means(prefix: str, rows: Sequence[int]) -> dict[str, Any]:
-        return {name: _mean([per_image[prefix + name][row] for row in rows]) for name in own}
+    def means(net: str) -> dict[str, Any]:
+        return {name: _mean(values) for name, values in per_image[net].items()}
 
-    def by_set(prefix: str) -> dict[str, Any]:
-        places = {name: [row for row, other in enumerate(sets) if other == name] for name in dict.fromkeys(sets)}
-        return {name: {**means(prefix, rows), "images": len(rows)} for name, rows in places.items()}
+    def by_set(net: str) -> dict[str, Any]:
+        return {
+            name: {
+                **{key: _mean([values[position] for position in part]) for key, values in per_image[net].items()},
+                "images": len(part),
+            }
+            for name, part in positions.items()
+        }
 
-    every = range(len(per_image["row"]))
-    measured = {b: {**means(f"{b}_", every), **({"sets": by_set(f"{b}_")} if sets else {})} for b in baselines}
+    baselines = [net for net in per_image if net != "net"]
+    psnr = per_image["net"].get("psnr", per_image["net"].get("psnr_rgb", ()))
     return {
-        "test": means("", every),
-        "sets": by_set(""),
-        "baselines": measured,
-        "images": len(every),
-        "exact": sum(value == math.inf for value in per_image.get("psnr", per_image.get("psnr_rgb", ()))),
+        "test": means("net"),
+        "sets": by_set("net"),
+        "baselines": {net: means(net) | ({"sets": by_set(net)} if sets else {}) for net in baselines},
+        "images": len(next(iter(per_image["net"].values()))),
+        "exact": sum(value == math.inf for value in psnr),
     }
 
 
@@ -62,47 +72,47 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(finite) / len(finite) if finite else None
 
 
-def record(
-    folder: Path, metrics: Mapping[str, Any], names: Sequence[str], columns: Mapping[str, Sequence[Any]]
-) -> None:
-    """Writes `metrics.json` and `per_image.csv`, each complete or not at all.
+def record(folder: Path, metrics: Mapping[str, Any], names: Sequence[str], per_image: PerImage) -> None:
+    """Write `metrics.json` and `per_image.csv`, each complete or not at all.
 
     Args:
-        folder: The run's.
-        metrics: What `results` gives, with `validation`, `parameters` and `train`; version and git revision are added.
-            `validation` is the figure that chose the tested network, `{"metric": "psnr", "value": 34.2,
+        folder: The run's folder.
+        metrics: What `results` returns, with `validation`, `parameters` and `train`; version and git revision are
+            added. `validation` is the monitored metric of the tested network, `{"metric": "psnr", "value": 34.2,
             "higher_is_better": true}`; None for a run that only tests.
-        names: The test images', in order.
-        columns: Their values.
+        names: Names of the test images, in order.
+        per_image: See `results`. A column is named after its measure, with the baseline before it: `bicubic_psnr`.
     """
-    keys = [key for key in columns if key != "row"]
+    columns = {_column(net, name): values for net, named in per_image.items() for name, values in named.items()}
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(
-        [("file", *keys), *zip(names, *(columns[key] for key in keys), strict=True)]
-    )
+    rows = [("file", *columns), *zip(names, *columns.values(), strict=True)]
+    csv.writer(table, lineterminator="\n").writerows(rows)
     write(folder / "per_image.csv", table.getvalue())
     whole = {**metrics, "version": __version__, "git": git_revision()}
     write(folder / "metrics.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")  # last: the run is complete
 
 
+def _column(net: str, name: str) -> str:
+    return name if net == "net" else f"{net}_{name}"
+
+
 def write(path: Path, text: str) -> None:
-    """Writes a file, complete or not at all."""
+    """Write a file, complete or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Writes a PNG file, complete or not at all."""
+    """Write a PNG file, complete or not at all."""
     unfinished = path.with_suffix(".unfinished")
     picture.save(unfinished, format="PNG")
     os.replace(unfinished, path)
 
 
 def git_revision() -> str | None:
-    """Tells the checked-out revision of the code, `-dirty` if it was changed; None outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return the checked-out revision of the code, with `-dirty` if it was changed; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -110,13 +120,13 @@ def git_revision() -> str | None:
 
 
 def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | None = None) -> None:
-    """Prints the table of a run, its speed, and where its files are.
+    """Print the table of a run, its speed, and the paths of its files.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
         metrics: As in `metrics.json`.
-        name: What to call the network.
-        table: Another than that of the baselines, this run, and the difference where there is one baseline.
+        name: Name of the network.
+        table: The table; by default that of baselines and network, and their difference if there is one baseline.
     """
     console = Console()
     console.print(_table(metrics, name) if table is None else table)
@@ -138,10 +148,10 @@ def _table(metrics: Mapping[str, Any], name: str) -> Table:
     if len(metrics["baselines"]) == 1:
         table.add_column("difference", justify="right")
     for key in metrics["test"]:
-        digits = 2 if key.startswith("psnr") else 4
+        digits = MEASURES[key].digits
         values = [column[key] for column in columns.values()]
         cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
         if len(metrics["baselines"]) == 1:
             cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
-        table.add_row({"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(key, key), *cells)
+        table.add_row(MEASURES[key].heading, *cells)
     return table

@@ -1,1 +1,1 @@
-"""The LightningModules: how a network is trained and judged."""
+"""The LightningModules: how a network is trained and evaluated."""

@@ -1,7 +1,7 @@
-"""What every task shares: one step, the averaged weights, progress and schedule, metrics a split."""
+"""What every task shares: optimization, averaged weights, progress and schedule, measures."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,37 +10,44 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics.utilities.distributed import gather_all_tensors
 
-from srcolor.errors import UserError, check_range
+from srcolor.errors import UserError, check_range, nearest
 from srcolor.images import Pair
-from srcolor.metrics import PerImage, update_all
+from srcolor.metrics import MEASURES, Measure, Values, mean, measure
 
 
 class Task(LightningModule):
-    """Trains a network on pairs, and judges it on whole images beside baselines.
+    """Train a network on pairs, and evaluate it on whole images beside baselines.
 
-    A subclass says in `metrics` what is measured. What is validated, saved as best, tested and loaded is
-    the average of the weights, where there is one. After a test, `per_image` has a column of `row`s of
-    the test split, and a column for each metric: `psnr`, and `bicubic_psnr` for a baseline's.
+    The network that is validated, saved as best, tested and loaded has the averaged weights, if there are any.
+
+    A subclass may override `configure_optimizers` and `training_step` for any number of optimizers, stepped
+    automatically or manually. Progress, schedule and budgets count batches; the average follows the steps of every
+    optimizer with weights of `net`.
 
     Args:
         net: Maps a pair's input to its target.
         loss: Maps (prediction, target) to a scalar.
-        optimizer: Makes the optimizer of the parameters.
+        optimizer: Builds the optimizer of the parameters.
         schedule: Maps the progress of the run, 0 to 1, to a factor on the learning rate.
         ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
             (1 + n) / (10 + n); None for no average.
-        baselines: Networks without parameters, measured on the same images.
+        baselines: Networks without trainable parameters, evaluated on the same images.
+        measures: Names of the measures of the test, in `srcolor.metrics.MEASURES`; None for `default_measures`.
+        validated: Names of those that each validation computes too; None for those in `default_validated`.
 
     Attributes:
-        net_config: What the network is built from; goes into checkpoints, so that they stand alone.
-        trained_on: What it was trained on, and before it the networks that it started from, as
-            `datamodule.trained_on` tells it; goes there too.
+        measures: The measures by name.
+        validated: See the argument.
+        net_config: Configuration of the network; saved in checkpoints, which rebuild the network by themselves.
+        trained_on: Records of the training images of this run and of the networks it started from, as
+            `datamodule.trained_on` returns them; saved in checkpoints.
+        rows: After a test: row of each test image in the test split.
+        per_image: After a test: value of each test image, by network (`net` and the baselines) and measure.
     """
 
-    metrics: ClassVar[dict[str, type[PerImage]]]
-    validated: ClassVar[tuple[str, ...]]  # the names of those that are cheap enough for every validation
+    default_measures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
+    default_validated: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
     net_config: dict[str, Any]
     trained_on: list[dict[str, Any]]
 
@@ -52,6 +59,8 @@ class Task(LightningModule):
         schedule: Callable[[float], float],
         ema: float | None,
         baselines: dict[str, nn.Module],
+        measures: Sequence[str] | None = None,
+        validated: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if ema is not None:
@@ -63,108 +72,131 @@ class Task(LightningModule):
         if self.average is not None:
             self.average.requires_grad_(False)
         self.baselines = nn.ModuleDict(baselines)
+        names = self.default_measures if measures is None else measures
+        self.validated = [n for n in self.default_validated if n in names] if validated is None else list(validated)
+        for key, chosen, known in (("measures", names, MEASURES), ("validated", self.validated, names)):
+            for name in chosen:
+                if name not in known:
+                    raise UserError(f"task.{key}: unknown measure {name}. {nearest(name, known)}")
+        self.measures = nn.ModuleDict({name: MEASURES[name]() for name in names}).requires_grad_(False)
+        self.register_load_state_dict_post_hook(_expect_no_measures)  # type: ignore[no-untyped-call]
+        self.rows: list[int] = []
+        self.per_image: dict[str, dict[str, list[float]]] = {}
+        self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
         self._optimizer = optimizer
         self._schedule = schedule
-        self._results = {
-            (split, name): {metric: self.metrics[metric]() for metric in measured}
-            for split, measured in (("val", self.validated), ("test", tuple(self.metrics)))
-            for name in ("net", *baselines)
-        }
         self._rates: list[list[float]] = []  # initial learning rate of each optimizer's parameter groups
-        self._unchecked: list[tuple[Tensor, torch.cuda.Event | None, Tensor]] = []  # see `on_before_optimizer_step`
+        self._max_steps = -1
         self._averaged = 0  # updates of the average so far
-        self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
-        self._rows: list[Tensor] = []
-        self.per_image: dict[str, list[float]] = {}
+        self._batch_rows = torch.zeros(0, dtype=torch.int64)
+        self._unchecked: list[tuple[str, Tensor, torch.cuda.Event | None, Tensor]] = []  # see `log_loss`
+        self._values: dict[str, Values] = {}
 
     # -- training ------------------------------------------------------------------------------------
 
-    # A step reads no tensor of the device that trains, which would make the host wait for it; what must be read is
-    # copied to the host asynchronously.
+    # A step reads no tensor of the device that trains, which would make the host wait for it; values that the host
+    # needs are copied asynchronously.
 
-    def configure_optimizers(self) -> Optimizer:
-        """One optimizer; the schedule is applied by `on_train_batch_start`."""
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, or several; their learning rates are scheduled by `on_train_batch_start`."""
         try:
-            optimizer = self._optimizer(self.net.parameters())
-        except ValueError as error:  # a negative learning rate, say; or a network without parameters
+            return self._optimizer(self.net.parameters())
+        except ValueError as error:  # a negative learning rate, for example, or a network without parameters
             raise UserError(f"optimizer: {error}.") from error
-        # As configured: the rates of a checkpoint are scheduled ones, and an override on resume counts.
-        self._rates = [[group["lr"] for group in optimizer.param_groups]]
-        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Prepare budgets, rates and average for the optimizers."""
+        self._max_steps = self.trainer.max_steps
+        if not self.automatic_optimization:
+            # Lightning would count the steps of all optimizers. `on_train_batch_end` counts batches.
+            self.trainer.fit_loop.epoch_loop.max_steps = -1
+        # The configured rates: those in a checkpoint, which is restored later, are scheduled ones.
+        self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.trainer.optimizers]
+        weights = set(self.net.parameters())
+        for optimizer in self.trainer.optimizers:
+            if not weights.isdisjoint(weight for group in optimizer.param_groups for weight in group["params"]):
+                optimizer.register_step_post_hook(self._update_average)
+
+    def on_train_start(self) -> None:
+        """Read the number of updates of the average; stop at once if a resumed run has spent its budget."""
+        if self.average is not None:
+            self._averaged = int(self.average.n_averaged)
+        if self.progress >= 1:
+            self.trainer.should_stop = True
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done: the largest of steps, epochs and time over their budgets; 1 at the end."""
-        return self._progress(0.0)
+        """Share of the run that is done: the largest of steps, epochs and time over their budgets; 1 at the end.
+
+        Steps are counted in batches.
+        """
+        return self._progress(self.trainer.fit_loop.total_batch_idx + 1)
 
     def time_share(self) -> float:
-        """Return the share of a budget in time that is over by this process's clock; 0 without one."""
+        """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
         timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
         times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
         return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)
 
-    def _progress(self, ahead: float) -> float:
-        trainer = self.trainer
+    def _progress(self, batches: float) -> float:
+        trainer, epoch = self.trainer, self.trainer.num_training_batches
         shares = [self.time_share() if self.agreed_time_share is None else self.agreed_time_share]
-        if trainer.max_steps and trainer.max_steps > 0:
-            shares.append((trainer.global_step + ahead) / trainer.max_steps)
+        if self._max_steps > 0:
+            budget: float = self._max_steps * trainer.accumulate_grad_batches
+            if math.isfinite(epoch):  # the last batch of an epoch steps even if it accumulates fewer gradients
+                epochs = self._max_steps // math.ceil(epoch / trainer.accumulate_grad_batches)
+                budget -= epochs * (-epoch % trainer.accumulate_grad_batches)
+            shares.append(batches / budget)
         if trainer.max_epochs and trainer.max_epochs > 0:
-            # Counted in optimizer steps: the same number in a run that was interrupted.
-            steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-            shares.append((trainer.global_step + ahead) / (steps * trainer.max_epochs))
+            shares.append(batches / (epoch * trainer.max_epochs))
         return max(shares)
 
-    def on_train_start(self) -> None:
-        """Read how far the average is, once."""
-        if self.average is not None:
-            self._averaged = int(self.average.n_averaged)
-
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
-        """Set the learning rate of every parameter group: its initial rate times the schedule at mid-step.
+        """Set the learning rate of every parameter group: its initial rate times the schedule at mid-batch.
 
         Raises:
-            UserError: A metric is not defined at the size of the targets.
+            UserError: A measure is not defined at the size of the targets.
         """
         if batch_idx == 0:
-            for metric in self.metrics.values():  # before training, not after hours of it
-                metric.check(batch.target)
-        factor = self._schedule(self._progress(0.5))
+            for name in self.measures:  # before training, not after hours of it
+                MEASURES[name].check(batch.target)
+        self._batch_rows = batch.row
+        factor = self._schedule(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
         for optimizer, rates in zip(self.trainer.optimizers, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
-    def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        loss: Tensor = self.loss(self._predict(self.net, batch).float(), batch.target)
-        self._unchecked.append((*_copy_to_host(loss.detach()), batch.index))
-        self.log("train/loss", loss)
+    def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
+        """Return the loss of a batch; None with manual optimization."""
+        loss: Tensor = self.loss(self.predict(self.net, batch).float(), batch.target)
+        self.log_loss("loss", loss)
         self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
         return loss
 
+    def log_loss(self, name: str, value: Tensor) -> None:
+        """Log a loss as `train/<name>`, and check before the next optimizer step that it is finite."""
+        self._unchecked.append((name, *_copy_to_host(value.detach()), self._batch_rows))
+        self.log(f"train/{name}", value)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Check the losses of the batches behind this step, which the backward pass leaves time for.
+        """Check the losses of the batches of this step; by now the backward pass has started.
 
         Raises:
             UserError: A loss is not finite; names the step and the batch's files.
         """
-        for loss, event, rows in self._unchecked:
+        for name, value, event, rows in self._unchecked:
             if event is not None:
                 event.synchronize()  # the forward pass is done; the backward pass need not be
-            if not math.isfinite(loss.item()):
+            if not math.isfinite(value.item()):
                 names = [self.trainer.datamodule.name("train", row) for row in rows.tolist()]  # type: ignore[attr-defined]
                 raise UserError(
-                    f"{type(self.loss).__name__} loss is {loss.item()} at step {self.global_step}, before its update; "
-                    f"batch of {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
+                    f"train/{name} is {value.item()} at step {self.global_step}, before its update; batch of "
+                    f"{', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
                 )
         self._unchecked.clear()
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Update the weights, then their average."""
-        super().optimizer_step(*args, **kwargs)
-        self._update_average()
-
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_average(self, *_: Any) -> None:
         """Move the average towards the weights, without `AveragedModel`'s reading of its count from the device."""
         if self.average is None or self.ema is None:
             return
@@ -172,98 +204,125 @@ class Task(LightningModule):
         decay = min(self.ema, (1 + count) / (10 + count)) if count else 0.0
         means = [*self.average.module.parameters(), *self.average.module.buffers()]
         current = [*self.net.parameters(), *self.net.buffers()]
-        floating = [(mean, new) for mean, new in zip(means, current, strict=True) if mean.is_floating_point()]
+        floating = [(average, new) for average, new in zip(means, current, strict=True) if average.is_floating_point()]
         if floating:
             get_ema_multi_avg_fn(decay)(*map(list, zip(*floating, strict=True)), count)
-        for mean, new in zip(means, current, strict=True):
-            if not mean.is_floating_point():  # the count of batches of BatchNorm
-                mean.copy_(new)
+        for average, new in zip(means, current, strict=True):
+            if not average.is_floating_point():  # BatchNorm's number of batches
+                average.copy_(new)
         self.average.n_averaged += 1
         self._averaged += 1
 
     def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
-        """End training when a budget is spent, which makes Lightning validate."""
+        """Stop training when a budget is spent, which makes Lightning validate."""
         if self.progress >= 1:
             self.trainer.should_stop = True
 
     # -- evaluation ----------------------------------------------------------------------------------
 
     @property
-    def judged(self) -> nn.Module:
-        """The network with the weights that count: the averaged ones, where there are any."""
+    def evaluated_net(self) -> nn.Module:
+        """The network with the averaged weights, or the trained one if there is no average."""
         return self.net if self.average is None else self.average.module
 
-    def answers(self, batch: Pair) -> dict[str, Tensor]:
-        """What the judged network (`net`) and each baseline make of a batch, clamped to [0, 1]."""
-        nets = {"net": self.judged, **dict(self.baselines.items())}
-        return {name: self._predict(net, batch).clamp(0, 1) for name, net in nets.items()}
+    def predictions(self, batch: Pair) -> dict[str, Tensor]:
+        """Return the postprocessed predictions of the evaluated network (`net`) and of each baseline."""
+        nets = {"net": self.evaluated_net, **dict(self.baselines.items())}
+        return {name: self.postprocess(self.predict(net, batch)) for name, net in nets.items()}
+
+    def postprocess(self, prediction: Tensor) -> Tensor:
+        """Return a prediction as it is evaluated and shown: clamped to [0, 1]."""
+        return prediction.clamp(0, 1)
+
+    def metric_inputs(self, prediction: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
+        """Return the (prediction, target) that the measures compare."""
+        return prediction, batch.target
+
+    def on_validation_epoch_start(self) -> None:
+        """Start without values."""
+        self._values = {name: Values() for name in ("net", *self.baselines)}
+
+    def on_test_epoch_start(self) -> None:
+        """Start without values."""
+        self.on_validation_epoch_start()
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
-        """Measures a batch of the validation split."""
-        self._measure("val", batch)
+        """Evaluate a batch of the validation split."""
+        self._evaluate(batch, self.validated)
 
     def test_step(self, batch: Pair, batch_idx: int) -> None:
-        """Measures a batch of the test split."""
-        self._rows.append(batch.index)
-        self._measure("test", batch)
+        """Evaluate a batch of the test split."""
+        self._evaluate(batch, self.measures)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation metrics."""
-        self._log("val")
+        """Log the means of the validation."""
+        self._gather("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs the test metrics and keeps their values image by image."""
-        rows = self._gathered(torch.cat(self._rows))
-        order = rows.argsort()
-        self.per_image = {"row": rows[order].tolist()}
-        self._rows.clear()
-        for name in ("net", *self.baselines):
-            for metric, result in self._results["test", name].items():
-                values = self._gathered(result.values)[order]
-                self.per_image[metric if name == "net" else f"{name}_{metric}"] = values.tolist()
-        self._log("test")
+        """Log the means of the test, and keep the values of each image."""
+        rows, columns = self._gather("test")
+        self.rows = rows.tolist()
+        self.per_image = {
+            net: {name: values.tolist() for name, values in measured.items()} for net, measured in columns.items()
+        }
 
-    def _gathered(self, values: Tensor) -> Tensor:
-        """The values of every process, one after the other."""
-        return torch.cat(gather_all_tensors(values)) if self.trainer.world_size > 1 else values
+    def _evaluate(self, batch: Pair, names: Iterable[str]) -> None:
+        measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
+        # Evaluation is float32 whatever training is, convolutions in the measures too.
+        with torch.autocast(self.device.type, enabled=False):
+            for name, prediction in self.predictions(batch).items():
+                values = measure(measures, *self.metric_inputs(prediction, batch))
+                self._values[name].update({"row": batch.row, **values})
+
+    def _gather(self, split: str) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Log the mean of every measure; return the rows and the columns of each network, sorted by row."""
+        columns = {name: values.gather() for name, values in self._values.items()}
+        rows, order = columns["net"]["row"].sort()
+        for name, measured in columns.items():
+            del measured["row"]
+            for key, values in measured.items():
+                measured[key] = values[order]
+                self.log(f"{split if name == 'net' else f'{split}_{name}'}/{key}", mean(measured[key]))
+        return rows, columns
 
     # -- shared --------------------------------------------------------------------------------------
 
-    def _predict(self, net: nn.Module, batch: Pair) -> Tensor:
+    def predict(self, net: nn.Module, batch: Pair) -> Tensor:
+        """Return a network's prediction for a batch, not postprocessed.
+
+        Raises:
+            UserError: The network does not fit the pair.
+        """
         if getattr(net, "inputs", None) not in (None, batch.input.shape[1]):
             raise UserError(
-                f"{type(net).__name__} takes {net.inputs} channel(s), the pair has {batch.input.shape[1]}: a colour "
+                f"{type(net).__name__} takes {net.inputs} channel(s), the pair has {batch.input.shape[1]}: a color "
                 "network takes gray, a super-resolution network RGB; choose pair=... or net=... to match."
             )
         prediction = net(batch.input)
-        if prediction.shape != batch.target.shape:
-            raise UserError(
-                f"{type(net).__name__} answered {tuple(prediction.shape)}, the target is "
-                f"{tuple(batch.target.shape)}: `scale` must be the network's own, and the pair made for it."
-            )
+        self.check(prediction, batch.target)
         return prediction
 
-    def compared(self, answer: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
-        """What of an answer is measured, against what."""
-        return answer, batch.target
+    def check(self, prediction: Tensor, target: Tensor) -> None:
+        """Check that a prediction fits its target, by default that the shapes are equal.
 
-    def _measure(self, split: str, batch: Pair) -> None:
-        # Evaluation is float32 whatever training is, the metrics' own convolutions too.
-        with torch.autocast(self.device.type, enabled=False):
-            for name, answer in self.answers(batch).items():
-                update_all(self._results[split, name].values(), *self.compared(answer, batch))
-
-    def _log(self, split: str) -> None:
-        for name in ("net", *self.baselines):
-            prefix = split if name == "net" else f"{split}_{name}"
-            for metric, result in self._results[split, name].items():
-                self.log(f"{prefix}/{metric}", result.compute())
-                result.reset()
+        Raises:
+            UserError: It does not.
+        """
+        if prediction.shape != target.shape:
+            raise UserError(
+                f"the prediction is {tuple(prediction.shape)}, the target {tuple(target.shape)}: `scale` must be that "
+                "of the network and of its pair."
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the network is built from, and trained on."""
+        """Add the network's configuration and the records of its training images."""
         checkpoint["net_config"] = self.net_config
         checkpoint["trained_on"] = self.trained_on
+
+
+def _expect_no_measures(task: nn.Module, keys: Any) -> None:
+    """Let a state without the weights of measures, which are fixed, count as complete."""
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith("measures.")]
 
 
 def _copy_to_host(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:

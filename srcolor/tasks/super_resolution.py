@@ -1,16 +1,7 @@
-"""Super-resolution: from a small image to the large one it was made of."""
+"""Super-resolution: from a small image to the large one it was computed from."""
 
-from typing import ClassVar
-
-from srcolor.metrics import PSNR, SSIM
 from srcolor.tasks.base import Task
 
 
 class SuperResolutionTask(Task):
-    """Trains and judges a network that enlarges; see `Task` for its arguments.
-
-    Logs PSNR and SSIM over RGB, of the network and of every baseline on the same images.
-    """
-
-    metrics: ClassVar = {"psnr": PSNR, "ssim": SSIM}
-    validated = ("psnr", "ssim")
+    """Train and evaluate a network that enlarges, by PSNR and SSIM over RGB; see `Task` for the arguments."""

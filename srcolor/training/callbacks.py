@@ -186,7 +186,7 @@ class Pictures(Callback):
             return
         few = Pair(*(part[: self.images] for part in batch))
         with torch.autocast(task.device.type, enabled=False):
-            picture = grid(self.columns(few, task.answers(few)))
+            picture = grid(self.columns(few, task.predictions(few)))
         self.folder.mkdir(parents=True, exist_ok=True)
         write_picture(self.folder / f"{name}.png", picture)
         for logger in trainer.loggers:
@@ -291,7 +291,7 @@ class Speed(Callback):
     ) -> None:
         """Notes when the step ends."""
         self._batch = batch
-        self._images += len(batch.index) * trainer.world_size
+        self._images += len(batch.row) * trainer.world_size
         self._ended_step = time.monotonic()
         self._stepping += self._ended_step - self._began_step
         rate = self._images / (self._stepping + self._waiting)

@@ -421,7 +421,7 @@ def test_gray_crops_of_other_images_are_left_out_too(study_runs, call_compare, p
         Image.open(path).convert("L").save(path)
     other = ["data=folder", f"data.root={root}", "data.min_side=48"]
     assert call_compare(*arguments(study_runs, tmp_path / "out"), *other) == 1
-    assert "no crop with colours for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
+    assert "no crop with colors for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
 
 
 def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare, tmp_path, monkeypatch):

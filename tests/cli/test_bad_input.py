@@ -123,7 +123,7 @@ ROWS = {
     "comma": (lambda s, m: debug("/a,b"), """'data.root="/a,b"'""", 1),
     # -- files: skipped and named
     "zero bytes": (lambda s, m: s.with_file("zero.jpg"), "empty file: zero.jpg", 0),
-    "text": (lambda s, m: s.with_file("text.jpg", b"no picture"), "no picture, whatever its name says: text.jpg", 0),
+    "text": (lambda s, m: s.with_file("text.jpg", b"no picture"), "not a readable image: text.jpg", 0),
     "corrupt": (lambda s, m: s.with_file("bad.png", s.one.read_bytes()[:8] + bytes(900)), ": bad.png", 0),
     "truncated": (lambda s, m: cut(s.one) or debug(s.root), "truncated: a/00.png", 0),
     "nowhere": (lambda s, m: (s.root / "link.png").symlink_to("gone") or debug(s.root), ": link.png", 0),
@@ -141,7 +141,7 @@ ROWS = {
     "flat": (lambda s, m: s.with_picture(Image.new("RGB", (48, 48), "red"), "f.png"), "no crop has content: f.png", 0),
     "all bad": (
         lambda s, m: (s.empty() / "a.jpg").write_text("x") and debug(s.tmp / "empty"),
-        "none of 1 pictures is usable: no picture, whatever its name says: a.jpg",
+        "none of 1 pictures is usable: not a readable image: a.jpg",
         1,
     ),
     # -- pictures of every kind: used as a person expects
@@ -165,7 +165,7 @@ ROWS = {
     "tiny size": (lambda s, m: debug(s.root, "size=8"), "size=8: expected at least 11", 1),
     "scale of another net": (
         lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=size_decoder", "scale=4", "trainer=debug"],
-        "SizeDecoder answered (8, 3, 16, 16), the target is (8, 3, 32, 32): `scale` must be",
+        "the prediction is (8, 3, 16, 16), the target (8, 3, 32, 32): `scale` must be",
         1,
     ),
     "override": (lambda s, m: debug(s.root, "net.chanels=24"), "Did you mean net.channels?", 1),
@@ -198,8 +198,8 @@ ROWS = {
         1,
     ),
     "monitor without a direction": (
-        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colourfulness_ratio"],
-        "monitor=val/colourfulness_ratio: more of it is neither better nor worse. Expected one of val/psnr,",
+        lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colorfulness_ratio"],
+        "monitor=val/colorfulness_ratio: a higher value is neither better nor worse. Expected one of val/psnr,",
         1,
     ),
     "a metric that is not validated": (
@@ -298,8 +298,8 @@ ROWS = {
     # -- colour
     "only gray pictures": (
         lambda s, m: [*debug(gray_copy(s)), *COLORIZE],
-        "no crop with colours for train: 24 of 24 crops are nearly gray or toned. Add colour pictures, or take gray "
-        "ones too with data.drop_gray=false",
+        "no crop with colors for train: 24 of 24 crops are nearly gray or toned. Add color pictures, or include gray "
+        "ones with data.drop_gray=false",
         1,
     ),
     "a gray picture of 16 bits among colours": (

@@ -243,7 +243,7 @@ def test_two_settings_of_one_source_live_beside_each_other(pictures, tmp_path, m
     data.setup()
     assert len(list(tmp_path.rglob("pixels.bin"))) == 2
     monkeypatch.setattr(Folder, "decode", lambda *_: pytest.fail("decoded again"))
-    assert folder(pictures, tmp_path).index.shapes[0].tolist() == [32, 32]
+    assert folder(pictures, tmp_path).index.shapes[0].tolist() == [32, 32, 3]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):

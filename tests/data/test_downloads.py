@@ -1,4 +1,4 @@
-"""Each data set that is downloaded, against a small local archive of the same layout."""
+"""Each downloadable data set, against a small local archive of the same layout."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from scipy.io import savemat
 from skimage import data
 
 from srcolor.data import downloads
-from srcolor.data.cache import SHARES
+from srcolor.data.index import SHARES
 from srcolor.data.sources import celeba, flowers102, lfw, oxford_pets
 from srcolor.errors import UserError
 
@@ -48,7 +48,7 @@ def md5(path):
 
 @pytest.fixture
 def serve():
-    """Serves a folder over HTTP on the loopback interface; answers its address."""
+    """Serve a folder over HTTP on the loopback interface and return its address."""
     servers = []
 
     def start(folder):
@@ -64,7 +64,7 @@ def serve():
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Logs nothing."""
+    """A server that logs nothing."""
 
     def log_message(self, *args):
         pass
@@ -85,17 +85,17 @@ def flowers_archive(tmp_path, monkeypatch, serve):
 
 
 def splits(datamodule):
-    found = {}
+    names = {}
     for item in datamodule.items():
-        found.setdefault(item.split, []).append(item.name)
-    return found
+        names.setdefault(item.split, []).append(item.name)
+    return names
 
 
 def test_flowers102_with_its_official_splits(flowers_archive, tmp_path):
     datamodule = flowers102.Flowers102(root=str(tmp_path / "data"), **OPTIONS)
-    found = splits(datamodule)
-    assert {split: len(names) for split, names in found.items()} == {"train": 3, "val": 2, "test": 4}
-    assert "flowers-102/jpg/image_00006.jpg" in found["test"]
+    by_split = splits(datamodule)
+    assert {split: len(names) for split, names in by_split.items()} == {"train": 3, "val": 2, "test": 4}
+    assert "flowers-102/jpg/image_00006.jpg" in by_split["test"]
     datamodule.setup()
     assert [len(datamodule._splits[split]) for split in ("train", "val", "test")] == [3, 2, 4]
 
@@ -137,14 +137,14 @@ def test_celeba_with_its_official_splits(tmp_path, monkeypatch):
     files = [(file, md5(source / name), name) for file, _, name in torchvision.datasets.CelebA.file_list]
     monkeypatch.setattr(torchvision.datasets.CelebA, "file_list", files)
 
-    def copy(file_id, root, filename, checksum):  # Google Drive cannot be had here
+    def copy(file_id, root, filename, checksum):  # in place of Google Drive
         (target := downloads.Path(root)).mkdir(parents=True, exist_ok=True)
         (target / filename).write_bytes((source / filename).read_bytes())
 
     monkeypatch.setattr(torchvision.datasets.celeba, "download_file_from_google_drive", copy)
-    found = splits(celeba.CelebA(root=str(tmp_path / "data"), **OPTIONS))
-    assert {split: len(files) for split, files in found.items()} == {"train": 3, "val": 2, "test": 2}
-    assert found["val"] == [f"celeba/img_align_celeba/00000{i}.jpg" for i in (4, 5)]
+    by_split = splits(celeba.CelebA(root=str(tmp_path / "data"), **OPTIONS))
+    assert {split: len(files) for split, files in by_split.items()} == {"train": 3, "val": 2, "test": 2}
+    assert by_split["val"] == [f"celeba/img_align_celeba/00000{i}.jpg" for i in (4, 5)]
 
 
 @pytest.fixture
@@ -159,8 +159,8 @@ def lfw_archive(tmp_path, monkeypatch, serve):
 
 def test_lfw_keeps_each_person_in_one_split(lfw_archive, tmp_path):
     datamodule = lfw.LFW(root=str(tmp_path / "data"), **OPTIONS)
-    found = splits(datamodule)
-    people = {split: {name.split("/")[1] for name in names} for split, names in found.items()}
+    by_split = splits(datamodule)
+    people = {split: {name.split("/")[1] for name in names} for split, names in by_split.items()}
     assert sum(map(len, people.values())) == len(set.union(*people.values())) == 20
     for split, names in people.items():
         low, high = SHARES[split]
@@ -185,19 +185,19 @@ def test_a_killed_download_is_repeated_cleanly(lfw_archive, tmp_path, monkeypatc
         patch.setattr(downloads, "extract_archive", killed)
         with pytest.raises(KeyboardInterrupt):
             datamodule.items()
-    (tmp_path / "data" / "lfw.unfinished" / "lfw").mkdir(parents=True)  # what kill -9 would have left
+    (tmp_path / "data" / "lfw.unfinished" / "lfw").mkdir(parents=True)  # leftovers of kill -9
     assert len(datamodule.items()) == 40
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"lfw", "lfw.lock"}
 
 
-def test_another_checksum_is_an_error_and_leaves_nothing(lfw_archive, tmp_path, monkeypatch):
+def test_a_wrong_checksum_is_an_error_and_leaves_nothing(lfw_archive, tmp_path, monkeypatch):
     monkeypatch.setattr(lfw, "SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"cannot download lfw: .* has SHA-256 .*, expected 0000"):
         lfw.LFW(root=str(tmp_path / "data"), **OPTIONS).items()
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["lfw.lock"]
 
 
-def test_of_two_processes_one_downloads_and_the_other_waits_for_it(meeting, tmp_path):
+def test_of_two_processes_one_downloads_and_the_other_waits(meeting, tmp_path):
     archive = tmp_path / "set.tgz"
     tar(archive, {f"set/{i}.jpg": jpeg(i) for i in range(5)})
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -214,18 +214,18 @@ def test_of_two_processes_one_downloads_and_the_other_waits_for_it(meeting, tmp_
     assert meeting.file.read_text() == "set\n"
 
 
-def test_a_killed_download_does_not_keep_others_waiting(tmp_path):
+def test_a_killed_download_does_not_block_others(tmp_path):
     folder = tmp_path / "data" / "set"
     context = multiprocessing.get_context("fork")
-    began = context.Event()
+    started = context.Event()
 
     def hang(root):
-        began.set()
+        started.set()
         time.sleep(60)
 
     process = context.Process(target=downloads.fetch, args=(folder, hang))
     process.start()
-    assert began.wait(60)
+    assert started.wait(60)
     with pytest.raises(filelock.Timeout):
         filelock.FileLock(folder.with_name("set.lock")).acquire(timeout=0)
     process.kill()
@@ -235,7 +235,7 @@ def test_a_killed_download_does_not_keep_others_waiting(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["flowers102", "oxford_pets", "lfw", "celeba"])
-def test_without_a_network_one_line_says_so_and_what_to_do(name, tmp_path, monkeypatch, call, capfd):
+def test_without_a_network_the_error_is_one_line_with_a_fix(name, tmp_path, monkeypatch, call, capfd):
     def refused(*args, **kwargs):
         raise urllib.error.URLError("Name or service not known")
 

@@ -6,12 +6,13 @@ import torch
 from skimage import data
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from srcolor import metrics
 from srcolor.errors import UserError
-from srcolor.metrics import PSNR, SSIM
-from srcolor.tasks.colorization import ColorizationTask
+from srcolor.images import rgb_to_lab
+from srcolor.metrics import MEASURES, PSNR, SSIM
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +29,25 @@ def each(images, reference):
     return [reference(t, n) for n, t in zip(noisy, truth, strict=True)]
 
 
-def test_psnr_of_each_image_is_scikit_images_and_the_figure_is_their_mean(images):
-    metric = PSNR()
-    metric.update(*images)
+def values(name, images):
+    """Return the values of one measure as a list."""
+    return metrics.measure({name: MEASURES[name]()}, *images)[name].tolist()
+
+
+def test_psnr_of_each_image_equals_that_of_scikit_image(images):
     expected = each(images, lambda t, n: peak_signal_noise_ratio(t, n, data_range=1.0))
-    assert metric.values.tolist() == pytest.approx(expected, rel=1e-5)
-    assert metric.compute().item() == pytest.approx(sum(expected) / 2, rel=1e-5)
+    assert values("psnr", images) == pytest.approx(expected, rel=1e-5)
 
 
-def test_ssim_is_scikit_images_over_the_valid_region(images):
-    metric = SSIM()
-    metric.update(*images)
-
+def test_ssim_equals_that_of_scikit_image_over_the_valid_region(images):
     def reference(truth, noisy):
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
         return structural_similarity(truth, noisy, data_range=1.0, channel_axis=2, **options)
 
-    assert metric.values.tolist() == pytest.approx(each(images, reference), abs=2e-5)
+    assert values("ssim", images) == pytest.approx(each(images, reference), abs=2e-5)
 
 
-def test_ssim_in_float64_is_scikit_images_and_that_of_one_square_window(images):
+def test_ssim_in_float64_equals_that_of_scikit_image_and_of_one_square_window(images):
     noisy, truth = (batch.double() for batch in images)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = each(images, lambda t, n: structural_similarity(t, n, data_range=1.0, channel_axis=2, **options))
@@ -57,37 +57,74 @@ def test_ssim_in_float64_is_scikit_images_and_that_of_one_square_window(images):
     torch.testing.assert_close(metrics.ssim(noisy, truth), expected, rtol=0, atol=1e-10)
 
 
-def test_ssim_of_images_smaller_than_its_window_is_refused():
+def test_ssim_of_images_smaller_than_its_window_is_an_error():
     with pytest.raises(UserError, match="SSIM of 20x10 images is not defined: its window is 11x11"):
-        SSIM().update(torch.rand(1, 3, 10, 20), torch.rand(1, 3, 10, 20))
+        SSIM()(torch.rand(1, 3, 10, 20), torch.rand(1, 3, 10, 20))
     smallest = torch.linspace(0, 1, 363).reshape(1, 3, 11, 11)
     assert metrics.ssim(smallest, smallest).item() == pytest.approx(1)
 
 
-def test_the_direction_of_a_monitored_metric_is_its_own():
+def test_the_direction_of_the_monitored_metric_is_that_of_its_measure():
     assert metrics.higher_is_better("val/psnr")
     assert not metrics.higher_is_better("val/ab_rmse")
-    with pytest.raises(UserError, match=r"val/colourfulness_ratio: more of it is neither better nor worse.*val/psnr"):
-        metrics.higher_is_better("val/colourfulness_ratio")
+    with pytest.raises(UserError, match=r"val/colorfulness_ratio: a higher value is neither better nor.*val/psnr"):
+        metrics.higher_is_better("val/colorfulness_ratio")
+
+
+def test_every_measure_declares_how_it_is_shown_and_ranked():
+    for name, kind in MEASURES.items():
+        assert (kind.name, kind.space in ("rgb", "lab")) == (name, True)
+        assert kind.heading
+        assert kind.digits >= 0
+        assert kind.higher_is_better in (True, False, None)
+    assert len({kind.heading for kind in MEASURES.values()}) == len(MEASURES)
 
 
 def test_an_image_reproduced_exactly_is_left_out_of_the_mean(images):
     noisy, truth = images
-    metric = PSNR()
-    metric.update(torch.cat([truth[:1], noisy[1:]]), truth)
-    assert metric.values[0] == math.inf
-    assert metric.compute() == metric.values[1]
+    psnr = PSNR()(torch.cat([truth[:1], noisy[1:]]), truth)
+    assert psnr[0] == math.inf
+    assert metrics.mean(psnr) == psnr[1]
 
 
-def test_batches_add_up(images):
-    whole, parts = PSNR(), PSNR()
-    whole.update(*images)
-    for i in range(2):
-        parts.update(images[0][i : i + 1], images[1][i : i + 1])
-    assert parts.compute().item() == pytest.approx(whole.compute().item(), rel=1e-6)
+def test_batches_are_gathered_in_order_and_only_once():
+    values = metrics.Values()
+    for start in (0, 3):
+        part = torch.arange(start, start + 3)
+        values.update({"row": part, "psnr": part / 2})
+    columns = values.gather()
+    assert columns["row"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert columns["psnr"].tolist() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert values.gather() == {}
 
 
-# -- colour --------------------------------------------------------------------------------------------------------
+def test_images_are_converted_to_cielab_once_for_all_measures(images, monkeypatch):
+    converted = []
+    monkeypatch.setattr(metrics.base, "rgb_to_lab", lambda batch: converted.append(batch) or rgb_to_lab(batch))
+    names = ("psnr", "ab_rmse", "ciede2000", "tint")
+    together = metrics.measure({name: MEASURES[name]() for name in names}, *images)
+    assert len(converted) == 2
+    assert list(together) == list(names)
+    assert converted[0] is images[0]
+    for name in names:
+        assert together[name].tolist() == values(name, images)
+
+
+class Weighted(PSNR):
+    """A measure with a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 3, 1))
+
+
+def test_the_weights_of_a_measure_move_with_it_and_are_in_no_checkpoint():
+    measures = nn.ModuleDict({"weighted": Weighted()})
+    assert next(measures.to("meta").parameters()).device.type == "meta"
+    assert nn.ModuleList([measures]).state_dict() == {}
+
+
+# -- color ---------------------------------------------------------------------------------------------------------
 
 # The pairs of Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula", 2005, table 1.
 SHARMA = [
@@ -129,36 +166,31 @@ SHARMA = [
 
 
 @pytest.mark.parametrize("pair", SHARMA, ids=range(1, 35))
-def test_ciede2000_of_the_published_pairs(pair):
+def test_ciede2000_equals_that_of_the_published_pairs(pair):
     first, second = torch.tensor([pair[:3], pair[3:6]], dtype=torch.float64).reshape(2, 1, 3, 1, 1)
     assert metrics.ciede2000(first, second).item() == pytest.approx(pair[6], abs=6e-5)
 
 
-def test_ciede2000_is_scikit_images(images):
+def test_ciede2000_equals_that_of_scikit_image(images):
     expected = each(images, lambda t, n: deltaE_ciede2000(rgb2lab(t), rgb2lab(n)).mean())
-    metric = metrics.CIEDE2000()
-    metric.update(*images)
-    assert metric.values.tolist() == pytest.approx(expected, rel=1e-3)
+    assert values("ciede2000", images) == pytest.approx(expected, rel=1e-3)
 
 
-def test_ab_rmse_is_that_of_scikit_images_lab(images):
+def test_ab_rmse_equals_that_of_the_cielab_images_of_scikit_image(images):
     expected = each(images, lambda t, n: np.sqrt(np.square(rgb2lab(t) - rgb2lab(n))[..., 1:].mean()))
-    metric = metrics.ABRMSE()
-    metric.update(*images)
-    assert metric.values.tolist() == pytest.approx(expected, rel=1e-3)
+    assert values("ab_rmse", images) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (16, 40), (8, 8)])
 def test_tint_patches_and_detail_add_up_to_the_ab_error(size):
     torch.manual_seed(0)
-    prediction, target = torch.rand(2, 3, 3, *size)
-    whole, *parts = (
-        kind().per_image(prediction, target) for kind in (metrics.ABRMSE, metrics.Tint, metrics.Patches, metrics.Detail)
-    )
+    prediction, target = rgb_to_lab(torch.rand(6, 3, *size)).split(3)
+    names = ("ab_rmse", "tint", "patches", "detail")
+    whole, *parts = (MEASURES[name]()(prediction, target) for name in names)
     torch.testing.assert_close(sum(part**2 for part in parts), whole**2, rtol=1e-5, atol=0)
 
 
-def test_each_part_of_the_ab_error_sees_its_own_kind_alone():
+def test_each_part_of_the_ab_error_measures_only_errors_of_its_kind():
     lab = torch.zeros(1, 3, 16, 16)
     checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1  # -1 and 1, mean 0
     kinds = {
@@ -169,64 +201,50 @@ def test_each_part_of_the_ab_error_sees_its_own_kind_alone():
     for name, error in kinds.items():
         wrong = lab.clone()
         wrong[:, 1] = error
-        found = {
-            other: metric().per_lab(wrong, lab).item()
-            for other, metric in (("tint", metrics.Tint), ("patches", metrics.Patches), ("detail", metrics.Detail))
-        }
-        expected = dict.fromkeys(found, 0.0) | {name: 3 / 2**0.5}  # in a*, none in b*
-        assert found == pytest.approx(expected, abs=1e-6)
+        measured = {other: MEASURES[other]()(wrong, lab).item() for other in kinds}
+        expected = dict.fromkeys(kinds, 0.0) | {name: 3 / 2**0.5}  # in a*, none in b*
+        assert measured == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", [metrics.Patches, metrics.Detail])
-def test_sides_that_the_grid_does_not_divide_are_an_error(kind):
+@pytest.mark.parametrize("name", ["patches", "detail"])
+def test_sides_that_are_not_multiples_of_the_grid_are_an_error(name):
     with pytest.raises(UserError, match=r"20x16 images: .*grid of 8x8.*choose another size"):
-        kind().update(torch.rand(1, 3, 16, 20), torch.rand(1, 3, 16, 20))
+        MEASURES[name]()(torch.rand(1, 3, 16, 20), torch.rand(1, 3, 16, 20))
 
 
-def colourfulness(image):
+def colorfulness(image):
     """Hasler and Süsstrunk's M3, from the text of the paper, in float64."""
     red, green, blue = (255 * image[..., channel] for channel in range(3))
     rg, yb = red - green, 0.5 * (red + green) - blue
     return np.hypot(rg.std(), yb.std()) + 0.3 * np.hypot(rg.mean(), yb.mean())
 
 
-def test_colourfulness_has_signed_opponents(images):
-    own, true = (each((batch, batch), lambda t, _: colourfulness(t)) for batch in images)
-    metric, ratio = metrics.Colourfulness(), metrics.ColourfulnessRatio()
-    metric.update(*images)
-    ratio.update(*images)
-    assert metric.values.tolist() == pytest.approx(own, rel=1e-5)
-    assert ratio.values.tolist() == pytest.approx([a / b for a, b in zip(own, true, strict=True)], rel=1e-5)
+def test_colorfulness_has_signed_opponents(images):
+    predicted, true = (each((batch, batch), lambda t, _: colorfulness(t)) for batch in images)
+    assert values("colorfulness", images) == pytest.approx(predicted, rel=1e-5)
+    expected = [one / other for one, other in zip(predicted, true, strict=True)]
+    assert values("colorfulness_ratio", images) == pytest.approx(expected, rel=1e-5)
 
 
-def test_hue_error_by_hand():
+def test_hue_error_of_hand_computed_values():
     """Half the pixels right, half turned by 90 degrees with twice the chroma: two thirds of 90."""
     lab = torch.zeros(1, 3, 1, 2)
     lab[0, 1:, 0, 0], lab[0, 1:, 0, 1] = torch.tensor([10.0, 0.0]), torch.tensor([20.0, 0.0])
     turned = lab.clone()
     turned[0, 1:, 0, 1] = torch.tensor([0.0, 5.0])
-    assert metrics.HueError().per_lab(turned, lab).item() == pytest.approx(60)
-    assert metrics.HueError().per_lab(torch.zeros_like(lab), lab).item() == pytest.approx(90)
+    assert metrics.HueError()(turned, lab).item() == pytest.approx(60)
+    assert metrics.HueError()(torch.zeros_like(lab), lab).item() == pytest.approx(90)
 
 
 EDGES = {"black": (0, 0, 0), "white": (1, 1, 1), "gray": (0.5, 0.5, 0.5), "red": (1, 0, 0), "blue": (0, 0, 1)}
 
 
-@pytest.mark.parametrize("kind", ColorizationTask.metrics.values(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", [name for name in MEASURES if not name.endswith("_y")])
 @pytest.mark.parametrize("first", EDGES)
 @pytest.mark.parametrize("second", EDGES)
-def test_no_metric_is_nan_on_flat_images(kind, first, second):
-    one, two = (torch.tensor(EDGES[name], dtype=torch.float32).reshape(1, 3, 1, 1) for name in (first, second))
-    value = kind().per_image(one.expand(1, 3, 16, 16), two.expand(1, 3, 16, 16))
-    assert not value.isnan().any()
-    if kind is not metrics.ColourfulnessRatio and first != second:
-        assert value.isfinite().all()
-
-
-def test_several_metrics_at_once_are_each_metric_alone(images):
-    together = [kind() for kind in ColorizationTask.metrics.values()]
-    metrics.update_all(together, *images)
-    for metric in together:
-        alone = type(metric)()
-        alone.update(*images)
-        assert torch.equal(metric.values, alone.values)
+def test_no_measure_is_nan_on_flat_images(name, first, second):
+    pair = (torch.tensor(EDGES[edge]).float().reshape(1, 3, 1, 1).expand(1, 3, 16, 16) for edge in (first, second))
+    (value,) = values(name, pair)
+    assert not math.isnan(value)
+    if name != "colorfulness_ratio" and first != second:
+        assert math.isfinite(value)

@@ -263,8 +263,8 @@ def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint
 
 
 def test_means_leave_out_what_is_not_finite_and_count_it():
-    table = {"row": [0, 1, 2], "psnr": [30.0, float("inf"), 40.0], "bicubic_psnr": [float("inf")] * 3}
-    assert records.results(table, ["bicubic"]) == {
+    per_image = {"net": {"psnr": [30.0, float("inf"), 40.0]}, "bicubic": {"psnr": [float("inf")] * 3}}
+    assert records.results(per_image) == {
         "test": {"psnr": 35.0},
         "sets": {},
         "baselines": {"bicubic": {"psnr": None}},
@@ -275,11 +275,12 @@ def test_means_leave_out_what_is_not_finite_and_count_it():
 
 def test_a_record_is_json_and_csv_whatever_the_files_are_called(tmp_path):
     names = ['a,"b".png@0,0', "写真.png@0,0"]
-    table = {"row": [0, 1], "psnr": [30.0, 31.5]}
-    records.record(tmp_path, records.results(table, []), names, table)
+    per_image = {"net": {"psnr": [30.0, 31.5]}, "bicubic": {"psnr": [29.0, 28.5]}}
+    records.record(tmp_path, records.results(per_image), names, per_image)
     assert json.loads((tmp_path / "metrics.json").read_text())["test"] == {"psnr": 30.75}
     with (tmp_path / "per_image.csv").open(newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [["file", "psnr"], [names[0], "30.0"], [names[1], "31.5"]]
+        rows = [["file", "psnr", "bicubic_psnr"], [names[0], "30.0", "29.0"], [names[1], "31.5", "28.5"]]
+        assert list(csv.reader(file)) == rows
 
 
 def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):

@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from torchvision.datasets import CelebA as Torchvision
 
-from srcolor.data.cache import Item
 from srcolor.data.downloads import fetch
-from srcolor.data.sources.files import Files, stamp
+from srcolor.data.index import Item
+from srcolor.data.sources.files import Files, file_stamp
 
 
 @dataclass(kw_only=True, eq=False)
 class CelebA(Files):
-    """The faces, by torchvision; downloaded to `root` on first use. See `Files` for its arguments."""
+    """CelebA, from torchvision; downloaded to `root` on first use. See `Files` for its arguments."""
 
     def items(self) -> list[Item]:
-        """Lists the faces of the official splits (162,770 train, 19,867 val, 19,962 test)."""
+        """Return the faces of the official splits (162,770 train, 19,867 val, 19,962 test)."""
         folder = self.folder / Torchvision.base_folder
         fetch(folder, lambda root: Torchvision(root, download=True))
         return [
-            Item(path.relative_to(self.folder).as_posix(), stamp(path), split)
+            Item(path.relative_to(self.folder).as_posix(), file_stamp(path), split)
             for split, official in (("train", "train"), ("val", "valid"), ("test", "test"))
             for path in (folder / "img_align_celeba" / name for name in Torchvision(self.folder, official).filename)
         ]

@@ -1,4 +1,4 @@
-"""Pictures in files: what the sources that keep their pictures in a folder share."""
+"""Images in files: what the sources with a folder of files share."""
 
 import hashlib
 import io
@@ -10,36 +10,36 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from srcolor.data.cache import Item
 from srcolor.data.crops import Pixels
 from srcolor.data.datamodule import ImageDataModule
+from srcolor.data.index import Item
 from srcolor.errors import UserError, check_range
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Makes an 8-bit RGB picture of any that Pillow opens, as a person would see it.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any image that Pillow opens to 8-bit RGB, as a viewer would show it.
 
-    Turned as its EXIF says; of an animation the first frame; transparency on white; 16-bit gray is scaled
-    to 8 bits, where Pillow's own conversion would clip it.
+    Its EXIF orientation is applied; of an animation the first frame is taken; transparency is put on white; 16-bit gray
+    is scaled to 8 bits, which Pillow's own conversion would clip.
 
     Raises:
-        UserError: Pixels are floating-point numbers, whose range nobody knows.
+        UserError: Its pixels are floating-point numbers of unknown range.
     """
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "F":
-        raise UserError("floating-point pixels: expected 8 or 16 bits a channel. Convert the file first.")
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.float64) / 257
-        picture = Image.fromarray(deep.clip(0, 255).round().astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise UserError("floating-point pixels: expected 8 or 16 bits per channel. Convert the file first.")
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.float64) / 257
+        image = Image.fromarray(deep.clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
-def stamp(path: Path | os.DirEntry[str]) -> str:
-    """What changes when a file changes: its size and time. A link to nowhere is found out when it is read."""
+def file_stamp(path: Path | os.DirEntry[str]) -> str:
+    """Return a file's size and time, which change when it changes; a broken link is reported when it is read."""
     try:
         status = path.stat()
     except OSError:
@@ -49,14 +49,16 @@ def stamp(path: Path | os.DirEntry[str]) -> str:
 
 @dataclass(kw_only=True, eq=False)
 class Files(ImageDataModule):
-    """Pictures in files under one folder; a subclass lists them. An item's name is its path from there.
+    """Image files under one folder; a subclass lists them. An item's name is its path relative to the folder.
+
+    A subclass with masks sets `planes = 4`, and its `decode` adds `fit(mask, NEAREST)` as the fourth plane.
 
     Args:
         root: The folder; `~` is expanded.
-        crop: `center`: the largest centred square, resized with antialiasing to `size` (faces, objects).
-            `random`: crops at native size (photographs), evaluated on a fixed grid of crops.
-        min_side: Pictures with a shorter side are skipped; None for `size`. Less than `size` enlarges.
-        max_side: With random crops, pictures with a longer side are shrunk to it; None for never.
+        crop: `center`: the largest centered square, resized with antialiasing to `size` (faces, objects).
+            `random`: crops at native resolution (photographs), evaluated on a fixed grid of crops.
+        min_side: Images with a shorter side are skipped; None for `size`. Less than `size` enlarges.
+        max_side: With random crops, images with a longer side are shrunk to it; None for no limit.
     """
 
     root: str
@@ -66,59 +68,60 @@ class Files(ImageDataModule):
     flips: str = "horizontal"
 
     def __post_init__(self) -> None:
-        """Checks the arguments."""
+        """Check the arguments."""
         super().__post_init__()
         if self.crop not in ("center", "random"):
             raise UserError(f"unknown data.crop={self.crop}: expected center or random.")
-        self.least = self.size if self.min_side is None else self.min_side
-        check_range("data.min_side", self.least, self.size if self.crop == "random" else 1)
+        self.shortest_side = self.size if self.min_side is None else self.min_side
+        check_range("data.min_side", self.shortest_side, self.size if self.crop == "random" else 1)
         if self.max_side is not None:
             check_range("data.max_side", self.max_side, self.size)
-        self.folder = Path(self.root).expanduser().absolute()
+        self.folder: Path = Path(self.root).expanduser().absolute()
         self.random_crop = self.crop == "random"
 
-    def _reduced(self, size: tuple[int, int]) -> tuple[int, int]:
-        if self.max_side is None or max(size) <= self.max_side:
-            return size
-        factor = self.max_side / max(size)
-        return round(size[0] * factor), round(size[1] * factor)
-
     def decode(self, item: Item) -> tuple[Pixels, str]:
-        """Reads a file, crops and resizes it.
+        """Read a file, crop and resize it.
 
         Raises:
-            UserError: The picture is smaller than the crops.
+            UserError: The image is smaller than the crops.
             OSError: Pillow cannot read it.
         """
         content = (self.folder / item.name).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
         if not content:
             raise UserError("empty file")
         try:
             opened = Image.open(io.BytesIO(content))
         except UnidentifiedImageError:
-            raise UserError("no picture, whatever its name says") from None
+            raise UserError("not a readable image") from None
         with opened as file:
-            if min(file.size) < self.least:
-                raise UserError(f"a side shorter than data.min_side={self.least}")
+            if min(file.size) < self.shortest_side:
+                raise UserError(f"a side shorter than data.min_side={self.shortest_side}")
             if self.crop == "center":
                 file.draft("RGB", (2 * self.size, 2 * self.size))  # lets JPEG decode large files at half size
-            picture = to_rgb(file)
+            image = to_rgb(file)
+        return self.fit(image), hashlib.sha256(content).hexdigest()
+
+    def fit(self, image: Image.Image, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Pixels:
+        """Crop and resize an image, or a mask of it, as `crop` and `max_side` require.
+
+        Raises:
+            UserError: A side is shorter than the crops after `max_side`.
+        """
         if self.crop == "center":
-            side = min(picture.size)
-            left, top = (picture.width - side) // 2, (picture.height - side) // 2
-            box = (left, top, left + side, top + side)
-            picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box)
-        elif picture.size != self._reduced(picture.size):
-            picture = picture.resize(self._reduced(picture.size), Image.Resampling.BICUBIC)
-            if min(picture.size) < self.size:
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.resize((self.size, self.size), resampling, (left, top, left + side, top + side))
+        elif self.max_side is not None and max(image.size) > self.max_side:
+            factor = self.max_side / max(image.size)
+            image = image.resize((round(image.width * factor), round(image.height * factor)), resampling)
+            if min(image.size) < self.size:
                 raise UserError(f"a side shorter than size={self.size} after data.max_side={self.max_side}")
-        return np.asarray(picture), digest
+        return np.asarray(image)
 
     def settings(self) -> dict[str, Any]:
-        """What the pixels depend on."""
-        return super().settings() | {"crop": self.crop, "min_side": self.least, "max_side": self.max_side}
+        """See `Source`."""
+        return super().settings() | {"crop": self.crop, "min_side": self.shortest_side, "max_side": self.max_side}
 
     def identity(self) -> str:
-        """The folder."""
+        """Return the folder."""
         return str(self.folder)

@@ -1,12 +1,12 @@
-"""A person's own pictures: any tree of image files."""
+"""Your own images: any tree of image files."""
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from srcolor.data.cache import Item
-from srcolor.data.sources.files import Files, stamp
+from srcolor.data.index import Item
+from srcolor.data.sources.files import Files, file_stamp
 from srcolor.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -23,28 +23,28 @@ SPLIT_FOLDERS = {
 
 @dataclass(kw_only=True, eq=False)
 class Folder(Files):
-    """Pictures of any tree of JPEG, PNG, WebP, BMP and TIFF files; see `Files` for the other arguments.
+    """Any tree of JPEG, PNG, WebP, BMP and TIFF files; see `Files` for the other arguments.
 
-    Split 80/10/10 by the content of each file. Where every picture lies in a folder `train`, `val` or `test`
-    directly under the root, those are the splits.
+    Split 80/10/10 by the content of each file. If every image is in a folder `train`, `val` or `test` directly under
+    the root, those are the splits.
 
     Args:
-        exclude: Pictures that are left out: their paths from the root, with `*` for anything.
+        exclude: Images to leave out: paths relative to the root, with `*` as a wildcard.
     """
 
     exclude: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Checks the arguments."""
+        """Check the arguments."""
         if self.root is None:
             raise UserError("data=folder needs your pictures: give data.root=/full/path, or set SRCOLOR_DATA to it.")
         super().__post_init__()
 
     def items(self) -> list[Item]:
-        """Lists the image files under the root, sorted by their path; hidden ones are left out.
+        """Return the image files under the root, sorted by path, without hidden ones.
 
         Raises:
-            UserError: The root is no folder, or holds no image file; or nothing there is as `exclude` says.
+            UserError: The root is not a folder, or contains no image file; or a pattern of `exclude` matches none.
         """
         if not self.folder.is_dir():
             what = "is a file" if self.folder.exists() else "does not exist"
@@ -52,27 +52,27 @@ class Folder(Files):
                 f"data.root={self.folder} {what}: expected a folder with pictures. If it was moved, give its new "
                 "place with data.root=..."
             )
-        found = sorted(_pictures(str(self.folder), ""))
-        if not found:
+        files = sorted(_image_files(str(self.folder), ""))
+        if not files:
             raise UserError(
                 f"data.root={self.folder} holds no picture: expected files ending in {', '.join(SUFFIXES)}, "
-                "directly in it or in folders below."
+                "directly in it or in subfolders."
             )
         for pattern in self.exclude:
-            if not any(fnmatchcase(name, pattern) for name, _ in found):
-                raise UserError(f"data.exclude: no picture is called {pattern} in {self.folder}, first {found[0][0]}.")
-        found = [(name, when) for name, when in found if not any(fnmatchcase(name, p) for p in self.exclude)]
-        if not found:
+            if not any(fnmatchcase(name, pattern) for name, _ in files):
+                raise UserError(f"data.exclude: {pattern} matches no picture in {self.folder}, first {files[0][0]}.")
+        files = [(name, stamp) for name, stamp in files if not any(fnmatchcase(name, p) for p in self.exclude)]
+        if not files:
             raise UserError(f"data.exclude={list(self.exclude)} leaves no picture of {self.folder}.")
-        splits = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None for name, _ in found]
+        splits = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None for name, _ in files]
         official = None not in splits and len(set(splits)) > 1
         return [
-            Item(name, when, split if official else None) for (name, when), split in zip(found, splits, strict=True)
+            Item(name, stamp, split if official else None) for (name, stamp), split in zip(files, splits, strict=True)
         ]
 
 
-def _pictures(folder: str, below: str) -> Iterator[tuple[str, str]]:
-    """Yields the path from the root and the stamp of every image file, in no order; strings, as there may be many."""
+def _image_files(folder: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the relative path and the stamp of every image file, unordered; strings, as there may be many."""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -81,6 +81,6 @@ def _pictures(folder: str, below: str) -> Iterator[tuple[str, str]]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _pictures(entry.path, f"{below}{entry.name}/")
+            yield from _image_files(entry.path, f"{prefix}{entry.name}/")
         elif entry.name.lower().endswith(SUFFIXES):
-            yield f"{below}{entry.name}", stamp(entry)
+            yield f"{prefix}{entry.name}", file_stamp(entry)

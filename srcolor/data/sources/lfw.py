@@ -3,33 +3,32 @@
 import hashlib
 from dataclasses import dataclass
 
-from srcolor.data.cache import SHARES, Item
 from srcolor.data.downloads import download_archive, fetch
-from srcolor.data.sources.files import Files, stamp
+from srcolor.data.index import SHARES, Item
+from srcolor.data.sources.files import Files, file_stamp
 
-# The archive that scikit-learn's `fetch_lfw_people` names; torchvision's own address no longer answers.
+# The archive of scikit-learn's `fetch_lfw_people`; torchvision's URL is no longer available.
 URL = "https://ndownloader.figshare.com/files/5976018"
 SHA256 = "055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0"
 
 
 @dataclass(kw_only=True, eq=False)
 class LFW(Files):
-    """The faces; downloaded to `root` on first use. See `Files` for its arguments.
+    """Labeled Faces in the Wild; downloaded to `root` on first use. See `Files` for its arguments.
 
-    Split by person, 80/10/10 by the SHA-256 of the folder's name, so that no face of the test set
-    is a face that was trained on.
+    Split by person, 80/10/10 by the SHA-256 of the folder's name, so that no person is in two splits.
     """
 
     def items(self) -> list[Item]:
-        """Lists the faces, a folder a person."""
+        """Return the faces; each folder is a person."""
         folder = self.folder / "lfw"
         fetch(folder, lambda root: download_archive(URL, SHA256, root))
         return [
-            Item(path.relative_to(self.folder).as_posix(), stamp(path), _split(path.parent.name))
+            Item(path.relative_to(self.folder).as_posix(), file_stamp(path), _split(path.parent.name))
             for path in sorted(folder.glob("*/*.jpg"))
         ]
 
 
 def _split(person: str) -> str:
-    place = int(hashlib.sha256(person.encode()).hexdigest()[:16], 16) / 16**16
-    return next(split for split, (_, end) in SHARES.items() if place < end)
+    position = int(hashlib.sha256(person.encode()).hexdigest()[:16], 16) / 16**16
+    return next(split for split, (_, end) in SHARES.items() if position < end)

@@ -1,4 +1,4 @@
-"""The photographs that the scikit-image package carries: enough to train on without a download."""
+"""The photographs bundled with scikit-image: enough to train on without a download."""
 
 import hashlib
 import importlib.metadata
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from skimage import data
 
-from srcolor.data.cache import Item
 from srcolor.data.crops import Pixels, Region
 from srcolor.data.datamodule import ImageDataModule
+from srcolor.data.index import Item
 from srcolor.errors import UserError
 
 SPLIT = {
@@ -27,7 +27,7 @@ SPLIT = {
 
 
 def load(name: str) -> Pixels:
-    """Loads one of the nine photographs, height x width x 3."""
+    """Load one of the nine photographs, height x width x 3."""
     if name.startswith("motorcycle"):
         left, right, _disparity = data.stereo_motorcycle()
         return left if name == "motorcycle_left" else right
@@ -36,12 +36,12 @@ def load(name: str) -> Pixels:
 
 @dataclass(kw_only=True, eq=False)
 class Photos(ImageDataModule):
-    """Random crops at native size of scikit-image's photographs.
+    """Random crops of scikit-image's photographs, at native resolution.
 
     Args:
         holdout: `photo`: train on seven photographs, validate on the cat (`chelsea`), test on the astronaut.
-            `region`: every photograph is in all three splits, by strips across its longer side, a
-            gap apart; for colour, where an unseen photograph cannot be guessed from seven others.
+            `region`: every photograph is in all three splits, by strips across its longer side with a gap between
+            them; for color, where seven photographs are not enough to predict an unseen one.
     """
 
     holdout: str = "photo"
@@ -49,24 +49,24 @@ class Photos(ImageDataModule):
     random_crop = True
 
     def __post_init__(self) -> None:
-        """Checks the arguments."""
+        """Check the arguments."""
         super().__post_init__()
         if self.holdout not in ("photo", "region"):
             raise UserError(f"unknown data.holdout={self.holdout}: expected photo or region.")
 
     def items(self) -> list[Item]:
-        """The nine photographs; the version of scikit-image stands for their content."""
+        """Return the nine photographs, stamped with the version of scikit-image."""
         by_photo = self.holdout == "photo"
         version = importlib.metadata.version("scikit-image")
         return [Item(name, version, split if by_photo else None) for name, split in SPLIT.items()]
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
-        """Loads a photograph."""
+        """Load a photograph."""
         pixels = np.ascontiguousarray(load(item.name))
         return pixels, hashlib.sha256(pixels.data).hexdigest()
 
     def regions(self, height: int, width: int) -> list[Region]:
-        """The whole photograph, or three strips of it."""
+        """Return the whole photograph, or three strips of it."""
         if self.holdout == "photo":
             return super().regions(height, width)
         length = max(height, width)
@@ -79,9 +79,9 @@ class Photos(ImageDataModule):
         return [Region(starts[split], ends[split], 0, width, split) for split in usable]
 
     def settings(self) -> dict[str, Any]:
-        """What the crops depend on."""
+        """See `Source`."""
         return super().settings() | {"holdout": self.holdout}
 
     def identity(self) -> str:
-        """One cache for all users of the photographs."""
+        """Return the name of the package."""
         return "skimage.data"

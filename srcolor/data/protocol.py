@@ -1,0 +1,132 @@
+"""What training, evaluation and comparison require of a datamodule, and harmless defaults for all of it.
+
+Any `LightningDataModule` whose batches are `Pair`s can be trained by `train.py` once it inherits the defaults:
+
+    class Mine(DataModuleDefaults, LightningDataModule): ...
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from numpy.typing import NDArray
+
+from srcolor.data.crops import Pixels
+from srcolor.images import Pair
+
+
+class DecodedImages(NamedTuple):
+    """The images of a datamodule, for checks of their content.
+
+    Attributes:
+        names: Their names.
+        used: Rows of those that training and validation use.
+        read: Returns the image of a row, height x width x 3 or more planes.
+        folder: Folder in which results computed from them can be cached; None if there is none.
+    """
+
+    names: list[str]
+    used: NDArray[Any]
+    read: Callable[[int], Pixels]
+    folder: Path | None
+
+
+class DataModule(Protocol):
+    """A datamodule, besides what Lightning requires; `DataModuleDefaults` implements every member but `setup`.
+
+    Attributes:
+        folder: Absolute path of the data, which a run records as its `data.root`; None without one.
+        handed_over: When the last batch left the data loader, by `time.monotonic`; up to then the device waited.
+    """
+
+    folder: Path | None
+    handed_over: float
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the splits; a second call does nothing."""
+
+    def name(self, split: str, row: int) -> str:
+        """Return the name of a sample; error messages and `per_image.csv` show it."""
+
+    def sets(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Return the name of the set of each test image; empty if there is only one set."""
+
+    def digests(self, split: str) -> dict[str, str]:
+        """Return the names of a split's images by the SHA-256 of their files."""
+
+    def trained_on(self) -> dict[str, Any]:
+        """Return the record of the training images that goes into checkpoints.
+
+        Returns:
+            `files`: SHA-256 of the training images' files, (N, 32) uint8. `cut`: if an image has parts in both the
+            training and the test split, the settings that decide which; else None.
+        """
+
+    def overlap(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the names of the test images that networks with these `trained_on` records were trained on."""
+
+    def pairs(self, split: str, limit: int | None = None) -> Iterator[Pair]:
+        """Yield pairs of a split on the CPU, without augmentation.
+
+        Args:
+            split: `train`, `val` or `test`.
+            limit: Maximum number of samples; None for all.
+        """
+
+    def decoded_images(self) -> DecodedImages | None:
+        """Return the images themselves; None if they cannot be checked."""
+
+    def write_splits(self, path: Path) -> None:
+        """Write which image belongs to which split, as CSV."""
+
+
+class DataModuleDefaults:
+    """Defaults for `DataModule`: unnamed samples without files, of which nothing is recorded."""
+
+    folder: Path | None = None
+    handed_over = 0.0
+
+    def name(self, split: str, row: int) -> str:
+        """Return the split and the row."""
+        return f"{split}/{row}"
+
+    def sets(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Return no sets."""
+        return ()
+
+    def digests(self, split: str) -> dict[str, str]:
+        """Return no files."""
+        return {}
+
+    def trained_on(self) -> dict[str, Any]:
+        """Return a record without files."""
+        return {"files": torch.zeros(0, 32, dtype=torch.uint8), "cut": None}
+
+    def overlap(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return no names."""
+        return []
+
+    def pairs(self, split: str, limit: int | None = None) -> Iterator[Pair]:
+        """Yield the batches of the split's data loader."""
+        count = 0
+        for batch in getattr(self, f"{split}_dataloader")():
+            part = Pair(*(tensor[: None if limit is None else limit - count] for tensor in batch))
+            yield part
+            count += len(part.row)
+            if count == limit:
+                return
+
+    def decoded_images(self) -> DecodedImages | None:
+        """Return None."""
+        return None
+
+    def write_splits(self, path: Path) -> None:
+        """Write the header alone."""
+        path.write_text("file,split\n", encoding="utf-8")
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Record when the data loader returned the batch."""
+        self.handed_over = time.monotonic()
+        return batch

@@ -1,0 +1,43 @@
+"""Metrics of restored images: one `Measure` each, which returns the value of every image.
+
+A measure is the only place that defines how its metric is named, rounded and ranked.
+"""
+
+from srcolor.errors import UserError
+from srcolor.metrics.base import Measure, Values, mean, measure
+from srcolor.metrics.color import (
+    ABRMSE,
+    CIEDE2000,
+    Colorfulness,
+    ColorfulnessRatio,
+    Detail,
+    HueError,
+    Patches,
+    Tint,
+    ciede2000,
+)
+from srcolor.metrics.quality import PSNR, PSNRRGB, PSNRY, SSIM, SSIMY, PSNRLuma, ssim
+
+__all__ = ["MEASURES", "Measure", "Values", "ciede2000", "higher_is_better", "mean", "measure", "ssim"]
+
+MEASURES: dict[str, type[Measure]] = {
+    one.name: one
+    for one in (
+        *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
+        *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail),
+    )
+}
+
+
+def higher_is_better(monitor: str) -> bool:
+    """Return whether a higher value of a monitored metric, `val/psnr`, is better.
+
+    Raises:
+        UserError: There is no such metric, or a higher value is neither better nor worse.
+    """
+    one = MEASURES.get(monitor.removeprefix("val/"))
+    if one is None or one.higher_is_better is None:
+        ranked = ", ".join(f"val/{name}" for name, other in MEASURES.items() if other.higher_is_better is not None)
+        problem = "no such metric" if one is None else "a higher value is neither better nor worse"
+        raise UserError(f"monitor={monitor}: {problem}. Expected one of {ranked}.")
+    return one.higher_is_better

@@ -1,0 +1,96 @@
+"""The base class of metrics, and the collected values of the images of a split."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from srcolor.images import rgb_to_lab
+
+
+class Measure(nn.Module):
+    """A metric: one value per image.
+
+    Its weights, if it has any, are fixed: they move to the device of the task, and are not part of checkpoints.
+
+    Attributes:
+        name: Key in `metrics.json` and of the monitor: `psnr`, `val/psnr`.
+        heading: Column heading, with the unit.
+        digits: Number of decimals shown.
+        higher_is_better: None if a higher value is neither better nor worse.
+        space: Color space of the images: `rgb` in [0, 1], or `lab`, CIELAB as `images.rgb_to_lab` returns it.
+    """
+
+    name: ClassVar[str]
+    heading: ClassVar[str]
+    digits: ClassVar[int]
+    higher_is_better: ClassVar[bool | None]
+    space: ClassVar[str] = "rgb"
+
+    @abstractmethod
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the value of each image, (N,), for images (N, C, H, W) in the color space `space`."""
+
+    @classmethod
+    def check(cls, images: Tensor) -> None:  # most metrics are defined at any size
+        """Check that the metric is defined for images of this shape, (N, C, H, W).
+
+        Raises:
+            UserError: It is not.
+        """
+
+    def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
+        """Return no weights: a checkpoint of the task has none of its measures."""
+        return {} if destination is None else destination
+
+
+def measure(measures: Mapping[str, Measure], prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Return the values, (N,), of several measures.
+
+    Args:
+        measures: By name.
+        prediction: (N, C, H, W) in [0, 1], RGB if a measure needs CIELAB. The images are converted once.
+        target: The same shape.
+    """
+    images = {"rgb": (prediction, target)}
+    if any(one.space == "lab" for one in measures.values()):
+        images["lab"] = (rgb_to_lab(prediction), rgb_to_lab(target))
+    return {name: one(*images[one.space]) for name, one in measures.items()}
+
+
+def mean(values: Tensor) -> Tensor:
+    """Return the mean of the values, (N,), that are not infinite, in float64; infinite if all are.
+
+    The mean over images is not that of the pooled error: 20 dB and 40 dB give 30 dB, not 22.97. An image that is
+    reproduced exactly has an infinite PSNR and is left out.
+
+    >>> mean(torch.tensor([20.0, 40.0, torch.inf])).item()
+    30.0
+    """
+    values = values.double()
+    finite = values[~values.isinf()]
+    return finite.mean() if len(finite) else values.mean()
+
+
+class Values:
+    """Columns of values of the images of a split, gathered once over all processes."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Tensor]] = {}
+
+    def update(self, columns: Mapping[str, Tensor]) -> None:
+        """Append the values of a batch, (N,) each; columns have the same names every time."""
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+
+    def gather(self) -> dict[str, Tensor]:
+        """Return the values of all processes, one process after the other, on the CPU, and start again."""
+        columns = {name: torch.cat(parts).cpu() for name, parts in self._columns.items()}
+        self._columns.clear()
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return columns
+        processes: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(processes, columns)
+        return {name: torch.cat([process[name] for process in processes]) for name in columns}
