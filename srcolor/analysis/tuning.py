@@ -64,14 +64,14 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
 
 
 def open_study(
-    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], monitor: str, seed: int
+    folder: Path, distributions: Mapping[str, BaseDistribution], shared: list[str], monitor: str, seed: int
 ) -> optuna.Study:
     """Open the study of a directory, or create it; queue the trials that were stopped or killed again.
 
     Args:
         folder: Directory of `study.db`.
         distributions: The search space.
-        words: Overrides for train.py that all trials share.
+        shared: Overrides for train.py that all trials share.
         monitor: The validation metric to optimize.
         seed: Seed of the sampler.
 
@@ -89,7 +89,7 @@ def open_study(
     )
     identity = {
         "space": {key: json.loads(optuna.distributions.distribution_to_json(d)) for key, d in distributions.items()},
-        "words": sorted(words),
+        "overrides": sorted(shared),
     }
     for name, value in identity.items():
         recorded = study.user_attrs.get(name, value)

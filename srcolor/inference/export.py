@@ -78,7 +78,7 @@ def to_onnx(run: str, file: Path) -> float:
             dynamo=True,
             external_data=False,
             input_names=["image"],
-            output_names=["answer"],
+            output_names=["output"],
             dynamic_shapes=({0: auto, 2: auto, 3: auto},),
         )
         assert program is not None
