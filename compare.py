@@ -114,7 +114,7 @@ def main(cfg: DictConfig) -> None:
     records.write_picture(folder / "comparison.png", picture)
     comparison.write(folder, told)
     console = Console()
-    for table in comparison.tables(told):
+    for table in comparison.terminal(told):
         console.print(table)
     files = f"picture {folder / 'comparison.png'}\ntables  {folder / 'comparison.md'}, with intervals"
     console.print(files, highlight=False, soft_wrap=True)

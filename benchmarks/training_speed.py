@@ -1,7 +1,7 @@
-"""Images a second: the 2020 article's training loop, ours, and the bare computation, with the same network and batch.
+"""Images per second of the 2020 article's training loop, ours, and the bare computation, with one network and batch.
 
-`python benchmarks/training_speed.py [--steps 30] [--rounds 3]`. The three take turns, so that their ratios hold
-on a machine whose speed drifts; the first 20 steps of each turn are left out. The last line is JSON.
+`python benchmarks/training_speed.py [--steps 30] [--rounds 3]`. The three alternate, so that their ratios hold on a
+machine whose speed drifts; the first 20 steps of each turn are not timed. The last line is JSON.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from srcolor.cli import schema
 from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.training.speed import Speed
 
-LEFT_OUT, BATCH, SIZE = 20, 100, 128
+WARMUP, BATCH, SIZE = 20, 100, 128
 
 
 def make_pictures(folder: Path, count: int = 2500) -> None:
-    """Writes JPEG files of 192x192, cut out of a photograph, into one class folder."""
+    """Write JPEG files of 192x192, cut out of a photograph, into one class folder."""
     (folder / "all").mkdir()
     photo = Image.fromarray(photographs.retina())
     for i in range(count):
@@ -44,21 +44,21 @@ def make_pictures(folder: Path, count: int = 2500) -> None:
 
 
 def clocked(steps: int) -> Iterator[None]:
-    """Yields before each step; after the last, `rate` of the caller's list has images/s without the first 20."""
-    for step in range(LEFT_OUT + steps):
-        if step == LEFT_OUT:
-            clocked.began = time.perf_counter()  # type: ignore[attr-defined]
+    """Yield before each step; after the last, `clocked.rate` is the images per second without the warm-up."""
+    for step in range(WARMUP + steps):
+        if step == WARMUP:
+            clocked.start = time.perf_counter()  # type: ignore[attr-defined]
         yield
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    clocked.rate = steps * BATCH / (time.perf_counter() - clocked.began)  # type: ignore[attr-defined]
+    clocked.rate = steps * BATCH / (time.perf_counter() - clocked.start)  # type: ignore[attr-defined]
 
 
 def article(folder: Path, device: str, steps: int) -> float:
-    """The loop as published: ImageFolder, augmentation by PIL in the main process, float32."""
+    """Run the published loop: ImageFolder, augmentation with PIL in the main process, float32; return images/s."""
     prepare = transforms.Compose(
         [
-            transforms.RandomCrop(192),  # the whole short side
+            transforms.RandomCrop(192),  # the whole image
             transforms.Resize(SIZE),
             transforms.RandomHorizontalFlip(),
             transforms.ColorJitter(0.05, 0.05, 0.05, 0.05),
@@ -86,7 +86,7 @@ def article(folder: Path, device: str, steps: int) -> float:
 
 
 def bare(machine: hardware.Hardware, steps: int) -> float:
-    """Nothing but the computation: one batch in memory, forward, backward, update."""
+    """Run the computation alone, with one batch in memory: forward, backward, update; return images/s."""
     net = SizeDecoder().to(machine.accelerator)
     target = torch.rand(BATCH, 3, SIZE, SIZE, device=machine.accelerator)
     if machine.channels_last:
@@ -105,29 +105,34 @@ def bare(machine: hardware.Hardware, steps: int) -> float:
 
 
 class Clock(Callback):
-    """Times a Trainer's steps, the first 20 left out."""
+    """Time the steps of a Trainer, without the warm-up."""
 
     def __init__(self, steps: int) -> None:
         self.clock = clocked(steps)
 
     def on_train_batch_start(self, *_: object) -> None:
-        """Before each step."""
+        """Start or count a step."""
         next(self.clock)
 
     def on_train_end(self, *_: object) -> None:
-        """After the last."""
+        """Stop the clock."""
         next(self.clock, None)
 
 
 def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tuple[float, float]:
-    """train.py's loop with the article's experiment, callbacks and logging on; answers images/s and data_wait."""
+    """Run the loop of train.py with the article's experiment, callbacks and logging; return images/s and data_wait."""
     schema.register()
-    words = ["experiment=sr64to128_article", "data=folder", f"data.root={folder}", f"data.cache_dir={run / 'cache'}"]
-    words += [f"data.batch_size={BATCH}", "trainer.max_time=null", f"trainer.max_steps={LEFT_OUT + steps}"]
-    words += ["callbacks.pictures.folder=" + str(run)]
-    words += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
+    overrides = [
+        "experiment=sr64to128_article",
+        "data=folder",
+        f"data.root={folder}",
+        f"data.cache_dir={run / 'cache'}",
+    ]
+    overrides += [f"data.batch_size={BATCH}", "trainer.max_time=null", f"trainer.max_steps={WARMUP + steps}"]
+    overrides += ["callbacks.pictures.folder=" + str(run)]
+    overrides += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-        cfg = compose("train", words)
+        cfg = compose("train", overrides)
     data = instantiate(cfg.data)
     data.setup()
     net = instantiate(cfg.net)
@@ -136,19 +141,21 @@ def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tup
     task = instantiate(cfg.task, net=net)
     task.net_config, task.trained_on = {}, []
     speed = Speed()
-    chosen = {"accelerator": machine.accelerator, "precision": machine.precision, "limit_val_batches": 0}
-    shown = [instantiate(cfg.callbacks[name]) for name in ("progress", "last", "pictures")]
-    trainer: Trainer = instantiate(cfg.trainer, **chosen, callbacks=[*shown, speed, Clock(steps)], default_root_dir=run)
+    settings = {"accelerator": machine.accelerator, "precision": machine.precision, "limit_val_batches": 0}
+    chosen = [instantiate(cfg.callbacks[name]) for name in ("progress", "last", "pictures")]
+    trainer: Trainer = instantiate(
+        cfg.trainer, **settings, callbacks=[*chosen, speed, Clock(steps)], default_root_dir=run
+    )
     trainer.fit(task, data)
     return clocked.rate, speed.figures["data_wait"]  # type: ignore[attr-defined, return-value]
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     machine = hardware.choose()
     print(machine, file=sys.stderr)
@@ -158,10 +165,10 @@ def main() -> None:
         folder = Path(temporary, "pictures")
         folder.mkdir()
         make_pictures(folder)
-        for number in range(arguments.rounds):
-            rates["article"].append(article(folder, machine.accelerator, arguments.steps))
-            rates["bare"].append(bare(machine, arguments.steps))
-            rate, wait = ours(folder, machine, arguments.steps, Path(temporary, str(number)))
+        for number in range(args.rounds):
+            rates["article"].append(article(folder, machine.accelerator, args.steps))
+            rates["bare"].append(bare(machine, args.steps))
+            rate, wait = ours(folder, machine, args.steps, Path(temporary, str(number)))
             rates["ours"].append(rate)
             waits.append(wait)
             print({name: round(values[-1], 1) for name, values in rates.items()}, "images/s")

@@ -1,4 +1,4 @@
-"""What the machine can do well: device, precision of training, memory layout."""
+"""Device, precision and memory layout that suit the machine; process-wide options; memory use on a CPU."""
 
 import ctypes
 import itertools
@@ -19,19 +19,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from srcolor.errors import UserError
 
-ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
-# Weights stay float32, so that evaluation can be.
-PRECISIONS = ("auto", "32", "32-true", "bf16-mixed", "16-mixed")
-WORTHWHILE = 1.2  # a gain in speed for which a CPU trains in bfloat16
+ACCELERATORS = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "32", "32-true", "bf16-mixed")  # weights stay float32, as evaluation needs
+WORTHWHILE = 1.2  # speedup from which on a CPU trains in bfloat16
 
 
 class Hardware(NamedTuple):
-    """What a run trains on.
+    """The hardware settings of a run.
 
     Attributes:
         accelerator: `cuda` or `cpu`.
         precision: Lightning's name for the precision of training; evaluation is always float32.
-        channels_last: Whether activations are laid out with the channels innermost.
+        channels_last: Whether activations are stored with the channels innermost.
     """
 
     accelerator: str
@@ -39,7 +38,7 @@ class Hardware(NamedTuple):
     channels_last: bool
 
     def __str__(self) -> str:
-        """One line for the log."""
+        """Describe the settings in one line."""
         device = torch.cuda.get_device_name() if self.accelerator == "cuda" else self.accelerator.upper()
         threads = f", {torch.get_num_threads()} threads" if self.accelerator == "cpu" else ""
         layout = ", channels last" if self.channels_last else ""
@@ -56,21 +55,19 @@ def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 
     of `residual` took 1.5 times as long without, in either precision, on a CPU with AVX512-BF16.
 
     Args:
-        accelerator: `auto`, or Lightning's name for it.
-        precision: `auto`, or Lightning's name for it.
-        processes: How many processes train together on this machine; more than 1 with DDP.
+        accelerator: One of `ACCELERATORS`.
+        precision: One of `PRECISIONS`, Lightning's names.
+        processes: Number of processes that train together; more than 1 with DDP.
 
     Raises:
-        UserError: There is no such accelerator, or none here; or a precision whose weights are not float32.
+        UserError: The accelerator is unknown or unavailable, or the precision is unknown.
     """
     if accelerator not in ACCELERATORS:
         raise UserError(f"accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}.")
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise UserError(f"accelerator={accelerator}: PyTorch sees no CUDA device. Use auto or cpu.")
-    if accelerator == "gpu":
-        accelerator = "cuda"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"accelerator={accelerator}: PyTorch finds no CUDA device. Use auto or cpu.")
     if str(precision) not in PRECISIONS:
         raise UserError(f"trainer.precision={precision}: expected one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
@@ -83,33 +80,33 @@ def _multiplies_bfloat16(accelerator: str, processes: int) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if processes > 1:
         return False
-    # Public PyTorch does not tell of AVX512-BF16; absent functions count as no.
+    # PyTorch has no public function for AVX512-BF16; a missing function counts as unsupported.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in checks) and bfloat16_gain() >= WORTHWHILE
 
 
 @lru_cache
 def bfloat16_gain() -> float:
-    """How many times as fast as in float32 this CPU convolves in bfloat16; found out in a tenth of a second.
+    """Measure the speedup of convolutions in bfloat16 over float32 on this CPU, in a tenth of a second.
 
-    To have the instructions is not enough: an AMD EPYC with AVX512-BF16 trained twice as fast with them, an Intel Xeon
-    with AVX512-BF16 and without AMX 1.5 times as slowly.
+    The instructions alone do not decide: an AMD EPYC with AVX512-BF16 trained twice as fast with them, an Intel Xeon
+    with AVX512-BF16 but without AMX 1.5 times as slowly.
     """
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(6):  # in turn, and the best of each: other programs disturb both alike
-        for dtype, taken in seconds.items():
+    for _ in range(6):  # alternate and take the minimum, as other programs disturb both
+        for dtype, times in seconds.items():
             image, weight = torch.ones(4, 64, 64, 64, dtype=dtype), torch.ones(64, 64, 3, 3, dtype=dtype)
             image = image.contiguous(memory_format=torch.channels_last)
-            began = time.perf_counter()
+            start = time.perf_counter()
             F.conv2d(image, weight, padding=1)
-            taken.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - start)
     return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
 
 
 def setup() -> None:
     """Set the process-wide options that every command needs.
 
-    Convolutions in float32 use float32, not TF32 with its mantissa of 10 bits: training has bfloat16 for speed. And
+    Convolutions in float32 use float32 instead of TF32 with its mantissa of 10 bits: for speed, training has bfloat16.
     glibc keeps freed memory for reuse, see `keep_memory`.
     """
     torch.backends.cudnn.allow_tf32 = False
@@ -119,8 +116,8 @@ def setup() -> None:
 def keep_memory() -> None:
     """Make glibc keep freed memory, up to 1 GiB, instead of returning it to the system (Linux only).
 
-    By default it returns blocks from 32 MB on at once, and smaller ones soon. Faulting them in again, page by page,
-    took half of the time that networks need for large pictures on a virtual machine.
+    By default glibc returns blocks from 32 MB on at once, and smaller ones soon. Faulting them in again took half of
+    the time of inference on large images on a virtual machine.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl has no mallopt
@@ -130,9 +127,9 @@ def keep_memory() -> None:
 
 
 def cpu_memory_mb(work: Callable[[], Any]) -> float:
-    """The most memory, in MiB, that tensors take on the CPU while something is worked out, by PyTorch's profiler.
+    """Measure the peak memory in MiB that tensors allocate on the CPU during a call, with PyTorch's profiler.
 
-    Only what is taken from then on: not what was there before, nor what PyTorch itself or the caches hold.
+    Tensors that existed before, and memory of PyTorch itself and its caches, do not count.
     """
     with _silent_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         work()
@@ -140,19 +137,19 @@ def cpu_memory_mb(work: Callable[[], Any]) -> float:
         trace = Path(folder) / "trace.json"
         record.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    taken = [event["args"]["Bytes"] for event in events if event.get("name") == "[memory]"]
-    return max(itertools.accumulate(taken), default=0) / 2**20
+    changes = [event["args"]["Bytes"] for event in events if event.get("name") == "[memory]"]
+    return max(itertools.accumulate(changes), default=0) / 2**20
 
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drops what the profiler's C++ library writes to standard error on every start."""
+    """Discard what the profiler's C++ library writes to standard error at every start."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -124,8 +124,10 @@ def test_prediction(script, bicubic, capsys):
     run(load("prediction"), "--megapixels", 0.1, "--alone", 64, "--run", bicubic)
     small, large, alone = capsys.readouterr().out.splitlines()
     for line, megapixels in ((small, "0.06"), (large, "0.1")):
-        assert re.fullmatch(rf"\w+: {megapixels} megapixels in [\d.]+ s, [\d.]+ a second, [1-9]\d+ MiB at most", line)
-    assert re.search(r"on one tile of 64: [\d.]+ a second; the command reaches [\d.]+ of it", alone)
+        assert re.fullmatch(
+            rf"\w+: {megapixels} megapixels in [\d.]+ s, [\d.]+ per second, peak memory [1-9]\d+ MiB", line
+        )
+    assert re.search(r"on one tile of 64: [\d.]+ megapixels per second; ratio [\d.]+", alone)
 
 
 def test_protocol(script, sets, capsys):

@@ -1,4 +1,4 @@
-"""A search over settings of train.py, by Optuna: the space, the study on the disk, pruning, and plots.
+"""Hyperparameter search with Optuna: search space, study on disk, pruning, and plots.
 
 Needs the extra `sweep`.
 """
@@ -26,60 +26,60 @@ from srcolor.tasks.base import Task
 
 STUDY = "srcolor"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LOST = "lost"  # the study's attribute with the numbers of trials that were stopped or killed, and are tried again
+LOST = "lost"  # study attribute: numbers of the trials that were stopped or killed, and are repeated
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # its plots
 
 
 def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
-    """Reads what to search.
+    """Read the search space.
 
     Args:
-        cfg: The configuration of tune.py. `hparams` has, for each key of train.py, `choices: [...]`, or `low:` and
-            `high:`, whole numbers or not, with `log: true` for a logarithmic scale.
+        cfg: The configuration of tune.py. For each key of train.py, `hparams` has `choices: [...]`, or `low:` and
+            `high:`, both integers or not, with `log: true` for a logarithmic scale.
 
     Raises:
-        UserError: A key that train.py does not have, or a range that makes no sense.
+        UserError: A key does not exist in train.py, or a range is invalid.
     """
-    found: dict[str, BaseDistribution] = {}
-    for key, spread in cast(dict[str, Any], OmegaConf.to_container(cfg.hparams, resolve=True)).items():
+    distributions: dict[str, BaseDistribution] = {}
+    for key, options in cast(dict[str, Any], OmegaConf.to_container(cfg.hparams, resolve=True)).items():
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not isinstance(node, DictConfig) or name not in node:
-            known = [f"{parent}.{other!s}" for other in node] if isinstance(node, DictConfig) else map(str, cfg)
-            raise UserError(f"hparams: train.py has no key {key} here. {nearest(key, known)}")
+            keys = [f"{parent}.{other!s}" for other in node] if isinstance(node, DictConfig) else map(str, cfg)
+            raise UserError(f"hparams: train.py has no key {key} here. {nearest(key, keys)}")
         try:
-            if set(spread) == {"choices"}:
-                found[key] = CategoricalDistribution(spread["choices"])
-            elif isinstance(spread["low"], int) and isinstance(spread["high"], int):
-                found[key] = IntDistribution(**spread)
+            if set(options) == {"choices"}:
+                distributions[key] = CategoricalDistribution(options["choices"])
+            elif isinstance(options["low"], int) and isinstance(options["high"], int):
+                distributions[key] = IntDistribution(**options)
             else:
-                found[key] = FloatDistribution(**spread)
+                distributions[key] = FloatDistribution(**options)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
-                f"hparams: {key}: {spread}: expected choices: [...], or low: and high:, and log: true ({error})."
+                f"hparams: {key}: {options}: expected choices: [...], or low: and high:, and log: true ({error})."
             ) from error
-    return found
+    return distributions
 
 
 def open_study(
-    folder: Path, distributions: Mapping[str, BaseDistribution], words: list[str], monitor: str, seed: int
+    folder: Path, distributions: Mapping[str, BaseDistribution], shared: list[str], monitor: str, seed: int
 ) -> optuna.Study:
-    """Opens the study of a folder, or begins it; a trial that was stopped or killed is put in the queue again.
+    """Open the study of a directory, or create it; queue the trials that were stopped or killed again.
 
     Args:
-        folder: Where `study.db` is, or will be.
-        distributions: What is searched.
-        words: The words for train.py that all trials have in common.
-        monitor: The validation figure to optimize.
-        seed: Decides the draws.
+        folder: Directory of `study.db`.
+        distributions: The search space.
+        shared: Overrides for train.py that all trials share.
+        monitor: The validation metric to optimize.
+        seed: Seed of the sampler.
 
     Raises:
-        UserError: The study there is of another space, or of other words.
+        UserError: The existing study has another search space or other overrides.
     """
-    known = optuna.study.get_all_study_names(storage(folder))
-    before = len(optuna.load_study(study_name=STUDY, storage=storage(folder)).trials) if known else 0
+    exists = optuna.study.get_all_study_names(storage(folder))
+    before = len(optuna.load_study(study_name=STUDY, storage=storage(folder)).trials) if exists else 0
     study = optuna.create_study(
         study_name=STUDY,
         storage=storage(folder),
@@ -87,16 +87,16 @@ def open_study(
         sampler=optuna.samplers.TPESampler(seed=seed + before),
         load_if_exists=True,
     )
-    asked = {
+    identity = {
         "space": {key: json.loads(optuna.distributions.distribution_to_json(d)) for key, d in distributions.items()},
-        "words": sorted(words),
+        "overrides": sorted(shared),
     }
-    for name, value in asked.items():
-        had = study.user_attrs.get(name, value)
-        if had != value:
+    for name, value in identity.items():
+        recorded = study.user_attrs.get(name, value)
+        if recorded != value:
             raise UserError(
                 f"{folder / 'study.db'} is a search with another {'space' if name == 'space' else 'command'}:\n  "
-                f"{json.dumps(had)}\nnot\n  {json.dumps(value)}\nName another folder with hydra.run.dir=..."
+                f"{json.dumps(recorded)}\nnot\n  {json.dumps(value)}\nName another folder with hydra.run.dir=..."
             )
         study.set_user_attr(name, value)
     lost = study.get_trials(states=(TrialState.RUNNING,))
@@ -108,21 +108,21 @@ def open_study(
 
 
 def storage(folder: Path) -> str:
-    """The address of a folder's study."""
+    """Return the database URL of a directory's study."""
     return f"sqlite:///{folder.absolute() / 'study.db'}"
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that are behind us."""
+    """Return the trials that ended, without those that are repeated."""
     lost = study.user_attrs.get(LOST, [])
     return [trial for trial in study.get_trials(states=FINISHED) if trial.number not in lost]
 
 
 def settle(study: optuna.Study, trial: Trial, code: int) -> TrialState:
-    """Tell the study how a trial ended, by what `Prune` recorded in its run.
+    """Tell the study how a trial ended, from what `Prune` recorded in its run.
 
     Args:
-        study: The study that asked for the trial.
+        study: The study that the trial belongs to.
         trial: The trial.
         code: Exit code of its run.
 
@@ -140,15 +140,15 @@ def settle(study: optuna.Study, trial: Trial, code: int) -> TrialState:
 
 
 class Prune(Callback):
-    """Ends a hopeless run: worse than the median of the complete trials at the same tenth of their budget.
+    """Stop a run that is worse than the median of the complete trials at the same tenth of their budget.
 
-    Records the validations of the run, and the best of them, in an attribute of the study; see `settle`. The decision
-    is made in a copy of the study, as optuna lets only the process that asked for a trial report on it.
+    The validations of the run, and the best of them, are recorded in an attribute of the study; see `settle`. The
+    decision is made in a copy of the study, as Optuna lets only the process that started a trial report on it.
 
     Args:
-        folder: Where the study is.
+        folder: Directory of the study.
         trial: Number of the trial.
-        monitor: The validation figure.
+        monitor: The validation metric.
     """
 
     def __init__(self, folder: str, trial: int, monitor: str) -> None:
@@ -156,36 +156,36 @@ class Prune(Callback):
         pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
         copy = optuna.create_study(direction=self.study.direction, pruner=pruner)
         copy.add_trials(self.study.get_trials(states=(TrialState.COMPLETE,)))
-        self.copied = copy.ask()
+        self.trial = copy.ask()
         self.number = trial
         self.monitor = monitor
         self.pick = max if higher_is_better(monitor) else min
         self.best: float | None = None
         self.pruned = False
-        self.validations: dict[int, float] = {}  # the first in each tenth of the budget
+        self.validations: dict[int, float] = {}  # the first of each tenth of the budget
 
     def on_validation_end(self, trainer: Trainer, pl_module: Task) -> None:
-        """See the class."""
+        """Record the validation, and stop the run if it is hopeless."""
         value = trainer.callback_metrics[self.monitor].item()
         self.best = value if self.best is None else self.pick(self.best, value)
         tenth = int(pl_module.progress * 10)
         if tenth not in self.validations:
             self.validations[tenth] = value
-            self.copied.report(value, tenth)
-            self.pruned |= tenth < 10 and bool(self.copied.should_prune())
+            self.trial.report(value, tenth)
+            self.pruned |= tenth < 10 and bool(self.trial.should_prune())
         recorded = {"best": self.best, "pruned": self.pruned, "validations": list(self.validations.items())}
         self.study.set_user_attr(f"trial {self.number}", recorded)
         trainer.should_stop |= self.pruned
 
 
 def plot(study: optuna.Study, folder: Path, monitor: str) -> None:
-    """Writes `history.png` and, from four complete trials on, `importances.png`."""
+    """Write `history.png` and, from four complete trials on, `importances.png`."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    drawn = {"history": plots.plot_optimization_history(study, target_name=monitor)}
+    axes_by_name = {"history": plots.plot_optimization_history(study, target_name=monitor)}
     if len(complete) >= 4:
         evaluator = PedAnovaImportanceEvaluator()
-        drawn["importances"] = plots.plot_param_importances(study, evaluator, target_name=monitor)
-    for name, axes in drawn.items():
+        axes_by_name["importances"] = plots.plot_param_importances(study, evaluator, target_name=monitor)
+    for name, axes in axes_by_name.items():
         figure = cast(Figure, axes.figure)
         figure.set_size_inches(8, 4.5)
         figure.tight_layout()
@@ -195,7 +195,7 @@ def plot(study: optuna.Study, folder: Path, monitor: str) -> None:
 
 
 def overrides(params: Mapping[str, Any]) -> list[str]:
-    """A trial's parameters as words for train.py.
+    """Return the parameters of a trial as overrides for train.py.
 
     >>> overrides({"net.channels": 24, "optimizer.lr": 0.001, "task.ema": None})
     ['net.channels=24', 'optimizer.lr=0.001', 'task.ema=null']

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, cast
 
@@ -49,6 +50,8 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
     Sweep.folder = None
     try:
         sys.argv[1:] = complete(sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv) and find_spec("pandas") is None:
+            raise UserError(f"a sweep needs pandas: {install_extra('sweep')}")
         hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name=config_name)(_for_people(main))()
     except UserError as error:
         fail(error)

@@ -1,1 +1,1 @@
-"""The commands that apply and export networks, on pictures of any size."""
+"""Commands that apply networks to images of any size, and export them."""

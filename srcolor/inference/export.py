@@ -1,4 +1,4 @@
-"""Takes a network out of its run: `srcolor-export --run runs/sr_x2/... --format onnx`."""
+"""Export a network to a single file: `srcolor-export --run runs/sr_x2/... --format onnx`."""
 
 import argparse
 import contextlib
@@ -19,42 +19,47 @@ from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
 from srcolor.runs import foreign, weights
 
-SIZES = ((1, 32, 32), (1, 64, 48), (1, 33, 47), (2, 40, 24))  # images, height, width: what ONNX is checked on
-CLOSE = 1e-4
+SIZES = (
+    (1, 32, 32),
+    (1, 64, 48),
+    (1, 33, 47),
+    (2, 40, 24),
+)  # images, height, width of the inputs that ONNX is checked on
+TOLERANCE = 1e-4
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a network's fused form, see `nets.fused`; of others their own."""
+    """Return the configuration of the inference form of a network, see `nets.fused`."""
     inner = {key: plain(value) if isinstance(value, Mapping) else value for key, value in config.items()}
     return inner | getattr(runs.net_class(config), "fused_arguments", {}) if "_target_" in config else inner
 
 
 def to_safetensors(run: str, file: Path) -> None:
-    """Writes a network as safetensors: weights (the averaged ones, fused), configuration, what it was trained on.
+    """Write a network as safetensors: EMA weights in inference form, configuration, record of training images.
 
     Args:
         run: As for `runs.find`.
-        file: Where to.
+        file: The file to write.
 
     Raises:
-        UserError: There is no such network.
+        UserError: The network does not exist.
     """
     config = plain(runs.read(runs.checkpoint_file(run))["net_config"])
     weights.write(file, config, fused(runs.load_net(run)).state_dict(), runs.trained_on(run) or [])
 
 
 def to_onnx(run: str, file: Path) -> float:
-    """Writes a network as one ONNX file, of any number of images of any size, float32, and checks it.
+    """Write a network as one ONNX file, in float32, for any number of images of any size, and check it.
 
     Args:
         run: As for `runs.find`.
-        file: Where to.
+        file: The file to write.
 
     Returns:
-        The largest difference to PyTorch's answers, at the sizes of `SIZES`.
+        The largest absolute difference to the outputs of PyTorch, at the sizes of `SIZES`.
 
     Raises:
-        UserError: There is no such network; the answers differ by more than 1e-4; what this needs is not installed.
+        UserError: The network does not exist, the outputs differ by more than 1e-4, or the extra is not installed.
     """
     try:
         import onnx
@@ -63,9 +68,9 @@ def to_onnx(run: str, file: Path) -> float:
         raise UserError(f"{error.name} is missing: {install_extra('export')}") from None
     net = cast(Net, fused(runs.load_net(run)).eval())
     channels = 3 if net.inputs is None else net.inputs
-    free = torch.export.Dim.AUTO
+    auto = torch.export.Dim.AUTO
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # torch.onnx's, of its own parts
+        warnings.simplefilter("ignore")  # about deprecated parts of torch.onnx itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             net,
@@ -73,62 +78,62 @@ def to_onnx(run: str, file: Path) -> float:
             dynamo=True,
             external_data=False,
             input_names=["image"],
-            output_names=["answer"],
-            dynamic_shapes=({0: free, 2: free, 3: free},),
+            output_names=["output"],
+            dynamic_shapes=({0: auto, 2: auto, 3: auto},),
         )
         assert program is not None
         model = program.model_proto
-    told = {
+    metadata = {
         "inputs": channels,
         "outputs": net.outputs or channels,
         "scale": net.scale,
         "stride": net.stride,
         "receptive_field": net.receptive_field,
-        "colours": "gray: BT.601 luma of sRGB" if channels == 1 else "RGB: sRGB",
+        "colors": "gray: BT.601 luma of sRGB" if channels == 1 else "RGB: sRGB",
         "range": [0, 1],
         "version": __version__,
         "run": str(run),
     }
-    onnx.helper.set_model_props(model, {"srcolor": json.dumps(told)})
+    onnx.helper.set_model_props(model, {"srcolor": json.dumps(metadata)})
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         onnx.save(model, unfinished)
-        made = foreign.Onnx(unfinished)
-        worst = 0.0
+        exported = foreign.Onnx(unfinished)
+        difference = 0.0
         for images, height, width in SIZES:
             x = torch.rand(images, channels, height, width, generator=torch.Generator().manual_seed(0))
             with torch.inference_mode():
-                worst = max(worst, float((made(x) - net(x)).abs().max()))
-        if not worst <= CLOSE:
+                difference = max(difference, float((exported(x) - net(x)).abs().max()))
+        if not difference <= TOLERANCE:
             raise UserError(
-                f"{run}: ONNX's answers differ from PyTorch's by {worst:.2g}, more than {CLOSE:g}: not kept."
+                f"{run}: outputs of ONNX and PyTorch differ by {difference:.2g}, more than {TOLERANCE:g}: not saved."
             )
         os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
-    return worst
+    return difference
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="srcolor-export", description="Takes a network out of its run.")
-    parser.add_argument("--run", required=True, help="a run folder, a checkpoint, latest, srcolor/<name>")
-    parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="%(default)s if not given")
-    parser.add_argument("--output", type=Path, help="the file; else <name of the run>.<format>, here")
-    asked = parser.parse_args(words)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="srcolor-export", description="Export a network to a single file.")
+    parser.add_argument("--run", required=True, help="network: a run folder, a checkpoint, latest, srcolor/<name>")
+    parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="(default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="file to write (default: <name of the run>.<format>)")
+    args = parser.parse_args(arguments)
     hardware.setup()
-    file = asked.output or Path(f"{Path(asked.run).name.replace(':', '-')}.{asked.format}")
+    file = args.output or Path(f"{Path(args.run).name.replace(':', '-')}.{args.format}")
     try:
-        if file.suffix != f".{asked.format}":
-            raise UserError(f"--output {file}: expected a name that ends in .{asked.format}")
+        if file.suffix != f".{args.format}":
+            raise UserError(f"--output {file}: expected a name that ends in .{args.format}")
         if file.exists():
-            raise UserError(f"{file} is there already: name another with --output.")
+            raise UserError(f"{file} already exists. Name another file with --output")
         if not file.parent.is_dir():
             raise UserError(f"--output {file}: there is no folder {file.parent}.")
-        if asked.format == "onnx":
-            print(f"{file}: differs from PyTorch by {to_onnx(asked.run, file):.1e} at most")
+        if args.format == "onnx":
+            print(f"{file}: differs from PyTorch by {to_onnx(args.run, file):.1e} at most")
         else:
-            to_safetensors(asked.run, file)
+            to_safetensors(args.run, file)
             print(file)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Picture files as people have them: any size, 8 or 16 bits, with transparency, colour profile and EXIF."""
+"""Image files of any size, with 8 or 16 bits per channel, transparency, color profile and EXIF."""
 
 import logging
 import os
@@ -16,11 +16,11 @@ from PIL import Image, UnidentifiedImageError
 
 from srcolor.errors import UserError
 
-logging.getLogger("pyvips").setLevel(logging.WARNING)  # of its threads nobody need know
+logging.getLogger("pyvips").setLevel(logging.WARNING)  # it reports every thread
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-LARGEST_TIFF = 3_500_000_000  # bytes of pixels, still within the 4 GiB of a plain TIFF
-# What a file says of itself, beside TIFF's description.
-KEPT = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
+LARGEST_TIFF = 3_500_000_000  # bytes of pixels that fit into the 4 GiB of a plain TIFF
+# Metadata that is copied, beside the description of a TIFF.
+METADATA = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
     ".jpeg": {"Q": 95, "subsample_mode": "off"},
@@ -33,15 +33,15 @@ SAVING: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Picture:
-    """A picture in a file: what is asked of it is decoded, no more.
+    """An opened image file, decoded where it is indexed.
 
     `picture[top:bottom, left:right]` is a part of it, (h, w, 3), uint8 or uint16, RGB, upright.
 
     Attributes:
-        image: Its colours.
+        image: Its color channels.
         alpha: Its transparency, if any.
-        remarks: What a person should know of how it was read.
-        gray: Whether the file has one channel of colour only.
+        remarks: Messages about how it was read.
+        gray: Whether the file has a single color channel.
     """
 
     image: pyvips.Image
@@ -60,32 +60,32 @@ class Picture:
         return np.dtype(np.uint16 if self.image.format == "ushort" else np.uint8)
 
     def load(self) -> None:
-        """Decodes all of it, into memory.
+        """Decode the whole image into memory.
 
         Raises:
-            UserError: It cannot be.
+            UserError: It cannot be decoded.
         """
         try:
             self.image = self.image.copy_memory()
         except pyvips.Error as error:
             raise UserError(_reason(error)) from error
 
-    def has_colours(self) -> bool:
-        """Says whether it is in colour, a toned print included: red, green and blue differ by 8/255 in the mean.
+    def has_color(self) -> bool:
+        """Return whether the image has color: red, green and blue differ by more than 8/255 on average.
 
-        Some 64x64 of its pixels are looked at.
+        Toned prints count. About 64x64 pixels are sampled.
 
         Raises:
             UserError: It cannot be decoded.
         """
         try:
-            some = self.image.subsample(max(1, self.image.width // 64), max(1, self.image.height // 64)).numpy()
+            sample = self.image.subsample(max(1, self.image.width // 64), max(1, self.image.height // 64)).numpy()
         except pyvips.Error as error:
             raise UserError(_reason(error)) from error
-        return bool(np.ptp(some.astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
+        return bool(np.ptp(sample.astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
 
     def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
-        """Decodes a part."""
+        """Decode a part, rows and columns."""
         rows, columns = part
         top, bottom, _ = rows.indices(self.image.height)
         left, right, _ = columns.indices(self.image.width)
@@ -95,17 +95,17 @@ class Picture:
             raise UserError(_reason(error)) from error
 
 
-def read(path: Path, most_megapixels: float) -> Picture:
-    """Opens a picture file.
+def read(path: Path, max_megapixels: float) -> Picture:
+    """Open an image file.
 
-    Turned as its EXIF says; gray, palette and CMYK become RGB; of several frames or pages the first is taken.
+    It is turned as its EXIF says. Gray, palette and CMYK become RGB. Of several frames or pages the first is read.
 
     Args:
         path: A JPEG, PNG, WebP, TIFF or BMP file.
-        most_megapixels: The largest picture that is taken for one, and not for an attack.
+        max_megapixels: Larger images are refused.
 
     Raises:
-        UserError: It cannot be read, or is too large.
+        UserError: The file cannot be read, or the image is too large.
     """
     with open(path, "rb") as file:
         head = file.read(4096)
@@ -114,20 +114,20 @@ def read(path: Path, most_megapixels: float) -> Picture:
     remarks: list[str] = []
     try:
         if head.startswith(b"BM"):
-            image = _read_bmp(path, most_megapixels, remarks)
+            image = _read_bmp(path, max_megapixels, remarks)
         else:
             image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error", revalidate=True)
     except UnicodeEncodeError as error:
-        raise UserError("its name, or its folder's, is not in UTF-8: rename it") from error
+        raise UserError("its path is not valid UTF-8: rename the file or its folder") from error
     except pyvips.Error as error:
         raise UserError(_reason(error)) from error
-    _check_size(image.width, image.height, most_megapixels)
+    _check_size(image.width, image.height, max_megapixels)
     if image.format not in ("uchar", "ushort"):
-        raise UserError(f"{image.format} pixels: expected 8 or 16 bits a channel; convert it first")
+        raise UserError(f"{image.format} pixels: expected 8 or 16 bits per channel. Convert the file first")
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
-        remarks.append(f"the first of {image.get('n-pages')} frames")
-    elif head.startswith(b"\x89PNG") and b"acTL" in head:  # libvips does not know of these
-        remarks.append("the first of several frames")
+        remarks.append(f"first of {image.get('n-pages')} frames")
+    elif head.startswith(b"\x89PNG") and b"acTL" in head:  # animation that libvips ignores
+        remarks.append("first of several frames")
     try:
         image = image.autorot()
         alpha = None
@@ -141,57 +141,57 @@ def read(path: Path, most_megapixels: float) -> Picture:
         elif gray:
             image = image.colourspace("rgb16" if image.format == "ushort" else "srgb")
         if image.bands != 3:
-            raise UserError(f"{image.bands} channels: expected gray or RGB, perhaps with transparency")
+            raise UserError(f"{image.bands} channels: expected gray or RGB, with or without transparency")
     except pyvips.Error as error:
         raise UserError(_reason(error)) from error
     return Picture(image, alpha, remarks, gray)
 
 
-def of(pixels: NDArray[Any]) -> pyvips.Image:
-    """The picture of (H, W, 3) pixels, uint8 or uint16."""
+def to_image(pixels: NDArray[Any]) -> pyvips.Image:
+    """Return the libvips image of pixels, (H, W, 3), uint8 or uint16."""
     height, width, _ = pixels.shape
-    kind, colours = ("ushort", "rgb16") if pixels.dtype == np.uint16 else ("uchar", "srgb")
+    kind, space = ("ushort", "rgb16") if pixels.dtype == np.uint16 else ("uchar", "srgb")
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, kind)
-    return image.copy(interpretation=colours)
+    return image.copy(interpretation=space)
 
 
 def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = False) -> None:
-    """Writes a picture, complete or not at all, with what its source's file says of itself.
+    """Write an image, complete or not at all, with the metadata of its source.
 
     Args:
-        path: Its suffix says the format.
-        image: RGB of 8 or 16 bits a channel.
-        source: What it was made of: its transparency is enlarged with it (Lanczos).
+        path: The file; its suffix chooses the format.
+        image: RGB, 8 or 16 bits per channel.
+        source: The image it was made from. Its transparency is resized to that of the result (Lanczos).
         gray: Whether to write the luma alone.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The file cannot be written.
     """
     suffix = path.suffix.lower()
     unfinished = path.with_name(f".srcolor-{os.getpid()}.unfinished{path.suffix}")
-    kept = [key for key in KEPT if source.image.get_typeof(key)]
-    if source.gray and not gray and "icc-profile-data" in kept:
-        kept.remove("icc-profile-data")  # it is of gray
+    keys = [key for key in METADATA if source.image.get_typeof(key)]
+    if source.gray and not gray and "icc-profile-data" in keys:
+        keys.remove("icc-profile-data")  # a profile of gray
     try:
         if gray:
             deep = image.format == "ushort"
             image = image.recomb([[0.299, 0.587, 0.114]]).rint().cast(image.format)
             image = image.copy(interpretation="grey16" if deep else "b-w")
         if suffix == ".bmp":
-            dots = (25.4 * source.image.xres, 25.4 * source.image.yres)
-            Image.fromarray(image.numpy()).save(unfinished, dpi=dots)
+            dpi = (25.4 * source.image.xres, 25.4 * source.image.yres)
+            Image.fromarray(image.numpy()).save(unfinished, dpi=dpi)
         else:
             if source.alpha is not None and suffix not in (".jpg", ".jpeg"):
                 image = image.bandjoin(_resized(source.alpha, image.width, image.height))
             image = image.copy(xres=source.image.xres, yres=source.image.yres)
-            for key in kept:
-                said = source.image.get(key)
-                if key == "xmp-data":  # it is upright, whatever that said
-                    said = re.sub(rb"(tiff:Orientation(?:>|=['\"]))[2-8]", rb"\g<1>1", said)
-                image.set_type(pyvips.GValue.blob_type, key, said)
+            for key in keys:
+                value = source.image.get(key)
+                if key == "xmp-data":  # the result is upright
+                    value = re.sub(rb"(tiff:Orientation(?:>|=['\"]))[2-8]", rb"\g<1>1", value)
+                image.set_type(pyvips.GValue.blob_type, key, value)
             if source.image.get_typeof("image-description"):
                 image.set_type(pyvips.GValue.gstr_type, "image-description", source.image.get("image-description"))
-            image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", b"")  # of another picture
+            image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", b"")  # of the source
             image.set_type(pyvips.GValue.gint_type, "orientation", 1)
             options = dict(SAVING[suffix])
             large = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > LARGEST_TIFF
@@ -203,11 +203,11 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         free = shutil.disk_usage(path.parent).free / 1e6
         reason = str(error) if isinstance(error, OSError) else _detail(error)
         raise UserError(
-            f"cannot write {path}, where {free:,.0f} MB are free ({reason}): make room, or name another folder with -o"
+            f"cannot write {path} ({reason}); {free:,.0f} MB are free there. Free space, or name another folder with -o"
         ) from error
     finally:
         with suppress(OSError):
-            os.truncate(unfinished, 0)  # libvips may hold it a while longer: the room is wanted now
+            os.truncate(unfinished, 0)  # frees its space even while libvips holds it open
         unfinished.unlink(missing_ok=True)
 
 
@@ -218,17 +218,17 @@ def _resized(alpha: pyvips.Image, width: int, height: int) -> pyvips.Image:
     return large.crop(0, 0, width, height)
 
 
-def _read_bmp(path: Path, most_megapixels: float, remarks: list[str]) -> pyvips.Image:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # ours is `most_megapixels`
+def _read_bmp(path: Path, max_megapixels: float, remarks: list[str]) -> pyvips.Image:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the limit is `max_megapixels`
     try:
         with Image.open(path) as file:
-            _check_size(*file.size, most_megapixels)
+            _check_size(*file.size, max_megapixels)
             if file.has_transparency_data:
-                remarks.append("its transparency is left out: programs disagree on it in BMP files")
-            across, down = (float(dots) / 25.4 for dots in file.info.get("dpi", (25.4, 25.4)))
+                remarks.append("transparency dropped: programs disagree on it in BMP files")
+            across, down = (float(dpi) / 25.4 for dpi in file.info.get("dpi", (25.4, 25.4)))
             picture = file.convert("L" if file.mode in ("1", "L") else "RGB")
     except UnidentifiedImageError:
-        raise UserError("no picture that can be read, whatever its name says") from None
+        raise UserError("not a readable image") from None
     except OSError as error:
         raise UserError(str(error)) from error
     finally:
@@ -237,22 +237,22 @@ def _read_bmp(path: Path, most_megapixels: float, remarks: list[str]) -> pyvips.
     return image.copy(xres=across, yres=down)
 
 
-def _check_size(width: int, height: int, most: float) -> None:
-    if width * height > most * 1e6:
+def _check_size(width: int, height: int, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
         raise UserError(
-            f"{width}x{height} is {width * height / 1e6:.3g} megapixels, more than --max-megapixels {most:g}: "
-            "an attack? Raise the limit if not"
+            f"{width}x{height} is {width * height / 1e6:.3g} megapixels: possible decompression bomb. Raise "
+            f"--max-megapixels, now {max_megapixels:g}, to allow it"
         )
 
 
 def _reason(error: pyvips.Error) -> str:
-    """Why a picture cannot be read."""
+    """Return why an image cannot be read."""
     detail = _detail(error)
     if "not a known file format" in detail:
-        return "no picture that can be read, whatever its name says"
-    return f"it is damaged or cut short ({detail})"
+        return "not a readable image"
+    return f"damaged or truncated ({detail})"
 
 
 def _detail(error: pyvips.Error) -> str:
-    # Threads share the buffer that the detail is from: another may have emptied it.
+    # Threads share the buffer of the detail: another one may have emptied it.
     return next(iter(error.detail.strip().splitlines()), error.message)

@@ -1,4 +1,4 @@
-"""Networks, one a file, in plain PyTorch."""
+"""Networks in plain PyTorch, one per file."""
 
 from typing import cast
 
@@ -6,15 +6,14 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """What every network says of itself; it takes images in [0, 1] and answers images in [0, 1], (N, C, H, W).
+    """Base class: maps images in [0, 1] to images in [0, 1], (N, C, H, W), and declares the properties below.
 
     Attributes:
-        inputs: How many channels it takes (1: gray, 3: RGB); None for any number.
-        outputs: How many channels it gives; None for as many as it takes.
-        scale: How many output pixels a side come from one input pixel.
-        stride: Input sides are handled in multiples of this.
-        receptive_field: How many input pixels a side one output pixel depends on; None where it depends on
-            all of them.
+        inputs: Number of input channels (1: gray, 3: RGB); None for any number.
+        outputs: Number of output channels; None for that of the input.
+        scale: Upscaling factor.
+        stride: Height and width are processed in multiples of this; other sizes are padded inside.
+        receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.
     """
 
     inputs: int | None
@@ -25,12 +24,15 @@ class Net(nn.Module):
 
 
 def fused(net: nn.Module) -> nn.Module:
-    """Puts every part that is trained in another form than it is used in into the latter, in place where it can.
+    """Replace re-parameterized modules by their inference form, in place where possible.
 
-    A part that has such a form has a method `fused`, which answers it, and `fused_arguments`, what it is built with.
+    Such a module has a method `fused`, which returns that form, and `fused_arguments`, the arguments that build it.
+
+    Returns:
+        The network, which is another object only if `net` itself is re-parameterized.
     """
-    if (own := getattr(net, "fused", None)) is not None:
-        return cast(nn.Module, own())
+    if (fuse := getattr(net, "fused", None)) is not None:
+        return cast(nn.Module, fuse())
     for name, child in net.named_children():
         setattr(net, name, fused(child))
     return net

@@ -1,4 +1,4 @@
-"""Bicubic interpolation as a network: the baseline that every other one must beat."""
+"""Bicubic interpolation as a network: the baseline of super-resolution."""
 
 from torch import Tensor
 
@@ -8,10 +8,10 @@ from srcolor.nets import Net
 
 
 class Bicubic(Net):
-    """Enlarges by bicubic interpolation (a = -0.5); has no parameters.
+    """Bicubic interpolation (a = -0.5), without parameters.
 
     Args:
-        scale: Whole factor.
+        scale: Upscaling factor, an integer.
     """
 
     inputs = None
@@ -25,5 +25,5 @@ class Bicubic(Net):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1]."""
+        """Map (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1]."""
         return images.bicubic_up(x, self.scale).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Colour without a network: what every colourizer must beat."""
+"""Color without a network: the baselines of colorization."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from srcolor.nets import Net
 
 
 def floors(scale: int = 1) -> dict[str, "ChromaTable"]:
-    """The tables that every colourizer is compared with, to be fitted.
+    """Return the baselines of colorization by name, not fitted yet.
 
     Args:
         scale: See `ChromaTable`.
@@ -24,12 +24,11 @@ def floors(scale: int = 1) -> dict[str, "ChromaTable"]:
 
 
 class ChromaTable(Net):
-    """Gives every pixel the mean a* and b* that the training images have at its gray level; no parameters.
+    """Lookup table from the gray level of a pixel to the mean a* and b* of the training images, without parameters.
 
     Args:
-        levels: How many gray levels are told apart. 256: the mean a* and b* given the luma; 1: the mean colour;
-            0: no colour.
-        scale: Whole factor by which the coloured image is enlarged, by bicubic interpolation.
+        levels: Number of gray levels. 256: the mean a* and b* at each luma; 1: the mean color; 0: gray.
+        scale: Integer factor of the bicubic enlargement that follows.
     """
 
     inputs = 1
@@ -47,17 +46,17 @@ class ChromaTable(Net):
         self.register_buffer("ab", torch.zeros(max(levels, 1), 2))
 
     def fit(self, pairs: Iterable[Pair]) -> None:
-        """Fills the table.
+        """Fit the table to training images.
 
         Args:
-            pairs: Of training images: gray, and colour of the same size or a multiple, whose block means count.
+            pairs: Gray inputs and color targets; larger targets are reduced by block means.
         """
         if not self.levels:
             return
         sums, counts = torch.zeros(self.levels, 2, dtype=torch.float64), torch.zeros(self.levels, dtype=torch.float64)
         for pair in pairs:
-            colour = images.block_mean(pair.target, pair.target.shape[-1] // pair.input.shape[-1])
-            ab = images.rgb_to_lab(colour)[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2).double()
+            color = images.block_mean(pair.target, pair.target.shape[-1] // pair.input.shape[-1])
+            ab = images.rgb_to_lab(color)[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2).double()
             level = self._level(pair.input).flatten()
             sums.index_add_(0, level, ab)
             counts += torch.bincount(level, minlength=self.levels)
@@ -66,9 +65,9 @@ class ChromaTable(Net):
         self.ab.copy_(means)
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
-        colour = images.from_ab(gray, self.ab[self._level(gray)[:, 0]].permute(0, 3, 1, 2))
-        return colour if self.scale == 1 else images.bicubic_up(colour, self.scale).clamp(0, 1)
+        """Map (N, 1, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
+        color = images.from_ab(gray, self.ab[self._level(gray)[:, 0]].permute(0, 3, 1, 2))
+        return color if self.scale == 1 else images.bicubic_up(color, self.scale).clamp(0, 1)
 
     def _level(self, gray: Tensor) -> Tensor:
         return (gray.clamp(0, 1) * max(self.levels - 1, 0)).round().long()

@@ -1,4 +1,4 @@
-"""Colours of a small image on a large one that is gray."""
+"""Colors predicted at a small size, applied to a large gray image."""
 
 import math
 
@@ -11,11 +11,11 @@ from srcolor.nets import Net
 
 
 class KeepLuma(Net):
-    """Colours a gray image at a smaller size, enlarges the chroma, and keeps the luma that was given.
+    """Colorize a gray image at a smaller size, enlarge the chroma (bicubic), and keep the luma of the input.
 
     Args:
-        net: The colour network; sees the block means of the gray image.
-        shrink: Whole factor between the size of the image and the size that the network sees.
+        net: The color network, which receives block means of the gray image.
+        shrink: Integer factor between the sizes of the image and of the network's input.
     """
 
     inputs = 1
@@ -29,12 +29,12 @@ class KeepLuma(Net):
         self.shrink = shrink
         self.stride = net.stride * shrink
         field = net.receptive_field
-        beside = net.stride * math.ceil(4 / net.stride)  # bicubic takes two pixels more, on each side
-        self.receptive_field = None if field is None else shrink * (field + beside)
+        margin = net.stride * math.ceil(4 / net.stride)  # bicubic adds two pixels on each side
+        self.receptive_field = None if field is None else shrink * (field + margin)
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) to (N, 3, H, W), both in [0, 1]."""
+        """Map (N, 1, H, W) to (N, 3, H, W), both in [0, 1]."""
         height, width = gray.shape[-2:]
         padded = F.pad(gray, (0, -width % self.shrink, 0, -height % self.shrink), mode="replicate")
-        colour = self.net(images.block_mean(padded, self.shrink))
-        return images.with_luma(images.bicubic_up(colour, self.shrink)[..., :height, :width], gray)
+        color = self.net(images.block_mean(padded, self.shrink))
+        return images.with_luma(images.bicubic_up(color, self.shrink)[..., :height, :width], gray)

@@ -1,4 +1,4 @@
-"""Super-resolution where the eye sees it: in the luma."""
+"""Super-resolution of the luma alone."""
 
 from torch import Tensor
 
@@ -7,13 +7,13 @@ from srcolor.nets import Net
 
 
 class LumaSR(Net):
-    """Enlarges the luma by a network, the chroma by bicubic interpolation.
+    """Enlarge the luma with a network and the chroma with bicubic interpolation.
 
-    So the network cannot change colours, and sees grays only. Of a gray image it answers the network's luma, which
+    The network receives gray only and cannot change colors. For a gray input the output is the network's luma, which
     is all that training needs.
 
     Args:
-        net: A super-resolution network, gray to gray or RGB to RGB.
+        net: A super-resolution network from gray to gray or from RGB to RGB.
     """
 
     inputs = None
@@ -26,7 +26,7 @@ class LumaSR(Net):
         self.receptive_field = None if net.receptive_field is None else max(net.receptive_field, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1], C 1 or 3; gray is not clamped."""
+        """Map (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1], C 1 or 3; gray is not clamped."""
         gray = x if x.shape[1] == 1 else images.luma(x)
         large = self.net(gray) if self.net.inputs == 1 else images.luma(self.net(gray.expand(-1, 3, -1, -1)))
         if x.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""A luminance network that is trained wide and used narrow: collapsed re-parameterisation."""
+"""A luma network that is trained wide and applied narrow: collapsible linear re-parameterization."""
 
 from typing import ClassVar, Self, cast
 
@@ -12,15 +12,15 @@ from srcolor.nets import Net
 
 
 class Collapsed(nn.Module):
-    """A 3x3 convolution, trained as one of `width` channels, a 1x1 convolution after it, and a way around both.
+    """A 3x3 convolution, trained as a 3x3 convolution to `width` channels, a 1x1 convolution, and a skip connection.
 
-    Both are linear, so they are multiplied out into one 3x3 kernel before the images are seen: a step costs
-    one convolution, and nothing is different at the borders.
+    All are linear, so they are multiplied out into one 3x3 kernel before they are applied: a training step costs one
+    convolution, and the borders are those of one convolution.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out; where as many as go in, the input is added to them.
-        width: Channels between.
+        inputs: Number of input channels.
+        outputs: Number of output channels; the input is added if it has as many.
+        width: Number of channels between the two convolutions.
     """
 
     around: Tensor
@@ -38,13 +38,13 @@ class Collapsed(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The one kernel that this is, (outputs, inputs, 3, 3)."""
+        """The equivalent kernel, (outputs, inputs, 3, 3)."""
         kernel = (self.narrow.flatten(1) @ self.wide.flatten(1)).view_as(self.around) + self.around
-        # In the layout of the images: else each convolution turns it, and a step takes 1.3 times as long on a CPU.
+        # The layout of the images; otherwise each convolution converts it, and a step takes 1.3 times as long on a CPU.
         return kernel.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, inputs, H, W) to (N, outputs, H, W)."""
+        """Map (N, inputs, H, W) to (N, outputs, H, W)."""
         return F.conv2d(x, self.weight, self.bias, padding=1)
 
 
@@ -58,17 +58,17 @@ class _Conv(nn.Conv2d):
 
 
 class SESR(Net):
-    """Plain 3x3 convolutions at low resolution on one channel, for luma; see `LumaSR` for colour images.
+    """Plain 3x3 convolutions at low resolution on one channel, for luma; see `LumaSR` for color images.
 
-    After SESR (Bhardwaj et al. 2022, arXiv 2103.09404), with 3x3 kernels throughout, ReLU, and a bicubic
-    enlargement in place of the repeated input. The last layer starts at zero, so that an untrained network
-    is bicubic interpolation.
+    After SESR (Bhardwaj et al. 2022, arXiv 2103.09404), with 3x3 kernels throughout, ReLU, and bicubic interpolation
+    in place of the repeated input. The last layer is initialized to zero, so an untrained network is bicubic
+    interpolation.
 
     Args:
         channels: Width of every layer.
         layers: Number of layers between the first and the last.
-        scale: Whole factor.
-        width: Channels inside a layer in training, see `Collapsed`; None for plain convolutions, as `fused` has.
+        scale: Upscaling factor, an integer.
+        width: Channels inside a layer during training, see `Collapsed`; None for plain convolutions, as in `fused`.
     """
 
     inputs = 1
@@ -92,7 +92,7 @@ class SESR(Net):
         self.receptive_field = 1 + 2 * (2 + layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) to (N, 1, scale * H, scale * W), both in [0, 1]; not clamped."""
+        """Map (N, 1, H, W) to (N, 1, scale * H, scale * W), both in [0, 1]; not clamped."""
         head, *body, tail = self._layers()
         first = features = F.relu(head(x))
         for conv in body:
@@ -101,12 +101,12 @@ class SESR(Net):
 
     @torch.no_grad()
     def fused(self) -> Self:
-        """The same network in plain convolutions: the same answers, to float rounding."""
+        """Return the same function as plain convolutions; outputs are equal to float rounding."""
         head, *body, _ = self._layers()
         plain = type(self)(len(head.bias), len(body), self.scale, width=None)
-        for conv, own in zip(plain._layers(), self._layers(), strict=True):
-            conv.weight.copy_(own.weight)
-            conv.bias.copy_(own.bias)
+        for conv, trained in zip(plain._layers(), self._layers(), strict=True):
+            conv.weight.copy_(trained.weight)
+            conv.bias.copy_(trained.bias)
         return plain.train(self.training)
 
     def _layers(self) -> "list[Collapsed | _Conv]":

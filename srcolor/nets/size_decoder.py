@@ -1,7 +1,6 @@
-"""The networks of the 2020 article's kind: U-Nets that add encoder features on the way up.
+"""U-Nets of the 2020 article, which add encoder features in the decoder.
 
-`SizeDecoder` is the article's own and ends one step higher than it began; `UNetRGB`, in its own file, ends where it
-began.
+`SizeDecoder`, the article's network, has one more step up than down; `UNetRGB`, in a file of its own, has as many.
 """
 
 from itertools import pairwise
@@ -24,17 +23,17 @@ def _up(inputs: int, outputs: int, activation: nn.Module) -> nn.Sequential:
 
 
 class ArticleUNet(Net):
-    """Four steps down, then up; a subclass says how many channels come in, and the widths of the last steps up.
+    """Four steps down, then up; a subclass defines the input channels and the widths of the last steps up.
 
-    It works on [-1, 1] inside, as the article does. Sides that 16 does not divide are padded by
-    repeating the edge, and the result is cropped.
+    Activations start from [-1, 1], as in the article. Height and width are padded to multiples of 16 by repeating the
+    edge, and the output is cropped.
     """
 
     inputs: int
     outputs = 3
     head_widths: ClassVar[tuple[int, ...]]
     stride = 16
-    # Down to 31 input pixels for one of the deepest features, which are 16 apart; up, every output pixel
+    # One of the deepest features depends on 31 input pixels, and the next one lies 16 pixels further; an output pixel
     # depends on at most three of them side by side.
     receptive_field = 31 + 2 * 16
 
@@ -46,7 +45,7 @@ class ArticleUNet(Net):
         self.head = nn.Sequential(*(_up(i, o, nn.Tanh()) for i, o in pairwise(widths)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, inputs, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
+        """Map (N, inputs, H, W) to (N, 3, scale * H, scale * W), both in [0, 1]."""
         height, width = (side * self.scale for side in x.shape[-2:])
         x = F.pad(x * 2 - 1, (0, -x.shape[-1] % self.stride, 0, -x.shape[-2] % self.stride), mode="replicate")
         features = []

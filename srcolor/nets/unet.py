@@ -1,4 +1,4 @@
-"""The default colourization network: a U-Net that adds chroma to the gray that it is given."""
+"""The default colorization network: a U-Net that predicts chroma and keeps the luma of its input."""
 
 from itertools import pairwise
 
@@ -10,13 +10,13 @@ from srcolor import images
 from srcolor.errors import check_range
 from srcolor.nets import Net
 
-BLOCK = 4  # pixels a side that the U-Net sees as one
-GAIN = 10.0  # the head is divided by it before tanh: a step of the optimizer moves a* and b* by little
-MOST = 110.0  # sRGB's a* and b* are all smaller
+BLOCK = 4  # side, in pixels, of the blocks that the U-Net works on
+GAIN = 10.0  # divisor of the head before tanh, so that an optimizer step changes a* and b* little
+LIMIT = 110.0  # bound of |a*| and |b*| in sRGB
 
 
-class Residual(nn.Module):
-    """ReLU and a 3x3 convolution, twice, added to their input; starts as the identity."""
+class Block(nn.Module):
+    """Residual block, twice ReLU and a 3x3 convolution; initialized to the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -24,23 +24,23 @@ class Residual(nn.Module):
         self.conv2 = _zero(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, channels, H, W) to the same shape."""
+        """Map (N, channels, H, W) to the same shape."""
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
 class UNet(Net):
-    """Predicts a* and b* of CIELAB and keeps the luma; after Ronneberger et al. 2015, without normalization.
+    """Predict a* and b* of CIELAB and keep the luma; after Ronneberger et al. 2015, without normalization.
 
-    It works on blocks of 4x4 pixels at `channels`, and at a half and a quarter of that resolution at twice the
-    width. For each block the head answers a* and b* not as two numbers but as two functions of the luma: their
-    values at some levels, between which each pixel's own luma interpolates. So colours follow the edges of the
-    gray image at no cost (the bilateral grid of Chen et al. 2007, as HDRNet, Gharbi et al. 2017, predicts it).
-    tanh bounds them to 110. The last layer starts at zero, so that an untrained network answers gray.
+    It works on blocks of 4x4 pixels at `channels`, and at a half and a quarter of that resolution at twice the width.
+    For each block the head predicts a* and b* as functions of luma: their values at `levels` levels, between which the
+    luma of each pixel interpolates. Colors follow the edges of the gray image at no cost (the bilateral grid of Chen
+    et al. 2007, predicted as in HDRNet, Gharbi et al. 2017). tanh bounds a* and b* to 110. The last layer is
+    initialized to zero, so an untrained network outputs gray.
 
     Args:
         channels: Width of the finest level; the others have twice as many.
-        blocks: Residual blocks at each level, on the way down and on the way up.
-        levels: Levels of luma.
+        blocks: Residual blocks per level, in the encoder and in the decoder.
+        levels: Number of luma levels.
     """
 
     inputs = 1
@@ -61,13 +61,13 @@ class UNet(Net):
         self.ups = nn.ModuleList(nn.Conv2d(o, i, 1) for i, o in pairwise(widths))
         self.decoder = nn.ModuleList(_stage(width, blocks) for width in widths[:-1])
         self.head = _zero(nn.Conv2d(channels, 2 * levels, 3, padding=1))
-        # In blocks: stem and head one more on each side; every residual block two, times what its level's cells
-        # measure, twice but at the coarsest; steps down one, steps up one, and the last enlargement one.
-        reach = 2 + 2 * blocks * (1 + 1 + 2 + 2 + 4) + (1 + 2) + (2 + 4) + 1
-        self.receptive_field = BLOCK * (1 + 2 * reach)
+        # Margin in blocks of 4x4: 1 each for stem and head; 2 per residual block, times the size of its level's cells,
+        # in encoder and decoder except at the coarsest level; steps down and up; the last interpolation.
+        margin = 2 + 2 * blocks * (1 + 1 + 2 + 2 + 4) + (1 + 2) + (2 + 4) + 1
+        self.receptive_field = BLOCK * (1 + 2 * margin)
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) to (N, 3, H, W), both in [0, 1]; H and W are padded to multiples of 16 inside."""
+        """Map (N, 1, H, W) to (N, 3, H, W), both in [0, 1]; H and W are padded to multiples of 16 inside."""
         height, width = gray.shape[-2:]
         padded = F.pad(gray, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         x = self.encoder[0](self.stem(F.pixel_unshuffle(padded, BLOCK)))
@@ -83,11 +83,11 @@ class UNet(Net):
             level = torch.arange(self.levels, device=gray.device).reshape(-1, 1, 1)
             weight = (1 - (gray * (self.levels - 1) - level).abs()).clamp(min=0)
             ab = (curves.float().unflatten(1, (2, self.levels)) * weight[:, None]).sum(2)
-            return images.from_ab(gray, MOST * torch.tanh(ab / GAIN))
+            return images.from_ab(gray, LIMIT * torch.tanh(ab / GAIN))
 
 
 def _stage(channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(channels) for _ in range(blocks)))
+    return nn.Sequential(*(Block(channels) for _ in range(blocks)))
 
 
 def _zero(conv: nn.Conv2d) -> nn.Conv2d:

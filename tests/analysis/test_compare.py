@@ -1,4 +1,4 @@
-"""The routes, their table, and what is refused; on tiny networks."""
+"""Routes, their tables and refusals, on tiny networks."""
 
 import csv
 import json
@@ -24,27 +24,27 @@ from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
 
 
-def words(study_runs, folder, **others):
-    named = {"colorize": study_runs["colorize64"], "sr": study_runs["sr64to128"], **others}
-    return [*(f"{key}={value}" for key, value in named.items()), "bootstrap=200", f"hydra.run.dir={folder}"]
+def arguments(study_runs, folder, **others):
+    nets = {"colorize": study_runs["colorize64"], "sr": study_runs["sr64to128"], **others}
+    return [*(f"{key}={value}" for key, value in nets.items()), "bootstrap=200", f"hydra.run.dir={folder}"]
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, study_runs, call_compare):
-    """The folder of a comparison with every route."""
+    """Compare every route; return the folder."""
     folder = tmp_path_factory.mktemp("compared") / "one"
     more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
-    assert call_compare(*words(study_runs, folder, **more)) == 0
+    assert call_compare(*arguments(study_runs, folder, **more)) == 0
     return folder
 
 
-def test_the_second_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
-    assert call_compare(*words(study_runs, tmp_path / "one", sr=elsewhere)) == 0
-    assert set(result(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
+def test_the_super_resolution_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
+    assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
+    assert set(read(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
     assert "does not tell what it was trained on" in " ".join(capfd.readouterr().out.split())
 
 
-def result(folder):
+def read(folder):
     return json.loads((folder / "comparison.json").read_text())
 
 
@@ -53,56 +53,56 @@ LARGE = ["direct", "keep_luma", "trained_at_128"]
 FLOORS = ["gray", "mean_colour", "mean_ab_given_luma"]
 
 
-def test_every_route_is_in_the_table_with_what_it_was_given(compared):
-    told = result(compared)
-    assert {name: row["given"] for name, row in told["routes"].items()} == dict.fromkeys(SMALL, 32) | dict.fromkeys(
+def test_every_route_is_reported_with_its_input_and_costs(compared):
+    results = read(compared)
+    assert {name: row["given"] for name, row in results["routes"].items()} == dict.fromkeys(SMALL, 32) | dict.fromkeys(
         LARGE, 64
     )
-    assert {name: row["given"] for name, row in told["floors"].items()} == dict.fromkeys(FLOORS, 64) | {
+    assert {name: row["given"] for name, row in results["floors"].items()} == dict.fromkeys(FLOORS, 64) | {
         f"bicubic_{name}": 32 for name in FLOORS
     }
-    for row in (*told["routes"].values(), *told["floors"].values()):
+    for row in (*results["routes"].values(), *results["floors"].values()):
         assert row["psnr"] > 5
         assert row["ms_per_image"] > 0
         assert row["peak_memory_mb"] > 0
         parts = sum(row[f"{part}_square"] for part in ("tint", "patches", "detail"))
         assert row["ab_rmse_square"] == pytest.approx(parts, rel=1e-4)
-    assert told["routes"]["chain"]["train_seconds"] == pytest.approx(
-        sum(told["routes"][name]["train_seconds"] for name in ("direct",))
-        + json.loads((runs.find(told["runs"]["sr"]).parent.parent / "metrics.json").read_text())["train"]["seconds"]
+    assert results["routes"]["chain"]["train_seconds"] == pytest.approx(
+        sum(results["routes"][name]["train_seconds"] for name in ("direct",))
+        + json.loads((runs.find(results["runs"]["sr"]).parent.parent / "metrics.json").read_text())["train"]["seconds"]
     )
-    assert [step["side"] for step in told["steps"]] == [32, 64]
-    assert told["steps"][1]["peak_memory_mb"] > 2 * told["steps"][0]["peak_memory_mb"]
+    assert [step["side"] for step in results["steps"]] == [32, 64]
+    assert results["steps"][1]["peak_memory_mb"] > 2 * results["steps"][0]["peak_memory_mb"]
 
 
-def test_a_routes_figures_are_those_of_its_networks_on_the_test_images(compared, study_runs, pictures):
-    told = result(compared)
-    colour, sr = (runs.load_net(str(study_runs[name])) for name in ("colorize64", "sr64to128"))
+def test_the_psnr_of_a_route_is_that_of_its_networks_on_the_test_images(compared, study_runs, pictures):
+    results = read(compared)
+    color, sr = (runs.load_net(str(study_runs[name])) for name in ("colorize64", "sr64to128"))
     rows = json.loads((study_runs["sr64to128"] / "metrics.json").read_text())
-    assert told["images"] == rows["images"]
+    assert results["images"] == rows["images"]
     data = Folder(**(COMMON | FILES | {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True}))
     data.setup()
     target = torch.cat([pair.target for pair in data.pairs("test")])
     with torch.no_grad():
-        answer = sr(colour(images.luma(images.block_mean(target, 2))).clamp(0, 1)).clamp(0, 1)
-    psnr = -10 * (answer - target).square().mean((1, 2, 3)).double().log10()
-    assert told["routes"]["chain"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
+        chain = sr(color(images.luma(images.block_mean(target, 2))).clamp(0, 1)).clamp(0, 1)
+    psnr = -10 * (chain - target).square().mean((1, 2, 3)).double().log10()
+    assert results["routes"]["chain"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
     with torch.no_grad():
-        direct = colour(images.luma(target)).clamp(0, 1)
+        direct = color(images.luma(target)).clamp(0, 1)
     psnr = -10 * (direct - target).square().mean((1, 2, 3)).double().log10()
-    assert told["routes"]["direct"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
+    assert results["routes"]["direct"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
 
 
 @pytest.fixture
 def measured():
-    """Two routes on two images, one of which they colour much worse than the other."""
+    """Measure two routes on two images whose color errors differ much."""
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(2, 3, 32, 32, generator=generator)
     target[1] = images.luma(target[1:]) + 0.1 * (target[1] - images.luma(target[1:]))
-    made = routes.floors(lambda: [Pair(images.luma(target), target, torch.arange(2))], 2)
-    chosen = {"chain": made["bicubic_mean_colour"], "direct": made["gray"]}
-    routes.measure(chosen, [target], 2)
-    return chosen
+    floors = routes.floors(lambda: [Pair(images.luma(target), target, torch.arange(2))], 2)
+    measured = {"chain": floors["bicubic_mean_colour"], "direct": floors["gray"]}
+    routes.measure(measured, [target], 2)
+    return measured
 
 
 def test_the_squares_of_the_parts_add_up_to_that_of_the_ab_error_in_each_image(measured):
@@ -120,7 +120,7 @@ def test_the_bars_of_the_error_split_add_up_to_the_mean_square(measured):
         assert whole == pytest.approx((route.values["ab_rmse"] ** 2).mean(), rel=1e-4)
 
 
-def test_a_comparison_of_an_older_version_has_no_mean_squares_and_that_is_said(measured):
+def test_a_comparison_without_mean_squares_is_refused(measured):
     results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
     for row in results["routes"].values():
         del row["tint_square"]
@@ -128,59 +128,59 @@ def test_a_comparison_of_an_older_version_has_no_mean_squares_and_that_is_said(m
         figures.error_split(results)
 
 
-def test_the_questions_across_the_groups_are_answered(compared):
-    told = result(compared)
-    assert list(told["questions"]) == ["chain - direct", "keep_luma - chain", "keep_luma - trained_at_128"]
-    mean, low, high = told["questions"]["keep_luma - chain"]["psnr"]
-    assert mean == pytest.approx(told["routes"]["keep_luma"]["psnr"] - told["routes"]["chain"]["psnr"])
+def test_differences_across_the_groups_are_reported(compared):
+    results = read(compared)
+    assert list(results["questions"]) == ["chain - direct", "keep_luma - chain", "keep_luma - trained_at_128"]
+    mean, low, high = results["questions"]["keep_luma - chain"]["psnr"]
+    assert mean == pytest.approx(results["routes"]["keep_luma"]["psnr"] - results["routes"]["chain"]["psnr"])
     assert low <= mean <= high
 
 
-def test_seeds_are_folded_and_only_what_holds_in_all_of_them_is_marked(compared):
-    told = {0: result(compared), 1: result(compared)}
+def test_seeds_are_averaged_and_differences_that_hold_in_all_are_marked(compared):
+    results = {0: read(compared), 1: read(compared)}
     for metric, ends in (("psnr", [1.0, 0.5, 1.5]), ("ssim", [0.01, -0.01, 0.03]), ("tint", [1.0, 0.5, 1.5])):
-        told[0]["routes"]["keep_luma"]["difference"][metric] = ends
-        told[1]["routes"]["keep_luma"]["difference"][metric] = (
+        results[0]["routes"]["keep_luma"]["difference"][metric] = ends
+        results[1]["routes"]["keep_luma"]["difference"][metric] = (
             [-x for x in reversed(ends)] if metric == "tint" else ends
         )
-    told[1]["routes"]["keep_luma"]["psnr"] = told[0]["routes"]["keep_luma"]["psnr"] + 2
-    (line,) = [line for line in comparison.over_seeds(told).splitlines() if line.startswith("| keep_luma |")]
+    results[1]["routes"]["keep_luma"]["psnr"] = results[0]["routes"]["keep_luma"]["psnr"] + 2
+    (line,) = [line for line in comparison.over_seeds(results).splitlines() if line.startswith("| keep_luma |")]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells[0] == f"{told[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"  # clear in both
-    assert not cells[1].endswith("*")  # clear in none
-    assert not cells[7].endswith("*")  # clear, but the other way
+    assert cells[0] == f"{results[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"  # clear of zero in both
+    assert not cells[1].endswith("*")  # in neither
+    assert not cells[7].endswith("*")  # with opposite signs
 
 
-def test_the_files_agree(compared):
-    told = result(compared)
+def test_csv_and_markdown_agree_with_json(compared):
+    results = read(compared)
     rows = {row["route"]: row for row in csv.DictReader((compared / "comparison.csv").open())}
-    assert list(rows) == [*told["routes"], *told["floors"]]
-    assert float(rows["keep_luma"]["psnr"]) == told["routes"]["keep_luma"]["psnr"]
-    assert float(rows["keep_luma"]["psnr_low"]) == told["routes"]["keep_luma"]["difference"]["psnr"][1]
+    assert list(rows) == [*results["routes"], *results["floors"]]
+    assert float(rows["keep_luma"]["psnr"]) == results["routes"]["keep_luma"]["psnr"]
+    assert float(rows["keep_luma"]["psnr_low"]) == results["routes"]["keep_luma"]["difference"]["psnr"][1]
     text = (compared / "comparison.md").read_text()
     assert "| colorfulness ratio |" in text
-    assert f"| keep_luma | {told['routes']['keep_luma']['psnr']:.2f} |" in text
+    assert f"| keep_luma | {results['routes']['keep_luma']['psnr']:.2f} |" in text
     small, large = text.index("Given gray 32x32"), text.index("Given gray 64x64")
     assert small < text.index("| chain_tuned |") < large < text.index("| keep_luma |")  # never in one table
     with Image.open(compared / "comparison.png") as picture:
         assert picture.width == 9 * (64 + 4) - 4  # gray, seven routes, truth
 
 
-def test_a_second_comparison_is_the_same_times_aside(compared, study_runs, call_compare, tmp_path):
+def test_a_repeated_comparison_is_equal_but_for_times(compared, study_runs, call_compare, tmp_path):
     more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
-    assert call_compare(*words(study_runs, tmp_path / "two", **more)) == 0
+    assert call_compare(*arguments(study_runs, tmp_path / "two", **more)) == 0
 
-    def timeless(told):
-        for row in (*told["routes"].values(), *told["floors"].values(), *told["steps"]):
+    def timeless(results):
+        for row in (*results["routes"].values(), *results["floors"].values(), *results["steps"]):
             row.pop("ms_per_image", None), row.pop("images_per_second", None)
-        return told
+        return results
 
-    assert timeless(result(tmp_path / "two")) == timeless(result(compared))
+    assert timeless(read(tmp_path / "two")) == timeless(read(compared))
     one, two = (folder / "comparison.png" for folder in (compared, tmp_path / "two"))
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_chain_loads_after_the_runs_that_it_was_made_of_are_gone(study_runs, tmp_path, call):
+def test_a_chain_loads_without_the_runs_it_was_made_from(study_runs, tmp_path, call):
     checkpoint = tmp_path / "chain.ckpt"
     shutil.copy(study_runs["chain64to128"] / "checkpoints" / "best.ckpt", checkpoint)
     config = runs.read(checkpoint)["net_config"]
@@ -192,36 +192,39 @@ def test_a_chain_loads_after_the_runs_that_it_was_made_of_are_gone(study_runs, t
     assert net(torch.rand(1, 1, 16, 16)).shape == (1, 3, 32, 32)
 
 
-def test_a_chain_with_running_statistics_is_resumed_bit_for_bit(study_runs, pictures, tmp_path, call):
-    """A network that is loaded is in evaluation mode; in training its BatchNorm must not stay there."""
-    article = [word for word in COLOUR if not word.startswith("net.")] + ["data=folder", f"data.root={pictures}"]
-    colour = tmp_path / "colour"
-    words = ["experiment=colorize64_article", *article, "data.batch_size=8", "trainer.max_epochs=1"]
-    assert call(*words, f"hydra.run.dir={colour}") == 0
-    own = [
+def test_a_chain_with_running_statistics_resumes_bit_for_bit(study_runs, pictures, tmp_path, call):
+    """A loaded network is in evaluation mode; its BatchNorm must leave it for training."""
+    article = [override for override in COLOUR if not override.startswith("net.")] + [
+        "data=folder",
+        f"data.root={pictures}",
+    ]
+    color = tmp_path / "color"
+    first = ["experiment=colorize64_article", *article, "data.batch_size=8", "trainer.max_epochs=1"]
+    assert call(*first, f"hydra.run.dir={color}") == 0
+    chain = [
         "experiment=chain64to128",
         *article,
         "schedule=constant",
-        f"net.first.run={colour}",
+        f"net.first.run={color}",
         f"net.second.run={study_runs['sr64to128']}",
     ]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert call(*own, f"hydra.run.dir={whole}") == 0
-    assert call(*own, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
-    shutil.rmtree(colour)
+    assert call(*chain, f"hydra.run.dir={whole}") == 0
+    assert call(*chain, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
+    shutil.rmtree(color)
     assert call(f"resume={parts}", "trainer.max_epochs=2") == 0
     states = [runs.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (whole, parts)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    first = runs.read(parts / "checkpoints" / "best.ckpt")
-    counts = [value for key, value in first["state_dict"].items() if key.endswith("num_batches_tracked")]
+    best = runs.read(parts / "checkpoints" / "best.ckpt")
+    counts = [value for key, value in best["state_dict"].items() if key.endswith("num_batches_tracked")]
     assert counts
-    assert all(count > 4 for count in counts)  # more than its first run's four steps
+    assert all(count > 4 for count in counts)  # more than the four steps of the first run
 
 
 def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path, call, compared):
     run = tmp_path / "run"
-    own = [
+    overrides = [
         "experiment=chain64to128",
         "size=64",
         "data=folder",
@@ -230,13 +233,13 @@ def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path,
         "fit=false",
     ]
     parts = [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
-    assert call(*own, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
-    told = json.loads((run / "metrics.json").read_text())
-    assert told["test"]["psnr"] == pytest.approx(result(compared)["routes"]["chain"]["psnr"], abs=1e-4)
+    assert call(*overrides, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
+    results = json.loads((run / "metrics.json").read_text())
+    assert results["test"]["psnr"] == pytest.approx(read(compared)["routes"]["chain"]["psnr"], abs=1e-4)
     assert not (run / "checkpoints").exists()
 
 
-def test_the_bootstrap_on_a_known_case():
+def test_the_bootstrap_of_a_normal_variable():
     """The mean of n draws of a normal variable deviates by sigma / sqrt(n), the interval by 1.96 times that."""
     values = np.random.default_rng(1).normal(3, 2, (400, 1))
     columns = np.hstack([values, np.full_like(values, 5), np.full_like(values, np.inf)])
@@ -248,29 +251,29 @@ def test_the_bootstrap_on_a_known_case():
     assert np.isnan([mean[2], low[2], high[2]]).all()
 
 
-def test_the_bootstrap_leaves_out_what_is_infinite():
+def test_the_bootstrap_leaves_out_infinite_values():
     values = np.array([[1.0], [np.inf], [3.0], [-np.inf]])
     mean, low, high = routes.bootstrap(values, 500, 0)
     assert mean[0] == 2
     assert 1 <= low[0] <= high[0] <= 3
 
 
-def test_floors_are_fitted_on_what_they_are_given_and_enlarge_for_the_small_group():
+def test_floors_are_fitted_to_their_pairs_and_enlarge_in_the_small_group():
     target = torch.rand(4, 3, 16, 16)
     pairs = [Pair(images.luma(target), target, torch.arange(4))]
-    made = routes.floors(lambda: pairs, 2)
+    floors = routes.floors(lambda: pairs, 2)
     table = ChromaTable(256)
     table.fit(pairs)
     gray = images.luma(torch.rand(1, 3, 16, 16))
-    assert torch.equal(made["mean_ab_given_luma"].net(gray), table(gray))
-    assert made["bicubic_mean_ab_given_luma"].net(images.block_mean(gray, 2)).shape == (1, 3, 16, 16)
-    assert {name: route.given for name, route in made.items()} == {name: "large" for name in FLOORS} | {
+    assert torch.equal(floors["mean_ab_given_luma"].net(gray), table(gray))
+    assert floors["bicubic_mean_ab_given_luma"].net(images.block_mean(gray, 2)).shape == (1, 3, 16, 16)
+    assert {name: route.given for name, route in floors.items()} == {name: "large" for name in FLOORS} | {
         f"bicubic_{name}": "small" for name in FLOORS
     }
 
 
 class Constant(Net):
-    """Gives every pixel the same chroma."""
+    """A network with the same chroma at every pixel."""
 
     inputs, outputs, scale, stride, receptive_field = 1, 3, 1, 1, 1
     chroma = torch.tensor([0.05, 0.0, -0.0255]).reshape(1, 3, 1, 1)  # its luma is 0
@@ -280,17 +283,17 @@ class Constant(Net):
 
 
 def test_constant_chroma_survives_every_route():
-    gray, colour = 0.4 + 0.2 * torch.rand(1, 1, 32, 32), Constant()
-    assert images.luma(colour.chroma - images.luma(colour.chroma)).abs().max() < 1e-7
-    expected = colour.chroma - images.luma(colour.chroma)
-    for name, route in routes.build(colour, Bicubic(2), colour, Chain(colour, Bicubic(2))).items():
+    gray, color = 0.4 + 0.2 * torch.rand(1, 1, 32, 32), Constant()
+    assert images.luma(color.chroma - images.luma(color.chroma)).abs().max() < 1e-7
+    expected = color.chroma - images.luma(color.chroma)
+    for name, route in routes.build(color, Bicubic(2), color, Chain(color, Bicubic(2))).items():
         out = route.net(images.block_mean(gray, 2) if route.given == "small" else gray)
         chroma = out - images.luma(out)
         torch.testing.assert_close(chroma, expected.expand_as(chroma), rtol=0, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("replaced", "message"),
     [
         (
             {"sr": "colorize64"},
@@ -307,22 +310,22 @@ def test_constant_chroma_survives_every_route():
         ({"colorize": "colorize128"}, r"colorize=\S+ was trained on images of 64x64: expected 32x32"),
     ],
 )
-def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, tiny_run, call_compare, tmp_path, capfd):
+def test_unsuitable_runs_are_refused(replaced, message, study_runs, tiny_run, call_compare, tmp_path, capfd):
     times4 = tmp_path / "times4.ckpt"
     config = {"_target_": "srcolor.nets.residual.Residual", "channels": 8, "blocks": 1, "scale": 4}
     state = {f"net.{key}": value for key, value in runs.build_net(config).state_dict().items()}
     torch.save({"net_config": config, "state_dict": state}, times4)
-    known = study_runs | {"tiny_run": tiny_run, "times4": times4}
-    others = {key: known[name] for key, name in wrong.items()}
-    assert call_compare(*words(study_runs, tmp_path / "out", **others)) == 1
+    available = study_runs | {"tiny_run": tiny_run, "times4": times4}
+    others = {key: available[name] for key, name in replaced.items()}
+    assert call_compare(*arguments(study_runs, tmp_path / "out", **others)) == 1
     error = capfd.readouterr().err
-    assert re.search(says, error), error
+    assert re.search(message, error), error
     assert "Traceback" not in error
     assert not (tmp_path / "out" / "comparison.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("typed", "says"),
+    ("overrides", "message"),
     [
         ([], "two runs are needed: python compare.py colorize=<run> sr=<run>"),
         (["colorize=/no", "sr=/no"], "/no: no such run folder or checkpoint file"),
@@ -330,17 +333,17 @@ def test_runs_that_do_not_belong_there_are_refused(wrong, says, study_runs, tiny
         (["colorize=~/x"], """'colorize="~/x"'"""),
     ],
 )
-def test_what_is_missing_or_misspelt_is_said(typed, says, call_compare, tmp_path, capfd):
-    assert call_compare(*typed, f"hydra.run.dir={tmp_path}") == 1
+def test_missing_and_misspelled_arguments_are_named(overrides, message, call_compare, tmp_path, capfd):
+    assert call_compare(*overrides, f"hydra.run.dir={tmp_path}") == 1
     error = capfd.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error
 
 
 def test_a_run_without_a_checkpoint_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy, ignore=shutil.ignore_patterns("checkpoints"))
-    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
     assert f"{copy}: no checkpoints/best.ckpt" in capfd.readouterr().err
 
 
@@ -351,7 +354,7 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
     checkpoint = runs.read(file)
     checkpoint["net_config"]["width"] = 3
     torch.save(checkpoint, file)
-    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
     assert "does not fit the network of srcolor" in capfd.readouterr().err
 
 
@@ -362,80 +365,82 @@ def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, ca
     checkpoint = runs.read(file)
     del checkpoint["trained_on"]
     torch.save(checkpoint, file)
-    assert call_compare(*words(study_runs, tmp_path / "out", sr=copy)) == 1
+    assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
     assert f"{file}: does not tell what it was trained on: it is of an older version" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("record", [0, 1])
-def test_a_test_image_that_a_run_or_one_before_it_was_trained_on_is_refused_by_name(
+def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_name(
     record, study_runs, call_compare, tmp_path, capfd
 ):
     rows = list(csv.DictReader((study_runs["sr64to128"] / "split.csv").open()))
     tested = {row["sha256"]: row["file"] for row in rows if row["split"] == "test"}
     copy = tmp_path / "lone.ckpt"
     checkpoint = runs.read(study_runs["chain64to128"] / "checkpoints" / "best.ckpt")
-    assert len(checkpoint["trained_on"]) == 3  # its own, and those of the two networks that it began with
+    assert len(checkpoint["trained_on"]) == 3  # its own and those of its two networks
     some = torch.tensor([list(bytes.fromhex(digest)) for digest in tested], dtype=torch.uint8)
     checkpoint["trained_on"][record]["files"] = some
     torch.save(checkpoint, copy)
-    assert call_compare(*words(study_runs, tmp_path / "out", chain=copy)) == 1
+    assert call_compare(*arguments(study_runs, tmp_path / "out", chain=copy)) == 1
     assert (
         f"was trained on {len(tested)} of the {len(tested)} test images: {min(tested.values())}"
         in capfd.readouterr().err
     )
 
 
-def test_photographs_cut_into_regions_and_whole_ones_do_not_mix(call, call_compare, tmp_path, capfd):
+def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, tmp_path, capfd):
     """A region of the astronaut that one network was trained on is part of what the other is tested on."""
     short = [word for word in COLOUR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
-    made = {}
+    folders = {}
     for name, experiment, holdout in (
-        ("colour", "colorize64", "region"),
+        ("color", "colorize64", "region"),
         ("sr", "sr64to128", "region"),
         ("whole", "colorize64", "photo"),
     ):
-        made[name] = tmp_path / name
-        words = [f"experiment={experiment}", *short, f"data.holdout={holdout}", "trainer.max_epochs=1"]
-        assert call(*words, f"hydra.run.dir={made[name]}") == 0
+        folders[name] = tmp_path / name
+        overrides = [f"experiment={experiment}", *short, f"data.holdout={holdout}", "trainer.max_epochs=1"]
+        assert call(*overrides, f"hydra.run.dir={folders[name]}") == 0
     capfd.readouterr()
-    both = [f"sr={made['sr']}", "bootstrap=100"]
-    assert call_compare(f"colorize={made['whole']}", *both, f"hydra.run.dir={tmp_path / 'mixed'}") == 1
+    both = [f"sr={folders['sr']}", "bootstrap=100"]
+    assert call_compare(f"colorize={folders['whole']}", *both, f"hydra.run.dir={tmp_path / 'mixed'}") == 1
     assert re.search(r"sr=\S+ was trained on 1 of the 1 test images: astronaut", capfd.readouterr().err)
-    assert call_compare(f"colorize={made['colour']}", *both, f"hydra.run.dir={tmp_path / 'same'}") == 0
+    assert call_compare(f"colorize={folders['color']}", *both, f"hydra.run.dir={tmp_path / 'same'}") == 0
 
 
-def test_a_folder_that_is_used_keeps_its_configuration(study_runs, call_compare, compared, capfd):
+def test_a_used_folder_keeps_its_configuration(study_runs, call_compare, compared, capfd):
     before = (compared / ".hydra" / "config.yaml").read_bytes()
-    assert call_compare(*words(study_runs, compared)) == 1
+    assert call_compare(*arguments(study_runs, compared)) == 1
     assert f"hydra.run.dir={compared} is already used by a run. Name another." in capfd.readouterr().err
     assert (compared / ".hydra" / "config.yaml").read_bytes() == before
 
 
-def test_other_images_leave_out_gray_ones_too(study_runs, call_compare, pictures, tmp_path, capfd):
+def test_gray_crops_of_other_images_are_left_out_too(study_runs, call_compare, pictures, tmp_path, capfd):
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
     for path in root.glob("*/*.png"):
         Image.open(path).convert("L").save(path)
     other = ["data=folder", f"data.root={root}", "data.min_side=48"]
-    assert call_compare(*words(study_runs, tmp_path / "out"), *other) == 1
+    assert call_compare(*arguments(study_runs, tmp_path / "out"), *other) == 1
     assert "no crop with colors for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
 
 
 def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare, tmp_path, monkeypatch):
-    asked = []
+    splits = []
     pairs = Folder.pairs
-    monkeypatch.setattr(Folder, "pairs", lambda self, split, most=None: asked.append(split) or pairs(self, split, most))
+    monkeypatch.setattr(
+        Folder, "pairs", lambda self, split, most=None: splits.append(split) or pairs(self, split, most)
+    )
     fit = ChromaTable.fit
 
     def fitted(table, given):
         fit(table, given)
-        assert set(asked) == {"train"}
+        assert set(splits) == {"train"}
 
     monkeypatch.setattr(ChromaTable, "fit", fitted)
-    assert call_compare(*words(study_runs, tmp_path / "out")) == 0
+    assert call_compare(*arguments(study_runs, tmp_path / "out")) == 0
 
 
-def test_words_for_compare_begin_with_the_colourizers_data(study_runs):
+def test_compare_uses_the_data_settings_of_the_colorizer(study_runs):
     line = overrides.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
     assert line[:2] == ["size=64", "data=folder"]
     assert any(word.startswith("data.root=") for word in line)

@@ -1,4 +1,4 @@
-"""The notebooks, each run in a clean kernel on the tiny shared runs."""
+"""The notebooks, each executed in a clean kernel on tiny runs."""
 
 import json
 
@@ -12,24 +12,23 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def run(name, parameters):
-    """Runs a notebook whose first cell is replaced; answers it with its outputs."""
+    """Execute a notebook with other parameters in its first cell; return it with its outputs."""
     (path,) = [path for path in NOTEBOOKS if path.name.startswith(name)]
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    known = {line.split(" = ")[0] for line in notebook.cells[0].source.splitlines() if not line.startswith("#")}
-    assert parameters.keys() <= known
-    given = "".join(f"{key} = {value!r}\n" for key, value in parameters.items())
-    notebook.cells[0].source += "\n" + given
+    names = {line.split(" = ")[0] for line in notebook.cells[0].source.splitlines() if not line.startswith("#")}
+    assert parameters.keys() <= names
+    notebook.cells[0].source += "\n" + "".join(f"{key} = {value!r}\n" for key, value in parameters.items())
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
     return notebook
 
 
-def shown(notebook, kind):
+def count_outputs(notebook, kind):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return sum(kind in output.get("data", {}) for output in outputs)
 
 
-def tables(notebook):
+def count_tables(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return sum("dataframe" in output.get("data", {}).get("text/html", "") for output in outputs)
 
@@ -41,33 +40,33 @@ def test_outputs_are_stripped(path):
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
-def test_data_and_pairs(pictures):
-    words = ["data=folder", f"data.root={pictures}", "size=32"]
-    notebook = run("01", {"WORDS": words})
-    assert shown(notebook, "image/png") == 4
-    assert tables(notebook) == 2
+def test_the_data_notebook(pictures):
+    overrides = ["data=folder", f"data.root={pictures}", "size=32"]
+    notebook = run("01", {"OVERRIDES": overrides})
+    assert count_outputs(notebook, "image/png") == 4
+    assert count_tables(notebook) == 2
 
 
-def test_evaluate_run(tiny_run):
+def test_the_notebook_of_a_run(tiny_run):
     notebook = run("02", {"RUN": str(tiny_run), "OTHER": str(tiny_run)})
-    assert shown(notebook, "image/png") == 5  # curves, against bicubic, best, worst, against the other
+    assert count_outputs(notebook, "image/png") == 5  # curves, against bicubic, best, worst, against the other
 
 
-def test_evaluate_a_colour_run(study_runs):
-    assert shown(run("02", {"RUN": str(study_runs["colorize64"])}), "image/png") == 6  # three floors
+def test_the_notebook_of_a_color_run(study_runs):
+    assert count_outputs(run("02", {"RUN": str(study_runs["colorize64"])}), "image/png") == 6  # three floors
 
 
-def test_chain_study(study_runs, call_compare, tmp_path):
+def test_the_notebook_of_a_comparison(study_runs, call_compare, tmp_path):
     folder = tmp_path / "compared"
-    words = [f"colorize={study_runs['colorize64']}", f"sr={study_runs['sr64to128']}", "bootstrap=100"]
-    assert call_compare(*words, f"hydra.run.dir={folder}") == 0
-    assert shown(run("03", {"COMPARISON": str(folder)}), "image/png") == 3
+    overrides = [f"colorize={study_runs['colorize64']}", f"sr={study_runs['sr64to128']}", "bootstrap=100"]
+    assert call_compare(*overrides, f"hydra.run.dir={folder}") == 0
+    assert count_outputs(run("03", {"COMPARISON": str(folder)}), "image/png") == 3
 
 
-def test_sweep(pictures, call, tmp_path):
-    words = ["-m", *TINY, "seed=0,1", "trainer.max_epochs=1", "data=folder", f"data.root={pictures}"]
-    assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
-    assert shown(run("04", {"SWEEP": str(tmp_path / "sweep")}), "image/png") == 1
+def test_the_notebook_of_a_sweep(pictures, call, tmp_path):
+    overrides = ["-m", *TINY, "seed=0,1", "trainer.max_epochs=1", "data=folder", f"data.root={pictures}"]
+    assert call(*overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    assert count_outputs(run("04", {"SWEEP": str(tmp_path / "sweep")}), "image/png") == 1
 
 
 @pytest.mark.parametrize("state", ["failed", "running", "unfinished"])
@@ -81,8 +80,8 @@ def test_a_run_that_is_not_done_is_refused(state, tmp_path):
     if state == "running":
         lock.acquire()
     try:
-        why = ": a reason" if state == "failed" else ""
-        with pytest.raises(CellExecutionError, match=f"{tmp_path} is {state}{why}. Choose another"):
+        reason = ": a reason" if state == "failed" else ""
+        with pytest.raises(CellExecutionError, match=f"{tmp_path} is {state}{reason}. Choose another"):
             run("02", {"RUN": str(tmp_path)})
     finally:
         lock.release()

@@ -1,4 +1,4 @@
-"""Sweeps: a folder a job, one table, what failed, what is done again, and what is refused."""
+"""Sweeps: a folder per job, their tables, failures, repetition, and refusals."""
 
 import csv
 import json
@@ -15,10 +15,10 @@ from srcolor.analysis import sweeps
 from srcolor.runs import listing
 
 
-def words(pictures, folder, *own):
-    typed = {word.split("=")[0] for word in (*own, "trainer.max_epochs=")}
-    short = [word for word in TINY if word.split("=")[0] not in typed] + ["trainer.max_epochs=1"]
-    return ["-m", *own, *short, "data=folder", f"data.root={pictures}", f"hydra.sweep.dir={folder}"]
+def arguments(pictures, folder, *overrides):
+    replaced = {override.split("=")[0] for override in (*overrides, "trainer.max_epochs=")}
+    tiny = [override for override in TINY if override.split("=")[0] not in replaced] + ["trainer.max_epochs=1"]
+    return ["-m", *overrides, *tiny, "data=folder", f"data.root={pictures}", f"hydra.sweep.dir={folder}"]
 
 
 def rows(folder):
@@ -29,7 +29,7 @@ def rows(folder):
 def swept(tmp_path_factory, pictures, call):
     """A sweep of four jobs, two of which fail; tests must not change it."""
     folder = tmp_path_factory.mktemp("sweeps") / "one"
-    assert call(*words(pictures, folder, "optimizer.lr=1e-3,-1", "seed=0,1")) == 1
+    assert call(*arguments(pictures, folder, "optimizer.lr=1e-3,-1", "seed=0,1")) == 1
     return folder
 
 
@@ -38,31 +38,60 @@ def test_a_failed_job_does_not_lose_the_others(swept):
     assert list(table) == [f"optimizer.lr={lr},seed={seed}" for lr in ("0.001", "-1") for seed in (0, 1)]
     for name, row in table.items():
         assert name == f"optimizer.lr={row['optimizer.lr']},seed={row['seed']}"
-        told = swept / name / "metrics.json"
+        metrics = swept / name / "metrics.json"
         if row["optimizer.lr"] == "-1":
             assert row["state"] == "failed"
             assert row["error"].startswith("optimizer: Invalid learning rate: -1")
-            assert not told.exists()
+            assert not metrics.exists()
         else:
             assert (row["state"], row["error"]) == ("done", "")
-            assert float(row["psnr"]) == json.loads(told.read_text())["test"]["psnr"]
+            assert float(row["psnr"]) == json.loads(metrics.read_text())["test"]["psnr"]
             assert float(row["seconds"]) > 0
 
 
-def test_seeds_are_folded_and_settings_ranked(swept):
-    first, second = sweeps.settings(swept, sweeps.jobs(swept))
+def test_seeds_are_averaged_and_settings_ranked(swept):
+    ranked = sweeps.settings(swept, sweeps.jobs(swept))
+    assert ranked.index.tolist() == ["optimizer.lr=0.001", "optimizer.lr=-1"]
+    assert ranked["optimizer.lr"].tolist() == ["0.001", "-1"]
+    assert ranked[["done", "jobs"]].values.tolist() == [[2, 2], [0, 2]]
+    first = ranked.iloc[0]
     values = [float(row["psnr"]) for row in rows(swept).values() if row["psnr"]]
-    assert first.overrides == {"optimizer.lr": "0.001"}
-    assert (first.done, first.jobs, second.done, second.jobs) == (2, 2, 0, 2)
-    mean, deviation = first.metrics["psnr"]
-    assert mean == pytest.approx(sum(values) / 2)
-    assert deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    text = (swept / "sweep.md").read_text()
+    assert first["psnr mean"] == pytest.approx(sum(values) / 2)
+    assert first["psnr std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     validated = [runs.validated(swept / name) for name in rows(swept) if "-1" not in name]
-    assert first.validation[0] == pytest.approx(sum(validated) / 2)
-    val = "{:.2f} ± {:.2f}".format(*first.validation)
-    assert f"| 1 | 0.001 | 2/2 | {val} | {mean:.2f} ± {deviation:.2f} |" in text
+    assert first["validation mean"] == pytest.approx(sum(validated) / 2)
+    text = (swept / "sweep.md").read_text()
+    assert "|  | optimizer.lr | done | val psnr | test psnr | test ssim | seconds |" in text
+    psnr = [f"{first[f'{name} mean']:.2f} ± {first[f'{name} std']:.2f}" for name in ("validation", "psnr")]
+    assert f"| 1 | 0.001 | 2/2 | {psnr[0]} | {psnr[1]} |" in text
+    assert "| 2 | -1 | 0/2 | - | - | - | - |" in text
     assert "- `optimizer.lr=-1,seed=0`: optimizer: Invalid learning rate: -1" in text
+
+
+def test_the_table_has_a_column_per_swept_key_and_metric(swept):
+    head = (swept / "sweep.csv").read_text().splitlines()[0]
+    assert head == "job,optimizer.lr,seed,state,validation,psnr,ssim,seconds,error"
+
+
+def test_a_sweep_over_seeds_alone_is_one_setting(tmp_path):
+    for seed, value in ((0, 1.0), (1, 3.0)):
+        job(tmp_path, f"seed={seed}", value, True)
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['seed=0,1']}}\n")
+    (setting,) = sweeps.settings(tmp_path, sweeps.jobs(tmp_path)).itertuples()
+    assert (setting.Index, setting.done, setting.jobs) == ("all", 2, 2)
+    sweeps.write(tmp_path)
+    assert "| 1 | 2/2 | 2.0000 ± 1.4142 | -2.0000 ± 1.4142 | 1 |" in (tmp_path / "sweep.md").read_text()
+
+
+def job(folder, override, value, more):
+    """Write the files of a finished job by hand."""
+    config = folder / override / ".hydra"
+    config.mkdir(parents=True)
+    (config / "overrides.yaml").write_text(f"- {override}\n")
+    (config / "config.yaml").write_text("monitor: val/x\n")
+    validation = {"metric": "x", "value": value, "higher_is_better": more}
+    results = {"test": {"x": -value}, "train": {"seconds": 1}, "validation": validation}
+    (folder / override / "metrics.json").write_text(json.dumps(results))
 
 
 def test_a_sweep_of_finished_jobs_loads_no_checkpoint(swept, monkeypatch):
@@ -81,22 +110,17 @@ def test_a_sweep_of_finished_jobs_loads_no_checkpoint(swept, monkeypatch):
 
 @pytest.mark.parametrize("more", [True, False])
 def test_the_best_in_validation_comes_first_whichever_way_is_better(more, tmp_path):
-    for name, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
-        (tmp_path / name / ".hydra").mkdir(parents=True)
-        (tmp_path / name / ".hydra" / "overrides.yaml").write_text(f"- net={name}\n")
-        (tmp_path / name / ".hydra" / "config.yaml").write_text("monitor: val/x\n")
-        chosen = {"metric": "x", "value": value, "higher_is_better": more}
-        results = {"test": {"x": -value}, "train": {"seconds": 1}, "validation": chosen}
-        (tmp_path / name / "metrics.json").write_text(json.dumps(results))
+    for net, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
+        job(tmp_path, f"net={net}", value, more)
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['net=a,b,c']}}\n")
-    order = [setting.overrides["net"] for setting in sweeps.settings(tmp_path, sweeps.jobs(tmp_path))]
+    order = sweeps.settings(tmp_path, sweeps.jobs(tmp_path))["net"].tolist()
     assert order == (["b", "c", "a"] if more else ["a", "c", "b"])
 
 
-def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_path, capfd):
+def test_repeating_the_command_runs_missing_and_failed_jobs(pictures, call, tmp_path, capfd):
     folder = tmp_path / "sweep"
-    asked = words(pictures, folder, "net.channels=4,8", "seed=0,1")
-    assert call(*asked) == 0
+    args = arguments(pictures, folder, "net.channels=4,8", "seed=0,1")
+    assert call(*args) == 0
     table = rows(folder)
     jobs = {name: folder / name for name in table}
     gone, killed, failed, whole = jobs.values()
@@ -112,7 +136,7 @@ def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_pat
     trained = (killed / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     sweeps.write(folder)
     assert [row["state"] for row in rows(folder).values()] == ["unfinished", "failed", "done"]
-    assert call(*asked, "hydra/launcher=basic") == 0
+    assert call(*args, "hydra/launcher=basic") == 0
     again = rows(folder)
     assert again.keys() == table.keys()
     for name, row in again.items():
@@ -120,32 +144,32 @@ def test_the_same_command_does_what_is_missing_or_failed(pictures, call, tmp_pat
     assert (killed / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
     assert {path: path.stat().st_mtime_ns for path in before} | {whole: 0} == before | {whole: 0}
     capfd.readouterr()
-    assert call(*words(pictures, folder, "net.channels=4,8,12", "seed=0,1")) == 1
+    assert call(*arguments(pictures, folder, "net.channels=4,8,12", "seed=0,1")) == 1
     assert f"{folder} is the folder of another sweep: " in capfd.readouterr().err
     assert len(rows(folder)) == 4
 
 
-def test_a_repeated_sweep_keeps_what_its_runs_were_trained_on(pictures, call, tmp_path, monkeypatch):
+def test_a_repeated_sweep_keeps_the_recorded_data_of_its_runs(pictures, call, tmp_path, monkeypatch):
     folder = tmp_path / "sweep"
     monkeypatch.setenv("SRCOLOR_DATA", str(pictures))
-    asked = [word for word in words(pictures, folder, "seed=0,1") if not word.startswith("data.root")]
-    assert call(*asked) == 0
+    args = [arg for arg in arguments(pictures, folder, "seed=0,1") if not arg.startswith("data.root")]
+    assert call(*args) == 0
     monkeypatch.setenv("SRCOLOR_DATA", str(tmp_path / "elsewhere"))
-    assert call(*asked) == 0
+    assert call(*args) == 0
     assert runs.configuration(folder / "seed=0").data.root == str(pictures)
     assert call("fit=false", f'ckpt="{folder}/seed=0"', f"hydra.run.dir={tmp_path / 'test'}") == 0
 
 
 def test_an_unknown_key_is_named_before_the_first_job_starts(pictures, call, tmp_path, capfd):
-    assert call(*words(pictures, tmp_path / "sweep", "net.chanels=4,8")) == 1
+    assert call(*arguments(pictures, tmp_path / "sweep", "net.chanels=4,8")) == 1
     assert "Did you mean net.channels?" in capfd.readouterr().err
     assert not list(tmp_path.rglob("train.log"))
 
 
-def test_several_at_once_share_the_cores(pictures, tmp_path):
-    """In a process of its own: joblib's workers import what they run."""
+def test_parallel_jobs_share_the_cores(pictures, tmp_path):
+    """In a separate process, as joblib's workers import what they run."""
     folder = tmp_path / "sweep"
-    command = [sys.executable, "train.py", *words(pictures, folder, "seed=0,1,-1"), "hydra/launcher=joblib"]
+    command = [sys.executable, "train.py", *arguments(pictures, folder, "seed=0,1,-1"), "hydra/launcher=joblib"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
         [*command, "hydra.launcher.n_jobs=2"], cwd=ROOT, env=environment, capture_output=True, text=True
@@ -162,12 +186,23 @@ def test_several_at_once_share_the_cores(pictures, tmp_path):
     assert "3 jobs: 2 done, 1 failed" in done.stdout
 
 
-def test_a_launcher_that_is_not_there_says_what_brings_it(call, capfd):
+def test_a_sweep_without_pandas_names_the_extra(call, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert call("-m", "seed=0,1") == 1
+    assert "a sweep needs pandas: pip install -e '.[sweep]'" in capfd.readouterr().err
+
+
+def test_launching_does_not_import_pandas():
+    command = "import sys, srcolor.cli.launch; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0
+
+
+def test_a_missing_launcher_names_the_extra(call, capfd):
     assert call("-m", "seed=0,1", "hydra/launcher=ray") == 1
     assert "joblib comes with pip install -e '.[sweep]'" in capfd.readouterr().err
 
 
-def test_resume_is_no_sweep(tiny_run, call, capfd):
+def test_resume_is_not_a_sweep(tiny_run, call, capfd):
     assert call("-m", f"resume={tiny_run}") == 1
     assert "resume= goes on with one run; -m starts several" in capfd.readouterr().err
 

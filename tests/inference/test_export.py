@@ -1,4 +1,4 @@
-"""Networks that leave srcolor, as ONNX, and networks from elsewhere."""
+"""Export to ONNX, and networks of other projects."""
 
 import json
 import subprocess
@@ -47,34 +47,38 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_onnx_answers_what_pytorch_answers_at_any_size(name, exported):
-    made, net = foreign.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
-    assert (made.scale, made.stride, made.receptive_field) == (net.scale, net.stride, net.receptive_field)
+def test_onnx_equals_pytorch_at_any_size(name, exported):
+    exported_net, net = foreign.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
+    assert (exported_net.scale, exported_net.stride, exported_net.receptive_field) == (
+        net.scale,
+        net.stride,
+        net.receptive_field,
+    )
     for images, height, width in ((1, 50, 31), (3, 17, 64)):
-        x = torch.rand(images, made.inputs, height, width)
+        x = torch.rand(images, exported_net.inputs, height, width)
         with torch.inference_mode():
-            torch.testing.assert_close(made(x), net(x), rtol=0, atol=1e-4)
-    told = json.loads(next(p.value for p in onnx.load(exported / f"{name}.onnx").metadata_props if p.key == "srcolor"))
-    assert told["range"] == [0, 1]
-    assert told["version"]
-    assert told["run"].endswith(f"{name}.ckpt")
+            torch.testing.assert_close(exported_net(x), net(x), rtol=0, atol=1e-4)
+    metadata = json.loads(
+        next(p.value for p in onnx.load(exported / f"{name}.onnx").metadata_props if p.key == "srcolor")
+    )
+    assert metadata["range"] == [0, 1]
+    assert metadata["version"]
+    assert metadata["run"].endswith(f"{name}.ckpt")
 
 
-def test_an_onnx_model_is_a_network_for_predict(exported, tmp_path, monkeypatch):
-    # The checkpoint too in float32, as ONNX is; some CPUs enlarge in bfloat16.
+def test_predict_runs_an_onnx_model(exported, tmp_path, monkeypatch):
+    # Run the checkpoint in float32 like ONNX; some CPUs would use bfloat16.
     monkeypatch.setattr(hardware, "choose", lambda: hardware.Hardware("cpu", "32-true", True))
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
-    for end in ("onnx", "ckpt"):
-        assert (
-            predict.main([str(tmp_path / "a.png"), "--run", f"{exported}/residual.{end}", "-o", str(tmp_path / end)])
-            == 0
-        )
-    one, other = (np.asarray(Image.open(tmp_path / end / "a_upscale.png")).astype(int) for end in ("onnx", "ckpt"))
+    for suffix in ("onnx", "ckpt"):
+        run, output = f"{exported}/residual.{suffix}", str(tmp_path / suffix)
+        assert predict.main([str(tmp_path / "a.png"), "--run", run, "-o", output]) == 0
+    one, other = (np.asarray(Image.open(tmp_path / s / "a_upscale.png")).astype(int) for s in ("onnx", "ckpt"))
     assert one.shape == (142, 186, 3)
     assert np.abs(one - other).max() <= 1
 
 
-def test_where_onnx_runs_out_of_memory_smaller_tiles_are_tried(exported):
+def test_smaller_tiles_are_tried_if_onnx_runs_out_of_memory(exported):
     code = """
 import resource, sys
 from pathlib import Path
@@ -84,15 +88,15 @@ from srcolor.inference import tiles
 net = foreign.Onnx(Path(sys.argv[1]))
 pixels = np.zeros((1200, 1200, 3), np.uint8)
 tiles.enlarge(net, pixels[:64, :64])
-seen, forward = [], net.forward
+widths, forward = [], net.forward
 def watched(x):
-    seen.append(x.shape[-1])
+    widths.append(x.shape[-1])
     return forward(x)
 net.forward = watched
-taken = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (taken + 2**27,) * 2)
+used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)
 assert tiles.enlarge(net, pixels, tile=1200).shape == (2400, 2400, 3)
-print(seen[0], min(seen))
+print(widths[0], min(widths))
 """
     command = [sys.executable, "-c", code, str(exported / "residual.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
@@ -114,26 +118,26 @@ def test_onnx_without_memory_raises_a_memory_error(message, exported):
         net(torch.zeros(1, 3, 8, 8))
 
 
-def test_onnx_that_answers_otherwise_is_not_kept(exported, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "CLOSE", -1.0)
+def test_onnx_that_differs_from_pytorch_is_not_saved(exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", str(exported / "residual.ckpt"), "--output", str(tmp_path / "x.onnx")])
-    assert "differ from PyTorch's" in capsys.readouterr().err
+    assert "outputs of ONNX and PyTorch differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--output", "x.txt"], "--output x.txt: expected a name that ends in .onnx"),
         (["--output", "no/x.onnx"], "--output no/x.onnx: there is no folder no"),
         (["--run", "nowhere"], "nowhere: no such run folder or checkpoint file"),
     ],
 )
-def test_bad_words(words, message, exported, capsys, tmp_path, monkeypatch):
+def test_bad_arguments(arguments, message, exported, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="1"):
-        export.main(["--run", str(exported / "residual.ckpt"), *words])
+        export.main(["--run", str(exported / "residual.ckpt"), *arguments])
     assert message in capsys.readouterr().err
 
 
@@ -148,7 +152,7 @@ def test_bad_words(words, message, exported, capsys, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_onnx_files_that_cannot_be_used(make, message, tmp_path):
+def test_unusable_onnx_files_are_refused(make, message, tmp_path):
     make(tmp_path / "x.onnx")
     with pytest.raises(UserError, match=message):
         foreign.Onnx(tmp_path / "x.onnx")
@@ -168,19 +172,19 @@ def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
         call(tmp_path / "x")
 
 
-def test_a_network_that_spandrel_knows(elsewhere):
+def test_a_spandrel_network_equals_its_original(elsewhere):
     net = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
     net.load_state_dict(torch.load(elsewhere.removeprefix("spandrel:")))
-    found = predict.load(elsewhere, "upscale")
-    assert (found.scale, found.inputs) == (2, 3)
+    loaded = predict.load(elsewhere, "upscale")
+    assert (loaded.scale, loaded.inputs) == (2, 3)
     x = torch.rand(1, 3, 20, 30)
     with torch.inference_mode():
-        torch.testing.assert_close(found(x), net.eval()(x).clamp(0, 1), rtol=0, atol=1e-6)
-    tiled, whole = (tiles.enlarge(found, PHOTO, tile=side).astype(int) for side in (32, 4096))
+        torch.testing.assert_close(loaded(x), net.eval()(x).clamp(0, 1), rtol=0, atol=1e-6)
+    tiled, whole = (tiles.enlarge(loaded, PHOTO, tile=side).astype(int) for side in (32, 4096))
     assert np.abs(tiled - whole).max() <= 1
 
 
-def test_what_spandrel_does_not_know(elsewhere, tmp_path, capsys):
+def test_a_file_unknown_to_spandrel_is_refused(elsewhere, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
     assert "a network from elsewhere can be used and tested, not trained further" in capsys.readouterr().err

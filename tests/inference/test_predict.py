@@ -1,4 +1,4 @@
-"""The command srcolor-predict: files and folders, one and many, and what goes wrong."""
+"""The command srcolor-predict: files, folders and patterns, and errors."""
 
 import os
 import re
@@ -23,93 +23,90 @@ PHOTO = data.astronaut()
 SMALL = Image.fromarray(PHOTO[100:133, 200:247])  # 47 wide, 33 high
 COMMAND = str(Path(sys.executable).with_name("srcolor-predict"))
 
-# -- what is made ----------------------------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------------------
 
 
-def test_restore_colours_and_enlarges(bicubic, colour, tmp_path):
+def test_restore_colorizes_and_enlarges(bicubic, colour, tmp_path):
     SMALL.convert("L").save(tmp_path / "old.png")
-    words = [str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic, "--tile", "64"]
-    assert predict.main(words) == 0
+    arguments = [str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic, "--tile", "64"]
+    assert predict.main(arguments) == 0
     result = np.asarray(Image.open(tmp_path / "old_restore.png"))
-    coloured = tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
-    whole = tiles.enlarge(Bicubic(), coloured, tile=64)
+    colored = tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
+    whole = tiles.enlarge(Bicubic(), colored, tile=64)
     np.testing.assert_array_equal(result, whole)
 
 
-def test_a_colour_photo_is_taken_for_gray_and_that_is_said(colour, tmp_path, capsys):
+def test_a_color_photo_is_treated_as_gray_with_a_remark(colour, tmp_path, capsys):
     SMALL.save(tmp_path / "a.png")
     SMALL.convert("L").convert("RGB").save(tmp_path / "b.png")
     assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
-    told = capsys.readouterr().err.replace("\n", "")
-    assert told.count("in colour; taken as if it were gray") == 1
-    assert "a.png: in colour" in told
+    errors = capsys.readouterr().err.replace("\n", "")
+    assert errors.count("has color; treated as gray") == 1
+    assert "a.png: has color" in errors
 
 
-def test_the_readmes_lines(tmp_path, monkeypatch):
+def test_the_python_snippet_of_the_readme(tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text()
     lines = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "tiles.enlarge" in block)
     monkeypatch.chdir(tmp_path)
     SMALL.save(tmp_path / "photo.jpg")
-    told = {}
-    exec(lines, told)
-    assert told["large"].shape == (66, 94, 3)
-    assert told["large"].dtype == np.uint8
+    namespace = {}
+    exec(lines, namespace)
+    assert namespace["large"].shape == (66, 94, 3)
+    assert namespace["large"].dtype == np.uint8
 
 
 def test_sheets_and_comparisons(bicubic, colour, tmp_path, capsys):
     SMALL.save(tmp_path / "a.png")
-    words = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
-    assert predict.main(words) == 0
+    arguments = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
+    assert predict.main(arguments) == 0
     assert Image.open(tmp_path / "a_sheet.png").size == (3 * 47, 33)
-    assert "a.png: on its sheet, from left to right, coloured at 16, 24, 32\n" in capsys.readouterr().err
+    assert "a.png: sheet, from left to right: colorized at 16, 24, 32\n" in capsys.readouterr().err
     (tmp_path / "a_upscale.png").write_text("kept")
     assert predict.main([str(tmp_path), "--run", bicubic, "--compare"]) == 0
     assert Image.open(tmp_path / "a_upscale_compare.png").size == (2 * 94, 66)
     assert (tmp_path / "a_upscale.png").read_text() == "kept"
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert len(stamps) == 4
-    assert predict.main(words) == 0
+    assert predict.main(arguments) == 0
     assert predict.main([str(tmp_path), "--run", bicubic, "--compare"]) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == stamps
-    assert predict.main([*words, "--overwrite"]) == 0
+    assert predict.main([*arguments, "--overwrite"]) == 0
     assert (tmp_path / "a_sheet.png").stat().st_mtime_ns > stamps[tmp_path / "a_sheet.png"]
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_with_a_broken_file(bicubic, tmp_path, capsys):
+def test_a_folder_with_a_damaged_file(bicubic, tmp_path, capsys):
     album = tmp_path / "album"
     (album / "sub").mkdir(parents=True)
     for name in ("a.png", "sub/b.png"):
         SMALL.save(album / name)
-    (album / "bad.jpg").write_text("no picture")
-    words = [str(album), "--run", bicubic]
-    assert predict.main([*words, "-o", str(tmp_path / "out")]) == 1
-    assert (
-        capsys.readouterr().out
-        == f"2 made, 1 failed:\n  {album / 'bad.jpg'}: no picture that can be read, whatever its name says\n"
-    )
+    (album / "bad.jpg").write_text("not an image")
+    arguments = [str(album), "--run", bicubic]
+    assert predict.main([*arguments, "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().out == f"2 written, 1 failed:\n  {album / 'bad.jpg'}: not a readable image\n"
     assert {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*.*")} == {
         "a_upscale.png",
         "sub/b_upscale.png",
     }
     (album / "bad.jpg").unlink()
-    assert predict.main(words) == 0
+    assert predict.main(arguments) == 0
     first = (album / "a_upscale.png").stat().st_mtime_ns
-    assert capsys.readouterr().out == "2 made\n"
-    assert predict.main(words) == 0  # its results are no pictures of the folder, and there already
-    assert capsys.readouterr().out == "0 made, 2 there already (--overwrite makes them anew)\n"
+    assert capsys.readouterr().out == "2 written\n"
+    assert predict.main(arguments) == 0  # results are not inputs, and exist already
+    assert capsys.readouterr().out == "0 written, 2 skipped (--overwrite replaces existing results)\n"
     assert (album / "a_upscale.png").stat().st_mtime_ns == first
-    assert predict.main([*words, "--overwrite"]) == 0
+    assert predict.main([*arguments, "--overwrite"]) == 0
     assert (album / "a_upscale.png").stat().st_mtime_ns > first
     assert len(list(album.rglob("*.*"))) == 4
     for _ in range(2):  # nor are results in a folder within it
-        assert predict.main([*words, "-o", str(album / "out"), "--compare"]) == 0
+        assert predict.main([*arguments, "-o", str(album / "out"), "--compare"]) == 0
     assert len(list(album.rglob("*.*"))) == 8
 
 
-def test_where_nothing_is_to_be_made_nothing_need_be_writable(bicubic, tmp_path, monkeypatch):
+def test_a_folder_where_nothing_is_written_need_not_be_writable(bicubic, tmp_path, monkeypatch):
     SMALL.save(tmp_path / "a.png")
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     monkeypatch.setattr(predict, "_check_folder", lambda folder: (_ for _ in ()).throw(UserError("not writable")))
@@ -117,39 +114,39 @@ def test_where_nothing_is_to_be_made_nothing_need_be_writable(bicubic, tmp_path,
     assert predict.main([str(tmp_path), "--run", bicubic, "--overwrite"]) == 2
 
 
-def test_reading_the_network_and_writing_overlap(bicubic, tmp_path, monkeypatch):
+def test_reading_inference_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         SMALL.save(tmp_path / name)
-    read, write, work = image_files.read, image_files.write, predict.Worker.work
-    b_is_read, b_is_at_work = threading.Event(), threading.Event()
+    read, write, run = image_files.read, image_files.write, predict.Predictor.predict
+    b_is_read, b_is_processed = threading.Event(), threading.Event()
 
-    def read_and_tell(path, most):
-        picture = read(path, most)
+    def read_and_signal(path, max_megapixels):
+        picture = read(path, max_megapixels)
         if path.name == "b.png":
             b_is_read.set()
         return picture
 
-    def work_in_turn(worker, source, done):
-        if worked:
-            b_is_at_work.set()
+    def run_in_turn(predictor, source, done):
+        if sources:
+            b_is_processed.set()
         else:
-            assert b_is_read.wait(20)  # while the network is at work on the first
-        worked.append(source)
-        return work(worker, source, done)
+            assert b_is_read.wait(20)  # while the network processes the first
+        sources.append(source)
+        return run(predictor, source, done)
 
     def write_in_turn(path, *arguments, **more):
-        assert b_is_at_work.wait(20)  # while the first is written
+        assert b_is_processed.wait(20)  # while the first is written
         write(path, *arguments, **more)
 
-    worked = []
-    monkeypatch.setattr(image_files, "read", read_and_tell)
+    sources = []
+    monkeypatch.setattr(image_files, "read", read_and_signal)
     monkeypatch.setattr(image_files, "write", write_in_turn)
-    monkeypatch.setattr(predict.Worker, "work", work_in_turn)
+    monkeypatch.setattr(predict.Predictor, "predict", run_in_turn)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
-    assert len(worked) == 2
+    assert len(sources) == 2
 
 
-def test_patterns(bicubic, tmp_path, monkeypatch):
+def test_a_pattern_selects_files(bicubic, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png", "c.tif"):
         SMALL.save(tmp_path / name)
@@ -157,7 +154,7 @@ def test_patterns(bicubic, tmp_path, monkeypatch):
     assert {file.name for file in tmp_path.glob("*_upscale*")} == {"a_upscale.png", "b_upscale.png"}
 
 
-def test_a_killed_process_leaves_no_broken_result(bicubic, tmp_path):
+def test_a_killed_process_leaves_no_partial_result(bicubic, tmp_path):
     SMALL.save(tmp_path / "a.png")
     code = "import os, signal, sys; os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
     code += "from srcolor.inference import predict; predict.main(sys.argv[1:])"
@@ -172,11 +169,11 @@ STOPPED = "stopped; what is complete stays, and the same command makes the rest\
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_work_ends_it_with_one_line(number, bicubic, tmp_path):
+def test_a_signal_during_inference_ends_with_one_line(number, bicubic, tmp_path):
     SMALL.save(tmp_path / "a.png")
     Image.fromarray(PHOTO).resize((6000, 4000)).save(tmp_path / "b.jpg")  # takes a minute in such tiles
-    words = [COMMAND, str(tmp_path), "--run", bicubic, "--tile", "16", "-o", str(tmp_path / "out")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    arguments = [COMMAND, str(tmp_path), "--run", bicubic, "--tile", "16", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out" / "a_upscale.png").exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -188,7 +185,7 @@ def test_a_signal_at_work_ends_it_with_one_line(number, bicubic, tmp_path):
 
 @pytest.mark.parametrize("command", ["predict", "export"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_pytorch_is_imported_ends_it_with_one_line(number, command):
+def test_a_signal_during_the_import_of_pytorch_ends_with_one_line(number, command):
     code = """
 import os, sys
 class Finder:
@@ -199,8 +196,8 @@ sys.meta_path.insert(0, Finder())
 from srcolor.cli import entry_points
 getattr(entry_points, sys.argv[2])()
 """
-    words = [sys.executable, "-c", code, str(int(number)), command]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    arguments = [sys.executable, "-c", code, str(int(number)), command]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", STOPPED)
 
 
@@ -213,7 +210,7 @@ def test_a_full_standard_output_is_an_error(bicubic, tmp_path):
     assert (done.returncode, done.stderr) == (1, b"error: [Errno 28] No space left on device\n")
 
 
-def test_nobody_need_read_what_it_says(bicubic, tmp_path):
+def test_a_closed_standard_output_stops_silently(bicubic, tmp_path):
     SMALL.save(tmp_path / "a.png")
     read, write = os.pipe()
     os.close(read)
@@ -224,7 +221,7 @@ def test_nobody_need_read_what_it_says(bicubic, tmp_path):
     assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
 
 
-# -- what goes wrong -------------------------------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------------------
 
 
 def cut_short(tmp_path):
@@ -234,7 +231,7 @@ def cut_short(tmp_path):
     return ["x.jpg"]
 
 
-def made(name, content=b""):
+def file_with(name, content=b""):
     def make(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -243,10 +240,10 @@ def made(name, content=b""):
     return make
 
 
-def good(*words):
+def good(*arguments):
     def make(tmp_path):
         SMALL.save(tmp_path / "x.png")
-        return ["x.png", *words]
+        return ["x.png", *arguments]
 
     return make
 
@@ -300,88 +297,96 @@ def no_folder(tmp_path):
 
 
 BAD = {
-    "not a picture": (made("x.jpg", b"text"), 1, "x.jpg: no picture that can be read, whatever its name says"),
-    "empty file": (made("x.png"), 1, "x.png: empty file"),
+    "not a picture": (file_with("x.jpg", b"text"), 1, "x.jpg: not a readable image"),
+    "empty file": (file_with("x.png"), 1, "x.png: empty file"),
     "cut short": (cut_short, 1, "x.jpg: "),
-    "not a bitmap": (made("x.bmp", b"text"), 1, "x.bmp: no picture that can be read, whatever its name says"),
-    "its own result": (its_own_result, 1, "x.png: its result would be the picture itself"),
-    "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits a channel"),
-    "a bomb": (good("--max-megapixels", "0.001"), 1, "47x33 is 0.00155 megapixels, more than --max-megapixels 0.001"),
-    "output is a file": (no_folder, 2, "out: no results can be written there (File exists): name another with -o"),
-    "output is below a file": (below_a_file, 2, "out/in: no results can be written there (Not a directory)"),
-    "a result that is named": (
-        named_result,
-        2,
-        "x_upscale.png is named as a picture, and would be the result of x.png",
+    "not a bitmap": (file_with("x.bmp", b"text"), 1, "x.bmp: not a readable image"),
+    "its own result": (its_own_result, 1, "x.png: the result would replace the image itself"),
+    "floating point": (floating, 1, "x.tif: float pixels: expected 8 or 16 bits per channel"),
+    "a bomb": (
+        good("--max-megapixels", "0.001"),
+        1,
+        "47x33 is 0.00155 megapixels: possible decompression bomb. Raise --max-megapixels, now 0.001, to allow it",
     ),
-    "a result that is named by another way": (named_by_another_way, 2, "x_upscale.png is named as a picture"),
-    "a comparison that is named": (named_comparison, 2, "x_upscale_compare.png is named as a picture"),
-    "a user that is none": (lambda tmp_path: ["~nobody-is-called-so/x.png"], 2, "no such file or folder"),
-    "nothing": (lambda tmp_path: ["--run", "x", "--"], 2, "name a picture, a folder of pictures, or a pattern"),
-    "a network for nothing": (good("--sr-run", "x"), 2, "--sr-run is for --mode restore"),
-    "saturation of nothing": (good("--saturation", "2"), 2, "are for colours: give --mode colorize or restore"),
-    "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and as a pattern"),
-    "pattern of nothing": (lambda tmp_path: ["*.png"], 2, "as a pattern it matches no file"),
+    "output is a file": (no_folder, 2, "out: cannot write results there (File exists). Name another folder with -o"),
+    "output is below a file": (below_a_file, 2, "out/in: cannot write results there (Not a directory)"),
+    "a result that is named": (named_result, 2, "x_upscale.png is an input, and would be the result of x.png"),
+    "a result that is named by another path": (named_by_another_way, 2, "x_upscale.png is an input"),
+    "a comparison that is named": (named_comparison, 2, "x_upscale_compare.png is an input"),
+    "an unknown user": (lambda tmp_path: ["~nobody-is-called-so/x.png"], 2, "no such file or folder"),
+    "no input": (lambda tmp_path: ["--run", "x", "--"], 2, "name an image, a folder of images, or a pattern"),
+    "an unused network": (good("--sr-run", "x"), 2, "--sr-run requires --mode restore"),
+    "an unused saturation": (
+        good("--saturation", "2"),
+        2,
+        "--saturation and --render-size require --mode colorize or restore",
+    ),
+    "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and no file"),
+    "a pattern without a match": (lambda tmp_path: ["*.png"], 2, "no file matches it as a pattern"),
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
-    "folder without pictures": (lambda tmp_path: ["."], 2, ".: no picture in this folder; known are .jpg"),
-    "one name for two": (two_of_one_name, 2, "would both become out/x_upscale.png: give them different names"),
+    "folder without pictures": (lambda tmp_path: ["."], 2, ".: no image in this folder. Formats: .jpg"),
+    "two results of one name": (two_of_one_name, 2, "would both be written to out/x_upscale.png: rename one of them"),
     "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such network comes with srcolor"),
     "no run": (good("--run", "runs/nowhere"), 2, "runs/nowhere: no such run folder or checkpoint file"),
     "the wrong kind": (
         good("--mode", "colorize"),
         2,
-        "Bicubic is no network for this: expected one from gray to colour",
+        "Bicubic does not fit this mode: expected a network from gray to RGB",
     ),
-    "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "several sizes are for --sheet"),
-    "sizes that are none": (good("--render-size", "large"), 2, "expected whole numbers"),
-    "a sheet of sizes": (good("--sheet"), 2, "--sheet shows colours beside each other: give --mode colorize"),
-    "a mode that is none": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
-    "negative saturation": (good("-m", "colorize", "--saturation", "-1"), 2, "expected a number from 0 on"),
-    "no saturation": (good("-m", "colorize", "--saturation", "nan"), 2, "expected a number from 0 on"),
+    "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "several sizes require --sheet"),
+    "sizes that are not integers": (good("--render-size", "large"), 2, "expected integers"),
+    "a sheet of sizes": (good("--sheet"), 2, "--sheet requires --mode colorize"),
+    "an unknown mode": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),
+    "negative saturation": (good("-m", "colorize", "--saturation", "-1"), 2, "expected a number of at least 0"),
+    "saturation that is not a number": (
+        good("-m", "colorize", "--saturation", "nan"),
+        2,
+        "expected a number of at least 0",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_named_and_the_way_out_said(name, bicubic, tmp_path, monkeypatch, capsys):
+def test_bad_input_names_the_cause_and_the_fix(name, bicubic, tmp_path, monkeypatch, capsys):
     make, code, message = BAD[name]
     monkeypatch.chdir(tmp_path)
-    words = make(tmp_path)
+    arguments = make(tmp_path)
     before = {file for file in tmp_path.rglob("*") if file.is_file()}
     try:
-        ended = predict.main([*words, *([] if "--run" in words else ["--run", bicubic])])
-    except SystemExit as end:
-        ended = end.code
-    told = capsys.readouterr()
-    assert ended == code
-    assert message in told.out + told.err
-    assert "Traceback" not in told.err
+        returned = predict.main([*arguments, *([] if "--run" in arguments else ["--run", bicubic])])
+    except SystemExit as exit:
+        returned = exit.code
+    captured = capsys.readouterr()
+    assert returned == code
+    assert message in captured.out + captured.err
+    assert "Traceback" not in captured.err
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
-def test_a_full_disk_leaves_nothing(bicubic, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_leaves_no_file(bicubic, tmp_path, monkeypatch, capsys):
     SMALL.save(tmp_path / "x.png")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic]) == 1
-    assert re.search(r"x_upscale\.png, where [\d,]+ MB are free \(.*No space left on device", capsys.readouterr().out)
+    assert re.search(r"x_upscale\.png \(.*No space left on device\); [\d,]+ MB are free", capsys.readouterr().out)
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_a_picture_that_fails_in_an_unexpected_way_does_not_stop_the_others(bicubic, tmp_path, monkeypatch, capsys):
+def test_an_unexpected_error_does_not_stop_the_other_images(bicubic, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png", "c.png"):
         SMALL.save(tmp_path / name)
-    whole = image_files.read
+    original = image_files.read
 
-    def read(path, most):
+    def read(path, max_megapixels):
         if path.name == "b.png":
-            raise ValueError("a reader's own")
-        return whole(path, most)
+            raise ValueError("a reason")
+        return original(path, max_megapixels)
 
     monkeypatch.setattr(image_files, "read", read)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 1
-    assert capsys.readouterr().out == f"2 made, 1 failed:\n  {tmp_path / 'b.png'}: ValueError: a reader's own\n"
+    assert capsys.readouterr().out == f"2 written, 1 failed:\n  {tmp_path / 'b.png'}: ValueError: a reason\n"
 
 
-def test_names_that_look_like_something_else(bicubic, tmp_path, monkeypatch):
+def test_file_names_that_look_like_options_or_patterns(bicubic, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["-dash.png", "~tilde.png", "a b.png", "[x].png", "é\n.png", "x" * 240 + ".png", "*.png"]
     for name in names:
@@ -390,22 +395,22 @@ def test_names_that_look_like_something_else(bicubic, tmp_path, monkeypatch):
     assert len(list((tmp_path / "out").iterdir())) == len(names)
 
 
-def test_what_a_shell_makes_of_a_pattern_is_the_same_the_second_time(bicubic, tmp_path, capsys):
+def test_a_pattern_expanded_by_the_shell_skips_results_the_second_time(bicubic, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         SMALL.save(tmp_path / name)
-    for told in ("2 made\n", "0 made, 2 there already (--overwrite makes them anew)\n"):
+    for output in ("2 written\n", "0 written, 2 skipped (--overwrite replaces existing results)\n"):
         assert predict.main([*map(str, sorted(tmp_path.glob("*.png"))), "--run", bicubic]) == 0
-        assert capsys.readouterr().out == told
+        assert capsys.readouterr().out == output
 
 
-def test_names_are_no_markup(colour, tmp_path, capsys):
+def test_file_names_are_not_markup(colour, tmp_path, capsys):
     (tmp_path / "q[").mkdir()
     SMALL.save(tmp_path / "q[" / "b].png")
     assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
-    assert "q[/b].png: in colour" in capsys.readouterr().err
+    assert "q[/b].png: has color" in capsys.readouterr().err
 
 
-def test_a_name_that_is_not_utf8_is_told(bicubic, tmp_path):
+def test_a_name_that_is_not_utf8_is_reported(bicubic, tmp_path):
     name = os.fsdecode(b"\xff\xe9.png")
     try:
         SMALL.save(tmp_path / name)
@@ -415,12 +420,12 @@ def test_a_name_that_is_not_utf8_is_told(bicubic, tmp_path):
     command = [COMMAND, str(tmp_path), "--run", bicubic]
     done = subprocess.run(command, capture_output=True, timeout=100, env=os.environ | {"PYTHONUTF8": "1"})
     assert done.returncode == 1
-    assert "1 made, 1 failed" in done.stdout.decode()
-    assert "\ufffd\ufffd.png: its name, or its folder's, is not in UTF-8: rename it" in done.stdout.decode()
+    assert "1 written, 1 failed" in done.stdout.decode()
+    assert "\ufffd\ufffd.png: its path is not valid UTF-8: rename the file or its folder" in done.stdout.decode()
     assert not done.stderr
 
 
-def test_a_large_result_lies_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
+def test_a_large_result_is_kept_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(predict, "LARGE", 1)
     SMALL.save(tmp_path / "x.png")
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0

@@ -1,4 +1,4 @@
-"""Networks on pictures of any size: tiles against the whole, memory, and colouring at another size."""
+"""Networks on images of any size: tiles against the whole, memory, and color at another size."""
 
 import copy
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ PHOTO = data.astronaut()
 
 
 @pytest.mark.parametrize("net", [net for net in LOCAL if net.values[0].inputs != 1])
-def test_tiles_answer_what_the_whole_answers(net):
+def test_tiles_equal_the_whole(net):
     pixels = PHOTO[100:201, 200:333]
     tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (40, 4096))
     assert tiled.shape == (101 * net.scale, 133 * net.scale, 3)
@@ -32,7 +32,7 @@ def test_tiles_answer_what_the_whole_answers(net):
 
 
 @pytest.mark.parametrize(("channels", "blocks"), [(24, 6), (48, 8), (64, 16)])
-def test_tiles_of_residual_at_three_sizes(channels, blocks):
+def test_tiles_of_residual_equal_the_whole_at_three_widths(channels, blocks):
     net = wake(Residual(channels, blocks))
     pixels = PHOTO[100:165, 200:290]
     tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (32, 4096))
@@ -44,48 +44,48 @@ RESIDUAL = wake(Residual(channels=4, blocks=1))
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(1, 220), deep=st.booleans())
-def test_pictures_of_any_size(height, width, tile, deep):
+def test_images_of_any_size(height, width, tile, deep):
     pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
-    answer = tiles.enlarge(RESIDUAL, pixels, tile=max(tile, 16))
-    assert answer.shape == (2 * height, 2 * width, 3)
-    assert answer.dtype == pixels.dtype
+    tiled = tiles.enlarge(RESIDUAL, pixels, tile=max(tile, 16))
+    assert tiled.shape == (2 * height, 2 * width, 3)
+    assert tiled.dtype == pixels.dtype
     whole = tiles.enlarge(RESIDUAL, pixels, tile=4096)
-    assert np.abs(answer.astype(int) - whole).max() <= (257 if deep else 1)
+    assert np.abs(tiled.astype(int) - whole).max() <= (257 if deep else 1)
 
 
-def test_where_memory_runs_out_smaller_tiles_are_tried():
+def test_smaller_tiles_are_tried_if_memory_runs_out():
     net = copy.deepcopy(RESIDUAL)
-    seen = []
+    shapes = []
 
     def refuse(module, inputs):
-        seen.append(inputs[0].shape[-2:])
+        shapes.append(inputs[0].shape[-2:])
         if inputs[0].shape[-2] * inputs[0].shape[-1] > 60 * 60:
-            torch.empty(10**16)  # PyTorch's own words for it
+            torch.empty(10**16)  # raises PyTorch's own message
 
     net.register_forward_pre_hook(refuse)
     pixels = PHOTO[:200, :150]
     tiled, whole = tiles.enlarge(net, pixels, tile=128), tiles.enlarge(RESIDUAL, pixels, tile=4096)
     assert np.abs(tiled.astype(int) - whole).max() <= 1
-    assert min(side for shape in seen for side in shape) <= 64
+    assert min(side for shape in shapes for side in shape) <= 64
     net.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(MemoryError()))
-    with pytest.raises(UserError, match=r"memory does not suffice for tiles of 32x32"):
+    with pytest.raises(UserError, match=r"not enough memory for tiles of 32x32"):
         tiles.enlarge(net, pixels, tile=128)
 
 
 @pytest.mark.parametrize(("free", "side"), [(8e9, 256), (5e7, 200), (0, 32)])
-def test_tiles_are_as_large_as_the_memory_at_hand_allows(free, side, monkeypatch):
+def test_tile_size_follows_free_memory(free, side, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
     net = Residual(channels=8, blocks=1)  # its widest layer has 12 channels, three for each of four pixels
-    assert tiles.tile_at_hand(net) == side
+    assert tiles.tile_size(net) == side
     if free > 0 and side < 256:
         assert (side + net.receptive_field - 1) ** 2 * 4 * 12 * tiles.MAPS == pytest.approx(free / 3, rel=0.01)
-    seen = []
-    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[-1]))
+    widths = []
+    net.register_forward_pre_hook(lambda module, inputs: widths.append(inputs[0].shape[-1]))
     tiles.enlarge(net, np.zeros((4, 600, 3), np.uint8))
-    assert seen[0] == min(600, side + net.receptive_field // 2)
+    assert widths[0] == min(600, side + net.receptive_field // 2)
 
 
-def test_bfloat16_answers_nearly_the_same_and_is_for_8_bits_only():
+def test_bfloat16_is_close_and_for_8_bits_only():
     net = predict.load("srcolor/sr_x2_small", "upscale")
     pixels = PHOTO[:160, 100:300]
     plain, fast = (tiles.enlarge(net, pixels, bfloat16=on).astype(int) for on in (False, True))
@@ -95,34 +95,34 @@ def test_bfloat16_answers_nearly_the_same_and_is_for_8_bits_only():
     np.testing.assert_array_equal(*(tiles.enlarge(net, deep, tile=256, bfloat16=on) for on in (False, True)))
 
 
-def test_a_network_that_sees_everything_at_once_is_not_cut_up():
+def test_a_network_with_an_unlimited_receptive_field_is_refused():
     net = ChromaTable(1, scale=2)
     net.receptive_field = None
-    with pytest.raises(UserError, match=r"ChromaTable looks at the whole picture at once"):
+    with pytest.raises(UserError, match=r"ChromaTable has an unlimited receptive field"):
         tiles.enlarge(net, PHOTO)
 
 
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (256, 384), (131, 77), (30, 200)])
-def test_colouring_keeps_size_and_luma(height, width, deep):
+def test_colorizing_keeps_size_and_luma(height, width, deep):
     pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
-    coloured = tiles.colorize(wake(UNetRGB()), pixels, render_size=64)
-    assert coloured.shape == pixels.shape
-    assert coloured.dtype == pixels.dtype
+    colored = tiles.colorize(wake(UNetRGB()), pixels, render_size=64)
+    assert colored.shape == pixels.shape
+    assert colored.dtype == pixels.dtype
     level = np.iinfo(pixels.dtype).max
-    luma = [image.astype(float) @ (0.299, 0.587, 0.114) / level for image in (pixels, coloured)]
+    luma = [image.astype(float) @ (0.299, 0.587, 0.114) / level for image in (pixels, colored)]
     assert np.abs(luma[0] - luma[1]).max() <= 1 / level
     if min(height, width) > 1:
-        assert np.ptp(coloured.astype(int), axis=2).max() > 0.02 * level  # there is colour
+        assert np.ptp(colored.astype(int), axis=2).max() > 0.02 * level  # there is color
 
 
-def test_what_the_colourizer_sees_is_the_block_mean():
-    seen = []
+def test_the_input_of_the_colorizer_is_the_block_mean():
+    inputs = []
     net = wake(UNetRGB())
-    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     tiles.colorize(net, PHOTO[:256, :384], render_size=64)
     whole = torch.from_numpy(PHOTO[:256, :384]).permute(2, 0, 1)[None].float() / 255
-    torch.testing.assert_close(seen[0], images.block_mean(images.luma(whole), 4), rtol=0, atol=1e-6)
+    torch.testing.assert_close(inputs[0], images.block_mean(images.luma(whole), 4), rtol=0, atol=1e-6)
 
 
 def test_saturation_scales_the_chroma():

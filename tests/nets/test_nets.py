@@ -1,3 +1,5 @@
+"""Every network: shapes, receptive field, and its own properties against independent references."""
+
 import copy
 
 import pytest
@@ -25,7 +27,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def wake(net: nn.Module) -> nn.Module:
-    """Gives layers that start at zero weights of their own, so that everything takes part."""
+    """Give all layers random weights, those initialized to zero too, so that every layer has an effect."""
     torch.manual_seed(0)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -59,15 +61,15 @@ def input_of(net: Net, *size: int) -> torch.Tensor:
     return torch.rand(size[0], net.inputs or 3, *size[1:])
 
 
-def test_size_decoder_is_the_articles_layer_by_layer():
+def test_size_decoder_has_the_layers_of_the_article():
     net = SizeDecoder()
     assert parameters(net) == 4_341_161
     layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    seen = []
+    shapes = []
     for layer in layers:
-        layer.register_forward_hook(lambda layer, _, out: seen.append((type(layer).__name__, *out.shape[1:])))
+        layer.register_forward_hook(lambda layer, _, out: shapes.append((type(layer).__name__, *out.shape[1:])))
     net(torch.rand(1, 3, 64, 64))
-    assert seen == [
+    assert shapes == [
         ("Conv2d", 64, 32, 32),
         ("Conv2d", 128, 16, 16),
         ("Conv2d", 256, 8, 8),
@@ -85,20 +87,20 @@ def test_size_decoder_is_the_articles_layer_by_layer():
 
 
 def test_size_decoder_adds_the_encoders_features():
-    """Worked out from its own layers, step by step, on [-1, 1]."""
+    """Compute the output from its layers, step by step, on [-1, 1]."""
     net = wake(SizeDecoder())
     x = torch.rand(1, 3, 32, 32)
-    e = [x * 2 - 1]
+    encoded = [x * 2 - 1]
     for step in net.encoder:
-        e.append(step(e[-1]))
-    d = net.decoder[0](e[4]) + e[3]
-    d = net.decoder[1](d) + e[2]
-    d = net.decoder[2](d) + e[1]
-    torch.testing.assert_close(net(x), (net.head(d) + 1) / 2)
+        encoded.append(step(encoded[-1]))
+    decoded = net.decoder[0](encoded[4]) + encoded[3]
+    decoded = net.decoder[1](decoded) + encoded[2]
+    decoded = net.decoder[2](decoded) + encoded[1]
+    torch.testing.assert_close(net(x), (net.head(decoded) + 1) / 2)
 
 
 def layer_by_layer(net: SESR, x: torch.Tensor) -> torch.Tensor:
-    """What the network says in training's own terms, in float64: wide 3x3, 1x1, and the way around both."""
+    """Compute the output from the weights of training: wide 3x3 convolution, 1x1 convolution, skip connection."""
     head, *body, tail = net.convs
 
     def expanded(conv, x):
@@ -129,15 +131,15 @@ def test_sesr_of_the_default_size_has_at_most_60k_parameters_and_starts_as_bicub
     torch.testing.assert_close(net(x), images.bicubic_up(x, 2), rtol=0, atol=1e-6)
 
 
-def test_luma_sr_answers_the_networks_luma_of_gray_and_puts_it_into_colour():
+def test_luma_sr_applies_the_network_to_the_luma_of_gray_and_color():
     net = wake(LumaSR(SESR(channels=8, layers=2, width=16)))
-    colour = torch.rand(1, 3, 12, 14)
-    gray = net(images.luma(colour))
-    torch.testing.assert_close(gray, net.net(images.luma(colour)))
-    torch.testing.assert_close(images.luma(net(colour)), gray.clamp(0, 1), rtol=0, atol=1e-6)
+    color = torch.rand(1, 3, 12, 14)
+    gray = net(images.luma(color))
+    torch.testing.assert_close(gray, net.net(images.luma(color)))
+    torch.testing.assert_close(images.luma(net(color)), gray.clamp(0, 1), rtol=0, atol=1e-6)
 
 
-def test_residual_starts_at_bicubics_psnr():
+def test_an_untrained_residual_has_the_psnr_of_bicubic():
     truth = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     small = images.block_mean(truth, 2)
     ours, bicubic = PSNR()(Residual()(small).clamp(0, 1), truth), PSNR()(Bicubic()(small), truth)
@@ -146,7 +148,7 @@ def test_residual_starts_at_bicubics_psnr():
 
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 5), (1, 33)])
-def test_any_size_comes_out_scale_times_as_large(net, height, width):
+def test_any_size_is_enlarged_by_the_scale(net, height, width):
     with torch.no_grad():
         out = net(input_of(net, 2, height, width))
     assert out.shape == (2, net.outputs or 3, net.scale * height, net.scale * width)
@@ -154,16 +156,16 @@ def test_any_size_comes_out_scale_times_as_large(net, height, width):
 
 
 @pytest.mark.parametrize("net", LOCAL)
-def test_no_output_pixel_sees_beyond_the_receptive_field(net):
-    """By the gradient of output pixels with respect to the input."""
+def test_no_output_pixel_depends_on_pixels_beyond_the_receptive_field(net):
+    """Measured by the gradient of output pixels with respect to the input."""
     torch.manual_seed(0)
-    net = copy.deepcopy(net).double()  # where a tanh is hardly ever so saturated that it has no gradient
+    net = copy.deepcopy(net).double()  # in which tanh rarely saturates to a gradient of zero
     side = -(-(2 * net.receptive_field) // net.stride) * net.stride + 2 * net.stride
     widest = 0
     for offset in range(0, net.scale * net.stride, max(1, net.stride // 2)):
         x = input_of(net, 1, side, side).double().requires_grad_()
-        place = net.scale * (side // 2) + offset
-        net(x)[0, :, place, place].sum().backward()
+        position = net.scale * (side // 2) + offset
+        net(x)[0, :, position, position].sum().backward()
         columns = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
         if len(columns):
             widest = max(widest, int(columns.max() - columns.min()) + 1)
@@ -172,23 +174,23 @@ def test_no_output_pixel_sees_beyond_the_receptive_field(net):
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(net):
+def test_an_image_does_not_depend_on_the_others_of_its_batch(net):
     torch.manual_seed(0)
     net, batch = copy.deepcopy(net).double(), input_of(net, 3, 16, 16).double()
     with torch.no_grad():
         torch.testing.assert_close(net(batch)[1:2], net(batch[1:2]), rtol=0, atol=1e-5)
 
 
-# -- colour --------------------------------------------------------------------------------------------------------
+# -- color ---------------------------------------------------------------------------------------------------------
 
 
-COLOUR = [net for net in NETS if net.values[0].inputs == 1 and net.values[0].scale == 1]
-KEEPING = [net for net in COLOUR if net.id != "unet_rgb"]
+COLOR = [net for net in NETS if net.values[0].inputs == 1 and net.values[0].scale == 1]
+KEEPING = [net for net in COLOR if net.id != "unet_rgb"]
 
 
 @pytest.mark.parametrize("net", KEEPING)
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (17, 5), (1, 33)])
-def test_a_colour_net_keeps_the_luma_that_it_was_given(net, height, width):
+def test_a_color_net_keeps_the_luma_of_its_input(net, height, width):
     gray = torch.rand(2, 1, height, width)
     with torch.no_grad():
         out = net(gray)
@@ -196,7 +198,7 @@ def test_a_colour_net_keeps_the_luma_that_it_was_given(net, height, width):
     assert (images.luma(rounded) - gray).abs().max() <= 1 / 255
 
 
-def test_unet_starts_with_gray_and_can_reach_every_colour_but_no_further():
+def test_an_untrained_unet_is_gray_and_ab_is_bounded():
     gray = torch.full((1, 1, 32, 32), 0.5)
     net = UNet(channels=8)
     with torch.no_grad():
@@ -207,26 +209,24 @@ def test_unet_starts_with_gray_and_can_reach_every_colour_but_no_further():
     assert ab.max() <= 110
 
 
-def test_unet_rgb_is_the_articles_kind():
+def test_unet_rgb_has_the_layers_of_the_article():
     net = UNetRGB()
-    seen = []
+    shapes = []
     for layer in [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]:
-        layer.register_forward_hook(lambda layer, _, out: seen.append(tuple(out.shape[1:])))
+        layer.register_forward_hook(lambda layer, _, out: shapes.append(tuple(out.shape[1:])))
     net(torch.rand(1, 1, 64, 64))
     down, up = [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)], [(256, 8, 8), (128, 16, 16), (64, 32, 32)]
-    assert seen == [*down, *up, (3, 64, 64)]
+    assert shapes == [*down, *up, (3, 64, 64)]
 
 
-def constant(colour):
-    """A colour "network" whose chroma is the same everywhere, and a picture of gray to put it on."""
+def constant(color):
+    """Return a network with the same chroma at every pixel, and a gray image."""
 
     class Constant(Net):
         inputs, outputs, scale, stride, receptive_field = 1, 3, 1, 1, 1
 
         def forward(self, gray):
-            return images.with_luma(
-                torch.tensor(colour).reshape(1, 3, 1, 1).expand(len(gray), 3, *gray.shape[2:]), gray
-            )
+            return images.with_luma(torch.tensor(color).reshape(1, 3, 1, 1).expand(-1, -1, *gray.shape[2:]), gray)
 
     return Constant(), 0.4 + 0.2 * torch.rand(1, 1, 32, 32)
 
@@ -241,7 +241,7 @@ def test_constant_chroma_survives_the_routes(route):
     }[route]
     with torch.no_grad():
         out = whole(gray)
-        # Where a wild network leaves [0, 1] chroma gives way; the middle tones show what is meant.
+        # Where an untrained network leaves [0, 1], chroma is clipped; only middle tones are compared.
         middle = (images.luma(out) > 0.3) & (images.luma(out) < 0.7)
         assert middle.any()
         chroma = (out - images.luma(out))[:, :, middle[0, 0]]
@@ -249,7 +249,7 @@ def test_constant_chroma_survives_the_routes(route):
     torch.testing.assert_close(chroma[0], expected[:, None].expand(3, chroma.shape[2]), rtol=0, atol=1e-4)
 
 
-def test_keep_luma_keeps_it_where_the_net_does_not():
+def test_keep_luma_keeps_the_luma_of_the_input():
     gray = torch.rand(1, 1, 33, 50)
     with torch.no_grad():
         out = KeepLuma(wake(UNetRGB()))(gray)
@@ -258,7 +258,7 @@ def test_keep_luma_keeps_it_where_the_net_does_not():
 
 
 class Toy(nn.Module):
-    """Two channels in, five out, or five in and one out; enlarges by its scale."""
+    """A network with any number of channels that enlarges by its scale."""
 
     stride, receptive_field = 2, 3
 
@@ -271,28 +271,30 @@ class Toy(nn.Module):
         return torch.sigmoid(self.conv(x)).repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
 
 
-def test_chain_is_its_two_networks_and_knows_nothing_of_colour():
+def test_a_chain_applies_both_networks_with_any_channels():
     first, second = Toy(2, 5, 3), Toy(5, 1, 2)
     chain = Chain(first, second)
     x = torch.rand(2, 2, 8, 8)
     assert torch.equal(chain(x), second(first(x)))
     assert chain.scale == 6
     assert chain.stride == 2
-    assert chain.receptive_field == 3 + 2  # two pixels of the first's answer more, at most one input pixel: its stride
+    assert (
+        chain.receptive_field == 3 + 2
+    )  # the second adds two pixels of the first's output, at most one input pixel, rounded up to the stride
 
 
-def test_networks_in_the_wrong_order_are_an_error_that_names_them():
-    with pytest.raises(UserError, match=r"Residual gives 3 channel.*UNetRGB takes 1.*A colour network comes first"):
+def test_networks_in_the_wrong_order_are_named():
+    with pytest.raises(UserError, match=r"Residual outputs 3 channel.*UNetRGB expects 1.*A color network comes first"):
         Chain(Residual(), UNetRGB())
 
 
 def test_a_chroma_table_is_the_mean_ab_at_each_gray_level():
-    """Two colours of different luma, and a third of the luma of the second."""
-    colours = torch.tensor([[0.2, 0.1, 0.1], [0.8, 0.6, 0.4], [0.8, 0.6, 0.4]])
-    colours[2] = images.with_luma(
-        torch.tensor([0.1, 0.9, 0.3]).reshape(1, 3, 1, 1), images.luma(colours[1].reshape(1, 3, 1, 1))
+    """Two colors of different luma, and a third with the luma of the second."""
+    colors = torch.tensor([[0.2, 0.1, 0.1], [0.8, 0.6, 0.4], [0.8, 0.6, 0.4]])
+    colors[2] = images.with_luma(
+        torch.tensor([0.1, 0.9, 0.3]).reshape(1, 3, 1, 1), images.luma(colors[1].reshape(1, 3, 1, 1))
     ).flatten()
-    target = colours.reshape(3, 3, 1, 1)
+    target = colors.reshape(3, 3, 1, 1)
     pair = images.Pair(images.luma(target), target, torch.arange(3))
     ab = images.rgb_to_lab(target)[:, 1:, 0, 0]
     table, mean, none = ChromaTable(256), ChromaTable(1), ChromaTable(0)
@@ -301,6 +303,6 @@ def test_a_chroma_table_is_the_mean_ab_at_each_gray_level():
     level = (pair.input.flatten() * 255).round().long()
     torch.testing.assert_close(table.ab[level[0]], ab[0])
     torch.testing.assert_close(table.ab[level[1]], (ab[1] + ab[2]) / 2)
-    torch.testing.assert_close(table.ab[0], ab.mean(0))  # a level that was not seen
+    torch.testing.assert_close(table.ab[0], ab.mean(0))  # a level without pixels
     torch.testing.assert_close(mean.ab[0], ab.mean(0))
     assert (none(pair.input) - pair.input).abs().max() < 1e-3

@@ -346,7 +346,7 @@ def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
     file.write_text("mine")
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert file.read_text() == "mine"
 
 

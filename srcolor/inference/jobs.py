@@ -1,0 +1,96 @@
+"""Image files named on a command line, and the files their results are written to."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from srcolor.errors import UserError
+from srcolor.inference.image_files import SUFFIXES
+
+MODES = ("upscale", "colorize", "restore")
+
+
+class Job(NamedTuple):
+    """An image file, and the file of its result."""
+
+    source: Path
+    result: Path
+
+    @property
+    def comparison(self) -> Path:
+        """The file of the comparison of source and result."""
+        return self.result.with_stem(f"{self.result.stem}_compare")
+
+
+def plan(
+    inputs: Sequence[str], output: Path | None, ending: str, *, overwrite: bool = False, compare: bool = False
+) -> Iterator[Job]:
+    """Find the image files, and yield each with the file of its result, `<stem>_<ending>` with the same suffix.
+
+    Results of earlier calls are not processed again, unless they are to be overwritten: then a file that is named and
+    would also be a result is an error.
+
+    Args:
+        inputs: Files, directories that are searched recursively, or patterns.
+        output: Directory of the results; None for that of each source.
+        ending: A mode, or `sheet`.
+        overwrite: Whether existing results are overwritten.
+        compare: Whether comparisons are written too.
+
+    Raises:
+        UserError: A file does not exist, or two results would have the same name, or that of a source.
+    """
+    sources: dict[Path, Path] = {}  # with their paths below `output`
+    files: list[Path] = []
+    for name in inputs:
+        path = Path(name)
+        if not path.exists():
+            path = Path(os.path.expanduser(name))  # for a name that the shell did not expand
+        if path.is_dir():
+            images = _without_results([file for file in sorted(path.rglob("*")) if _is_image(file)])
+            if not images:
+                raise UserError(f"{name}: no image in this folder. Formats: {', '.join(SUFFIXES)}")
+            sources |= {file: file.relative_to(path) for file in images}
+        elif path.exists():
+            files.append(path)
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+            images = _without_results([file for file in matches if file.is_file()])
+            if not images:
+                raise UserError(f"{name}: no such file or folder, and no file matches it as a pattern")
+            sources |= {file: Path(file.name) for file in images}
+    sources |= {file: Path(file.name) for file in (files if overwrite else _without_results(files))}
+    by_path = {_real(source): source for source in sources}
+    results: dict[Path, Path] = {}  # with their sources
+    for source, below in sources.items():
+        folder = source.parent if output is None else output / below.parent
+        suffix = source.suffix if source.suffix.lower() in SUFFIXES else ".png"
+        job = Job(source, folder / f"{source.stem}_{ending}{suffix}")
+        for result in (job.result, job.comparison) if compare else (job.result,):
+            key = _real(result)
+            if key in results:
+                raise UserError(f"{results[key]} and {source} would both be written to {result}: rename one of them")
+            if key in by_path and by_path[key] != source:
+                raise UserError(f"{by_path[key]} is an input, and would be the result of {source}: leave out one")
+            results[key] = source
+        yield job
+
+
+def _real(file: Path) -> Path:
+    """Return the path of a file, the same whatever links its directory is reached by."""
+    return file.parent.resolve() / file.name
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _without_results(files: list[Path]) -> list[Path]:
+    """Leave out files named as the result of another of the files, in whatever directory."""
+    names = {file.name for file in files}
+    pattern = re.compile(rf"(.+)_({'|'.join((*MODES, 'sheet'))})(_compare)?", re.DOTALL)
+    matches = {file: pattern.fullmatch(file.stem) for file in files}
+    return [file for file, match in matches.items() if match is None or match[1] + file.suffix not in names]
