@@ -44,7 +44,9 @@ class ProgressBar(Callback):
             return
         self._updated = time.monotonic()
         logged = {name: value for name, value in trainer.callback_metrics.items() if value.device.type == "cpu"}
-        shown = {name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")}
+        shown: dict[str, Any] = {
+            name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")
+        }
         shown |= pl_module.losses | self._validation
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self._bar.update(self._bar.tasks[0].id, completed=progress, epoch=trainer.current_epoch, metrics=text)
