@@ -82,7 +82,7 @@ def test_training_speed(script, monkeypatch, capsys):
     load, run = script
     module = load("training_speed")
     monkeypatch.setattr(module, "BATCH", 2)
-    monkeypatch.setattr(module, "LEFT_OUT", 1)
+    monkeypatch.setattr(module, "WARMUP", 1)
     monkeypatch.setattr(module, "make_pictures", partial(module.make_pictures, count=10))
     run(module, "--steps", 2, "--rounds", 1)
     rates, summary = capsys.readouterr().out.splitlines()[-2:]

@@ -70,5 +70,5 @@ def test_the_network_of_the_recipe_has_the_attributes_it_declares(checkout):
     spec.loader.exec_module(module)
     net = test_nets.wake(module.Plain(channels=8))
     for height, width in ((16, 16), (17, 5), (1, 33)):
-        test_nets.test_any_size_comes_out_scale_times_as_large(net, height, width)
-    test_nets.test_no_output_pixel_sees_beyond_the_receptive_field(net)
+        test_nets.test_any_size_is_enlarged_by_the_scale(net, height, width)
+    test_nets.test_no_output_pixel_depends_on_pixels_beyond_the_receptive_field(net)

@@ -103,7 +103,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
         (["-m", "trainer=ddp", "seed=0,1"], "each process of a job would start the sweep again"),
         (["-m", "trainer=ddp", "seed=0,1", "hydra/launcher=joblib"], "submitit_slurm"),
         (["trainer.devices=2"], "for several devices give trainer=ddp too"),
-        (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "sees no CUDA device"),
+        (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "finds no CUDA device"),
     ],
 )
 def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):

@@ -286,4 +286,4 @@ def test_bad_input(name, sets, tiny_run, call, tmp_path, capfd):
 def test_a_color_network_is_refused(sets, study_runs, call, tmp_path, capfd):
     overrides = ["data=benchmark", f"data.root={sets}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call("fit=false", f"ckpt={study_runs['colorize64']}", *overrides) == 1
-    assert "takes 1 channel(s), the pair has 3: a colour network takes gray" in capfd.readouterr().err
+    assert "takes 1 channel(s), the pair has 3: a color network takes gray" in capfd.readouterr().err

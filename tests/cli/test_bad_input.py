@@ -230,7 +230,7 @@ ROWS = {
     ),
     "no such device": (
         lambda s, m: m.setattr(torch.cuda, "is_available", lambda: False) or debug(s.root, "trainer.accelerator=cuda"),
-        "PyTorch sees no CUDA device. Use auto or cpu",
+        "PyTorch finds no CUDA device. Use auto or cpu",
         1,
     ),
     # -- the cache
@@ -325,7 +325,7 @@ ROWS = {
     ),
     "a chain in the wrong order": (
         lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.colour}"],
-        "Residual gives 3 channel(s), UNet takes 1: they cannot be chained in this order. A colour network comes first",
+        "UNet expects 1: they cannot be chained in this order. A color network",
         1,
     ),
     "a chain without a colour network": (
