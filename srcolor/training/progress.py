@@ -10,7 +10,7 @@ from srcolor.tasks.base import Task
 
 
 class ProgressBar(Callback):
-    """A bar for the whole run: epoch, progress, everything logged as `train/*`, validation metric, time left.
+    """A bar for the whole run: epoch, progress, every loss, the validation metric, time left.
 
     Args:
         monitor: Name of the validation metric to show.
@@ -43,11 +43,7 @@ class ProgressBar(Callback):
         if progress < 1 and time.monotonic() - self._updated < 0.1:
             return
         self._updated = time.monotonic()
-        logged = {name: value for name, value in trainer.callback_metrics.items() if value.device.type == "cpu"}
-        shown: dict[str, Any] = {
-            name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")
-        }
-        shown |= pl_module.losses | self._validation
+        shown = pl_module.losses | self._validation
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         self._bar.update(self._bar.tasks[0].id, completed=progress, epoch=trainer.current_epoch, metrics=text)
 
