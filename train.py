@@ -162,6 +162,9 @@ def main(cfg: DictConfig) -> None:
     pictures = None if None in told else len(seen)
     table = published.table(metrics, type(net).__name__, pictures, cfg.scale) if sets else None
     records.show(folder, metrics, type(net).__name__, table)
+    if cfg.fit:
+        modes = {(True, False): "upscale", (False, True): "colorize"}
+        records.show_next(folder, modes.get((net.scale > 1, net.inputs == 1)))
 
 
 if __name__ == "__main__":

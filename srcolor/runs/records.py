@@ -140,6 +140,20 @@ def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | Non
     console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
 
 
+def show_next(folder: Path, mode: str | None) -> None:
+    """Print the commands to type after a training.
+
+    Args:
+        folder: The run's folder.
+        mode: Mode of `srcolor-predict` that uses the network; None if there is none.
+    """
+    run = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    commands = [". .venv/bin/activate", "tensorboard --logdir runs", f"python eval.py ckpt={run}"]
+    if mode is not None:
+        commands.append(f"srcolor-predict photo.jpg --mode {mode} --run {run}")
+    Console().print("next     " + "\n         ".join(commands), highlight=False, markup=False, soft_wrap=True)
+
+
 def _table(metrics: Mapping[str, Any], name: str) -> Table:
     columns = {**metrics["baselines"], name: metrics["test"]}
     table = Table(title=f"{metrics['images']} test images", title_justify="left")

@@ -415,3 +415,12 @@ def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
 )
 def test_class_paths_of_older_runs_lead_to_a_class(recorded):
     assert callable(hydra.utils.get_object(current_class(recorded)))
+
+
+@pytest.mark.parametrize("mode", ["upscale", None])
+def test_the_commands_to_type_next_name_the_run_from_here(mode, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    records.show_next(tmp_path / "runs" / "one", mode)
+    commands = [line.removeprefix("next").strip() for line in capsys.readouterr().out.splitlines()]
+    assert commands[:3] == [". .venv/bin/activate", "tensorboard --logdir runs", "python eval.py ckpt=runs/one"]
+    assert commands[3:] == ([] if mode is None else ["srcolor-predict photo.jpg --mode upscale --run runs/one"])
