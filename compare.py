@@ -1,4 +1,4 @@
-"""Compares the routes from gray to large colour images: `python compare.py colorize=<run> sr=<run>`."""
+"""Compare the routes from gray to large color images: `python compare.py colorize=<run> sr=<run>`."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -6,7 +6,7 @@ from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
-    """The story of one comparison."""
+    """Run one comparison."""
     import logging  # Imports here, so that --help and --cfg job need not wait for torch.
     from pathlib import Path
 
@@ -35,90 +35,90 @@ def main(cfg: DictConfig) -> None:
     hardware.setup()
 
     # -- the networks -----------------------------------------------------------------------------
-    named = {key: cfg[key] for key in schema.COMPARED if cfg[key] is not None}
-    nets = {key: runs.load_net(run).to(device) for key, run in named.items()}
+    names = {key: cfg[key] for key in schema.COMPARED if cfg[key] is not None}
+    nets = {key: runs.load_net(run).to(device) for key, run in names.items()}
     scale = nets["sr"].scale
     expected = {"colorize": (1, 1), "sr": (3, scale), "colorize128": (1, 1), "chain": (1, scale)}
     for key, net in nets.items():
         if (net.inputs, net.scale) != expected[key] or (key == "sr" and scale < 2):
-            what = {
+            kinds = {
                 "sr": "a super-resolution network",
                 "chain": f"a chain from gray that enlarges by {scale}, as sr does",
             }
             raise UserError(
-                f"{key}={named[key]} holds {type(net).__name__}, which takes {net.inputs} channel(s) and enlarges by "
-                f"{net.scale}: expected {what.get(key, 'a colour network')}."
+                f"{key}={names[key]} holds {type(net).__name__}, which takes {net.inputs} channel(s) and enlarges by "
+                f"{net.scale}: expected {kinds.get(key, 'a color network')}."
             )
     sides = {"small": cfg.size // scale, "large": cfg.size}
-    trained_at = {key: sides["small" if key == "colorize" else "large"] for key in named}
-    for key, run in named.items():
+    trained_at = {key: sides["small" if key == "colorize" else "large"] for key in names}
+    for key, run in names.items():
         side = runs.target_side(run)
         if side not in (None, trained_at[key]):
             raise UserError(
-                f"{key}={run} was trained on images of {side}x{side}: expected {trained_at[key]}x{trained_at[key]}, as "
-                f"size={cfg.size} and sr's scale {scale} say. Choose runs that belong together, or another size=."
+                f"{key}={run} was trained on images of {side}x{side}: expected {trained_at[key]}x{trained_at[key]}, by "
+                f"size={cfg.size} and sr's scale {scale}. Choose runs that belong together, or another size=."
             )
 
     # -- the images -------------------------------------------------------------------------------
     data = instantiate(cfg.data)
     data.setup()
-    for key, run in named.items():
-        known = runs.trained_on(run)
-        if known is None:
-            log.warning("%s=%s does not tell what it was trained on: perhaps on these test images", key, run)
-        elif seen := data.overlap(known):
+    for key, run in names.items():
+        trained_on = runs.trained_on(run)
+        if trained_on is None:
+            log.warning("%s=%s: the training images are unknown and may include these test images", key, run)
+        elif leaked := data.overlap(trained_on):
             raise UserError(
-                f"{key}={run} was trained on {len(seen)} of the {len(data.digests('test'))} test images: {seen[0]}, "
-                "for one. Train it with the data settings of the others, or choose other images with data=..."
+                f"{key}={run} was trained on {len(leaked)} of the {len(data.digests('test'))} test images, for example "
+                f"{leaked[0]}. Train it with the data settings of the others, or choose other images with data=..."
             )
     data.write_splits(folder / "split.csv")
 
     # -- the routes -------------------------------------------------------------------------------
-    ways = routes.build(nets["colorize"], nets["sr"], nets.get("colorize128"), nets.get("chain"))
-    bottom = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
-    for route in (*ways.values(), *bottom.values()):
+    compared = routes.build(nets["colorize"], nets["sr"], nets.get("colorize128"), nets.get("chain"))
+    floors = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
+    for route in (*compared.values(), *floors.values()):
         route.net.to(device).eval()
     targets = [pair.target.to(device) for pair in data.pairs("test", cfg.pictures)]
-    log.info("Measuring %d routes and %d floors", len(ways), len(bottom))
-    routes.measure({**ways, **bottom}, (pair.target.to(device) for pair in data.pairs("test")), scale)
+    log.info("Measuring %d routes and %d floors", len(compared), len(floors))
+    routes.measure({**compared, **floors}, (pair.target.to(device) for pair in data.pairs("test")), scale)
 
     # -- report -----------------------------------------------------------------------------------
-    told = {
-        "routes": routes.report(ways, sides, ways, cfg.bootstrap, cfg.seed),
-        "floors": routes.report(bottom, sides, ways, cfg.bootstrap, cfg.seed),
+    results = {
+        "routes": routes.report(compared, sides, compared, cfg.bootstrap, cfg.seed),
+        "floors": routes.report(floors, sides, compared, cfg.bootstrap, cfg.seed),
         "questions": {
-            f"{one} - {other}": routes.difference(ways[one], ways[other], cfg.bootstrap, cfg.seed)
+            f"{one} - {other}": routes.difference(compared[one], compared[other], cfg.bootstrap, cfg.seed)
             for one, other in routes.QUESTIONS
-            if other in ways
+            if other in compared
         },
-        "images": len(next(iter(ways.values())).values["psnr"]),
+        "images": len(next(iter(compared.values())).values["psnr"]),
         "size": cfg.size,
         "scale": scale,
-        "runs": {key: str(runs.checkpoint_file(run)) for key, run in named.items()},
+        "runs": {key: str(runs.checkpoint_file(run)) for key, run in names.items()},
         "version": __version__,
         "git": records.git_revision(),
     }
     sample = torch.cat(targets)[: cfg.pictures]
     gray = {"large": images.luma(sample), "small": images.luma(images.block_mean(sample, scale))}
-    figures = {key: runs.train_figures(run) for key, run in named.items()}
-    for name, route in {**ways, **bottom}.items():
-        row = (told["routes"] if name in ways else told["floors"])[name]
+    figures = {key: runs.train_figures(run) for key, run in names.items()}
+    for name, route in {**compared, **floors}.items():
+        row = (results["routes"] if name in compared else results["floors"])[name]
         row["peak_memory_mb"] = routes.route_memory_mb(route.net, gray[route.given][:1])
         row |= routes.trained([figures[key] for key in routes.BEHIND.get(name, ())])
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
-    told["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
+    results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
     with torch.inference_mode():
-        shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in ways.items()}
+        shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in compared.items()}
     picture = grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()})
     records.write_picture(folder / "comparison.png", picture)
-    comparison.write(folder, told)
+    comparison.write(folder, results)
     console = Console()
-    for table in comparison.terminal(told):
+    for table in comparison.terminal(results):
         console.print(table)
     files = f"picture {folder / 'comparison.png'}\ntables  {folder / 'comparison.md'}, with intervals"
     console.print(files, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    launch.run(main, "compare", overrides.compare_line)
+    launch.run(main, "compare", overrides.compare_args)

@@ -1,7 +1,29 @@
 """Test a network: `python eval.py ckpt=<run> [data=...]`."""
 
+from omegaconf import DictConfig
+
 from srcolor.cli import launch, overrides
-from train import main
+
+
+def main(cfg: DictConfig) -> None:
+    """Run one test."""
+    import logging  # Imports here, so that --help and --cfg job need not wait for torch.
+
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from srcolor import runs
+    from srcolor.cli.session import Session
+
+    session = Session(cfg)
+    # Without ckpt, the network is a chain of trained ones.
+    names = [cfg.ckpt] if cfg.ckpt is not None else runs.parts(OmegaConf.to_container(cfg.net))
+    trained_on = [runs.trained_on(name) for name in names]
+    net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt)
+    session.setup()
+    logging.getLogger("eval").info("Testing %s", " and ".join(str(runs.checkpoint_file(name)) for name in names))
+    session.test(net, trained_on)
+
 
 if __name__ == "__main__":
-    launch.run(main, "eval", overrides.eval_line)
+    launch.run(main, "eval", overrides.eval_args)

@@ -1,7 +1,7 @@
-"""The chain study, from nothing to its tables: `python study.py [--data photos|lfw|/full/path] [--seeds 0,1,2]`.
+"""Run the chain study, from training to tables: `python study.py [--data photos|lfw|/full/path] [--seeds 0,1,2]`.
 
-Trains what is missing, one train.py after the other, and compares the routes. Stopped or killed, the same command goes
-on where it was; a second call trains nothing again.
+Train what is missing, one train.py after the other, and compare the routes. The same command resumes a study that was
+stopped or killed; it trains nothing twice.
 """
 
 import argparse
@@ -23,11 +23,11 @@ HERE = Path(__file__).parent
 
 
 def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
-    """The runs of one seed, each with its words for train.py; one that starts from others comes after them.
+    """Return the experiments of one seed in order, each with its overrides for train.py.
 
     Args:
-        folder: Where they lie.
-        minutes: Of training.
+        folder: Folder of the runs.
+        minutes: Training time of each network.
     """
 
     def budget(minutes: int) -> str:
@@ -36,7 +36,7 @@ def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
     return {
         "colorize64": [budget(minutes)],
         "sr64to128": [budget(minutes)],
-        "colorize128": [budget(2 * minutes)],  # as much time as both networks of the chain had
+        "colorize128": [budget(2 * minutes)],  # the time of both networks of the chain
         "chain64to128": [
             budget(minutes),
             f"net.first.run={overrides.quote(str(folder / 'colorize64'))}",
@@ -45,115 +45,123 @@ def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
     }
 
 
-def data_words(name: str) -> tuple[str, list[str]]:
-    """What `--data` means: a name for the study, and words for train.py; a data set, or a folder of pictures."""
-    if name == "photos":  # a photograph cannot be coloured by what eight others show
+def data_overrides(name: str) -> tuple[str, list[str]]:
+    """Return a name for the study, and the overrides for train.py, of a data set or a folder of images."""
+    if name == "photos":  # eight photographs do not teach the colors of a ninth
         return name, ["data=photos", "data.holdout=region"]
     if name in schema.options("data"):
         return name, [f"data={name}"]
     root = Path(name).expanduser().absolute()
-    other = hashlib.sha256(str(root).encode()).hexdigest()[:8]  # folders of one name are not one study
-    return f"{root.name}-{other}", ["data=folder", f"data.root={overrides.quote(str(root))}"]
+    suffix = hashlib.sha256(str(root).encode()).hexdigest()[:8]  # folders of one name are not one study
+    return f"{root.name}-{suffix}", ["data=folder", f"data.root={overrides.quote(str(root))}"]
 
 
 def numbers(text: str) -> list[int]:
-    """Reads `0,1,2`."""
+    """Parse `0,1,2`."""
     return [int(part) for part in text.split(",")]
 
 
 def run(command: list[str]) -> None:
-    """Runs a script, and ends with it if it fails."""
+    """Run a script; exit if it fails."""
     if code := launch.call(command):
         sys.exit(code)
 
 
-def aside(folder: Path) -> None:
-    """Makes room for a run where an earlier one ended before it had saved anything."""
+def move_aside(folder: Path) -> None:
+    """Rename the folder of an earlier run that ended before it had saved anything."""
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}.stopped-{time.time_ns()}"))
 
 
-def train(folder: Path, experiment: str, words: list[str], title: str) -> None:
-    """Trains a run, goes on with it, or leaves it as it is, if it has been tested."""
+def train(folder: Path, experiment: str, args: list[str], title: str) -> None:
+    """Train or resume a run, unless it is done."""
     if (folder / "metrics.json").exists():
         return
-    shown = f"callbacks.progress.title={overrides.quote(title)}"
+    title_override = f"callbacks.progress.title={overrides.quote(title)}"
     if (folder / "checkpoints" / "last.ckpt").exists():
-        run(["train.py", f"resume={overrides.quote(str(folder))}", shown])
+        run(["train.py", f"resume={overrides.quote(str(folder))}", title_override])
         return
-    aside(folder)
-    run(["train.py", f"experiment={experiment}", *words, shown, f"hydra.run.dir={overrides.quote(str(folder))}"])
+    move_aside(folder)
+    run(
+        ["train.py", f"experiment={experiment}", *args, title_override, f"hydra.run.dir={overrides.quote(str(folder))}"]
+    )
 
 
 def compare(folder: Path, seed: int) -> dict[str, Any]:
-    """Compares the routes of a seed's runs, if that has not been done."""
-    result = folder / "comparison" / "comparison.json"
-    if not result.exists():
-        aside(result.parent)
-        named = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
-        words = [f"{key}={overrides.quote(str(folder / run))}" for key, run in named.items()]
-        run(["compare.py", *words, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(result.parent))}"])
-    return json.loads(result.read_text(encoding="utf-8"))
+    """Compare the routes of a seed's runs, unless that is done, and return the results."""
+    file = folder / "comparison" / "comparison.json"
+    if not file.exists():
+        move_aside(file.parent)
+        names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
+        args = [f"{key}={overrides.quote(str(folder / name))}" for key, name in names.items()]
+        run(["compare.py", *args, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(file.parent))}"])
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def main() -> None:
-    """Goes through the stages; ends on Ctrl-C and SIGTERM with one line and exit code 130 or 143."""
+    """Run the study; exit on Ctrl-C and SIGTERM with one line and code 130 or 143."""
     signals.listen()
     try:
-        study(arguments())
+        study(parse_args())
     except signals.Stopped as stop:
-        print("The study goes on with the same command.", file=sys.stderr)
+        print("The same command resumes the study.", file=sys.stderr)
         sys.exit(128 + stop.number)
 
 
-def arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description="Trains and compares the routes from gray 64x64 to colour 128x128.")
-    parser.add_argument("--data", default="photos", help="a data set of train.py, or a folder of pictures")
-    parser.add_argument("--seeds", default="0", type=numbers, help="every run is trained once with each: 0,1,2")
-    parser.add_argument("--folder", type=Path, help="where the runs go; runs/study/<data> if not given")
-    parser.add_argument("--minutes", default=3, type=int, help="of training each network; 3 if not given")
-    parser.add_argument("words", nargs="*", help="for every train.py: data.jitter=0.1, say")
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Train and compare the routes from gray 64x64 to color 128x128.")
+    parser.add_argument("--data", default="photos", help="data set of train.py, or a folder of images")
+    parser.add_argument("--seeds", default="0", type=numbers, help="seeds, each of which trains every network: 0,1,2")
+    parser.add_argument("--folder", type=Path, help="folder of the runs; default: runs/study/<data>")
+    parser.add_argument("--minutes", default=3, type=int, help="training time of each network; default: 3")
+    parser.add_argument("overrides", nargs="*", help="for every train.py, for example data.jitter=0.1")
     return parser.parse_args()
 
 
-def study(asked: argparse.Namespace) -> None:
-    """Trains and compares."""
-    data, words_of_data = data_words(asked.data)
-    minutes = [] if asked.minutes == 3 else [f"{asked.minutes}min"]
-    name = ",".join([data, *minutes, *asked.words])
-    place = (asked.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,-]", "_", name)).absolute()
-    place.mkdir(parents=True, exist_ok=True)
+def study(args: argparse.Namespace) -> None:
+    """Train and compare, with the folder of the study locked."""
+    data, shared = data_overrides(args.data)
+    minutes = [] if args.minutes == 3 else [f"{args.minutes}min"]
+    name = ",".join([data, *minutes, *args.overrides])
+    folder = (args.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,-]", "_", name)).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(place / "lock", timeout=0):
-            _study(asked, place, words_of_data)
+        with FileLock(folder / "lock", timeout=0):
+            run_stages(args, folder, shared)
     except Timeout:
-        launch.fail(UserError(f"{place}: this study is going on in another process."))
+        launch.fail(UserError(f"{folder}: this study is running in another process."))
 
 
-def _study(asked: argparse.Namespace, place: Path, words_of_data: list[str]) -> None:
-    mine, mark = [*words_of_data, f"{asked.minutes} minutes", *asked.words], place / "study.json"
-    if mark.exists() and (before := json.loads(mark.read_text(encoding="utf-8"))) != mine:
-        launch.fail(UserError(f"{place} belongs to another study ({' '.join(before)}). Name another with --folder."))
-    if not mark.exists():
-        mark.write_text(json.dumps(mine), encoding="utf-8")
-    told: dict[int, dict[str, Any]] = {}
-    for seed in asked.seeds:
-        folder = place / f"seed{seed}"
-        all_stages = stages(folder, asked.minutes)
-        for number, (experiment, own) in enumerate(all_stages.items(), len(told) * len(all_stages) + 1):
-            title = f"study {number}/{len(asked.seeds) * len(all_stages)} {experiment}, seed {seed}:"
-            words = [*words_of_data, f"seed={seed}", *own, *asked.words]
-            train(folder / experiment, experiment, words, title)
-        told[seed] = compare(folder, seed)
-    if len(told) > 1:
+def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> None:
+    """Train and compare for each seed.
+
+    Args:
+        args: The command line.
+        folder: Folder of the study.
+        shared: Overrides of the data, for every train.py.
+    """
+    settings, file = [*shared, f"{args.minutes} minutes", *args.overrides], folder / "study.json"
+    if file.exists() and (recorded := json.loads(file.read_text(encoding="utf-8"))) != settings:
+        launch.fail(UserError(f"{folder} belongs to another study ({' '.join(recorded)}). Name another with --folder."))
+    if not file.exists():
+        file.write_text(json.dumps(settings), encoding="utf-8")
+    results: dict[int, dict[str, Any]] = {}
+    for seed in args.seeds:
+        runs = folder / f"seed{seed}"
+        experiments = stages(runs, args.minutes)
+        for number, (experiment, own) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
+            title = f"study {number}/{len(args.seeds) * len(experiments)} {experiment}, seed {seed}:"
+            train(runs / experiment, experiment, [*shared, f"seed={seed}", *own, *args.overrides], title)
+        results[seed] = compare(runs, seed)
+    if len(results) > 1:
         from srcolor.analysis import comparison
         from srcolor.runs import records
 
-        text = comparison.over_seeds(told)
-        records.write(place / "study.md", text)
+        text = comparison.over_seeds(results)
+        records.write(folder / "study.md", text)
         print(text)
-    print(f"study {place}")
+    print(f"study {folder}")
 
 
 if __name__ == "__main__":

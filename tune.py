@@ -1,4 +1,4 @@
-"""Searches for better settings of train.py: `python tune.py experiment=sr64to128 hparams=sr trials=40`."""
+"""Search for better settings of train.py: `python tune.py experiment=sr64to128 hparams=sr trials=40`."""
 
 from omegaconf import DictConfig
 
@@ -6,7 +6,7 @@ from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
-    """The story of one search."""
+    """Run one search."""
     import logging  # Imports here, so that --help and --cfg job need not wait for torch.
     import shlex
     from pathlib import Path
@@ -27,8 +27,9 @@ def main(cfg: DictConfig) -> None:
     check_range("trials", cfg.trials, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
     distributions = tuning.space(cfg)
-    words = [w for w in HydraConfig.get().overrides.task if w.split("=")[0].split(".")[0] not in ("hparams", "trials")]
-    study = tuning.open_study(folder, distributions, words, cfg.monitor, cfg.seed)
+    given = HydraConfig.get().overrides.task
+    shared = [arg for arg in given if arg.split("=")[0].split(".")[0] not in ("hparams", "trials")]
+    study = tuning.open_study(folder, distributions, shared, cfg.monitor, cfg.seed)
 
     # -- search -----------------------------------------------------------------------------------
     while len(tuning.finished(study)) < cfg.trials:
@@ -39,29 +40,31 @@ def main(cfg: DictConfig) -> None:
         prune = {"_target_": "srcolor.analysis.tuning.Prune", "folder": str(folder), "monitor": cfg.monitor}
         callback = [f"+callbacks.prune.{key}={overrides.quote(value)}" for key, value in prune.items()]
         callback.append(f"+callbacks.prune.trial={trial.number}")
-        code = launch.call(["train.py", *words, *own, *callback, f"hydra.run.dir={overrides.quote(str(run))}"])
+        code = launch.call(["train.py", *shared, *own, *callback, f"hydra.run.dir={overrides.quote(str(run))}"])
         state = tuning.settle(study, trial, code)
         failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
         if len(failed) == len(tuning.finished(study)) >= 3:
-            raise UserError(f"the first {len(failed)} trials failed; the last one's reason is above, and in {run}.")
+            raise UserError(
+                f"all of the first {len(failed)} trials failed; the last error is above, and in {run}/error.txt."
+            )
         log.info("Trial %d: %s", trial.number, state.name.lower())
 
     # -- report -----------------------------------------------------------------------------------
     done = study.get_trials(states=(tuning.TrialState.COMPLETE,))
     if not done:
-        raise UserError("no trial came to its end; give more of them with trials=...")
+        raise UserError("no trial is complete; run more with trials=...")
     tuning.plot(study, folder, cfg.monitor)
     states = [trial.state.name.lower() for trial in tuning.finished(study)]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "fail"))
     table = Table("trial", cfg.monitor, *distributions, title=f"{len(states)} trials: {counts}", title_justify="left")
     for trial in sorted(done, key=lambda t: t.value, reverse=higher_is_better(cfg.monitor))[:5]:
-        shown = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.params.values()]
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *shown)
+        values = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in trial.params.values()]
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *values)
     console = Console()
     console.print(table)
-    best = shlex.join(["python", "train.py", *words, *tuning.overrides(study.best_params)])
+    best = shlex.join(["python", "train.py", *shared, *tuning.overrides(study.best_params)])
     console.print(f"plots {folder}/*.png\nbest  {best}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    launch.run(main, "tune", overrides.tune_line)
+    launch.run(main, "tune", overrides.tune_args)

@@ -1,4 +1,4 @@
-"""What the tests share: a folder of pictures, one tiny trained run, and train.py called in this process."""
+"""Shared fixtures: a folder of images, tiny trained runs, and the root scripts called in this process."""
 
 import multiprocessing
 import os
@@ -20,12 +20,13 @@ from srcolor.data import pairs
 from srcolor.nets.unet_rgb import UNetRGB
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # for train.py
+sys.path.insert(0, str(ROOT))  # for the root scripts
 
 import compare  # noqa: E402
+import eval as evaluate  # noqa: E402
 import train  # noqa: E402
 
-# A network and a budget that train in seconds, in float32, whose results are the same every time.
+# A network and a budget that train in seconds, in float32, with the same results every time.
 TINY = [
     "size=32",
     "net.channels=8",
@@ -38,8 +39,8 @@ TINY = [
     "trainer.accelerator=cpu",
 ]
 
-# The same for colour: the default network at its smallest, on 32x32 images of 64x64 ones.
-COLOUR = [
+# The same for color: the smallest default network, on 32x32 images of 64x64 ones.
+COLOR = [
     "size=64",
     "net.channels=8",
     "data.batch_size=8",
@@ -51,7 +52,7 @@ COLOUR = [
     "trainer.accelerator=cpu",
 ]
 
-# What the tests' datamodules have in common, and beside it those of files.
+# Arguments that the datamodules of the tests share, and those of files.
 COMMON = {
     "size": 32,
     "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
@@ -64,7 +65,7 @@ FILES = {"crop": "center"}
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
-    """Keeps the tests out of the user's own cache."""
+    """Keep the tests out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -74,7 +75,7 @@ def cache_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
-    """Twenty-four PNG files of 48x48, cut out of one photograph, in two folders."""
+    """Write 24 PNG files of 48x48, cut from one photograph, in two folders."""
     folder = tmp_path_factory.mktemp("pictures")
     photo = Image.fromarray(data.coffee())
     for i in range(24):
@@ -87,20 +88,26 @@ def pictures(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def call():
-    """Calls train.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(train, "train", overrides.train_line, words)
+    """Return a function that calls train.py with arguments and returns its exit code."""
+    return lambda *args: call_script(train, "train", overrides.train_args, args)
+
+
+@pytest.fixture(scope="session")
+def call_eval():
+    """Return a function that calls eval.py with arguments and returns its exit code."""
+    return lambda *args: call_script(evaluate, "eval", overrides.eval_args, args)
 
 
 @pytest.fixture(scope="session")
 def call_compare():
-    """Calls compare.py with the words of a command line; answers its exit code."""
-    return lambda *words: call_script(compare, "compare", overrides.compare_line, words)
+    """Return a function that calls compare.py with arguments and returns its exit code."""
+    return lambda *args: call_script(compare, "compare", overrides.compare_args, args)
 
 
-def call_script(script, name, complete, words) -> int:
+def call_script(script, name, complete, args) -> int:
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{name}.py", *words])
+        patch.setattr(sys, "argv", [f"{name}.py", *args])
         try:
             launch.run(script.main, name, complete)
         except SystemExit as end:
@@ -109,9 +116,9 @@ def call_script(script, name, complete, words) -> int:
 
 
 class Meeting:
-    """Two forked processes that need one thing at once: the first to make it waits until the second wants it too.
+    """Two forked processes that need one file at once: the first to make it waits until the second needs it too.
 
-    The work appends a line to a file for each thing it makes, so that a test can count them.
+    The work appends a line to a file for each file it makes, so that a test can count them.
     """
 
     def __init__(self, folder):
@@ -121,35 +128,35 @@ class Meeting:
         self.file = folder / "made.txt"
 
     def made(self, name):
-        """Notes that a process makes something, and lets the other one want it meanwhile."""
+        """Record that a process makes a file, and let the other one need it meanwhile."""
         with open(self.file, "a") as file:
             file.write(f"{name}\n")
         if not self.making.is_set():
             self.making.set()
             assert self.wanted.wait(60)
-            time.sleep(0.3)  # for the second to come as far as it can
+            time.sleep(0.3)  # for the second to get as far as it can
 
     def of(self, work):
-        """Calls the work in both processes; answers what each returned, an error as its text."""
+        """Call the work in both processes; return both results, an error as its text."""
 
         def second():
             assert self.making.wait(60)
             self.wanted.set()
             return work()
 
-        def answer(call):
+        def put_result(call):
             try:
                 self.results.put(call())
             except BaseException as error:
                 self.results.put(f"{type(error).__name__}: {error}")
 
-        processes = [self.context.Process(target=answer, args=(call,)) for call in (work, second)]
+        processes = [self.context.Process(target=put_result, args=(call,)) for call in (work, second)]
         for process in processes:
             process.start()
-        answers = [self.results.get() for _ in processes]
+        results = [self.results.get() for _ in processes]
         for process in processes:
             process.join()
-        return answers
+        return results
 
 
 @pytest.fixture
@@ -159,7 +166,7 @@ def meeting(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, pictures, call) -> Path:
-    """A run of two epochs, shared by every test that needs one; tests must not change it."""
+    """Train a run of two epochs for every test that needs one; tests must not change it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert call(*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={folder}") == 0
     return folder
@@ -167,7 +174,7 @@ def tiny_run(tmp_path_factory, pictures, call) -> Path:
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory) -> str:
-    """The name of a network of another project, that enlarges twice."""
+    """Save a network of another project with a factor of two, and return its name."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("elsewhere") / "compact.pth"
     torch.save(SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict(), file)
@@ -176,26 +183,26 @@ def elsewhere(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
-    """A tiny run of every network that a comparison takes; tests must not change them."""
+    """Train a tiny run of every network of a comparison; tests must not change them."""
     folder = tmp_path_factory.mktemp("study")
-    made = {}
+    runs = {}
     for name, own in {
-        "colorize64": COLOUR,
-        "sr64to128": [*COLOUR, "net.blocks=1"],
-        "colorize128": COLOUR,
-        "chain64to128": [word for word in COLOUR if not word.startswith("net.")],
+        "colorize64": COLOR,
+        "sr64to128": [*COLOR, "net.blocks=1"],
+        "colorize128": COLOR,
+        "chain64to128": [arg for arg in COLOR if not arg.startswith("net.")],
     }.items():
-        made[name] = folder / name
-        words = [f"experiment={name}", *own, "data=folder", f"data.root={pictures}", f"hydra.run.dir={made[name]}"]
+        runs[name] = folder / name
+        args = [f"experiment={name}", *own, "data=folder", f"data.root={pictures}", f"hydra.run.dir={runs[name]}"]
         if name == "chain64to128":
-            words += [f"net.first.run={made['colorize64']}", f"net.second.run={made['sr64to128']}"]
-        assert call(*words) == 0
-    return made
+            args += [f"net.first.run={runs['colorize64']}", f"net.second.run={runs['sr64to128']}"]
+        assert call(*args) == 0
+    return runs
 
 
 @pytest.fixture(scope="session")
 def bicubic(tmp_path_factory) -> str:
-    """A checkpoint of bicubic interpolation, which answers at once."""
+    """Save a checkpoint of bicubic interpolation."""
     file = tmp_path_factory.mktemp("nets") / "bicubic.ckpt"
     config = {"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2}
     torch.save({"net_config": config, "state_dict": {}, "trained_on": []}, file)
@@ -204,10 +211,10 @@ def bicubic(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def colour(tmp_path_factory) -> str:
-    """A checkpoint of an untrained colourizer."""
+    """Save a checkpoint of an untrained color network."""
     from test_nets import wake  # here, so that pytest has it first
 
-    file = tmp_path_factory.mktemp("nets") / "colour.ckpt"
+    file = tmp_path_factory.mktemp("nets") / "color.ckpt"
     state = {f"net.{key}": value for key, value in wake(UNetRGB()).state_dict().items()}
     torch.save(
         {"net_config": {"_target_": "srcolor.nets.unet_rgb.UNetRGB"}, "state_dict": state, "trained_on": []}, file

@@ -43,10 +43,10 @@ def test_two_processes_follow_one_with_twice_the_batch(both):
         torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-5)
 
 
-def test_the_test_counts_every_image_once(both, call, tmp_path):
+def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
     again = tmp_path / "again"
     words = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
-    assert call("fit=false", f"ckpt={both[1]}", *words) == 0
+    assert call_eval(f"ckpt={both[1]}", *words) == 0
     one, two = (list(csv.reader((run / "per_image.csv").open())) for run in (again, both[1]))
     assert [row[0] for row in one] == [row[0] for row in two]  # batches of other images, so close and not equal
     first, second = ([float(value) for row in table[1:] for value in row[1:]] for table in (one, two))
@@ -108,7 +108,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
 )
 def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert call_script(train, "train", overrides.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", overrides.train_args, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error
@@ -127,20 +127,20 @@ def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
     words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
-    assert call_script(train, "train", overrides.train_line, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", overrides.train_args, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
     assert says in capfd.readouterr().err
 
 
 def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert call_script(train, "train", overrides.train_line, ["trainer=ddp"]) == 1
+    assert call_script(train, "train", overrides.train_args, ["trainer=ddp"]) == 1
     assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
 
 
 def test_other_processes_write_no_configuration(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    line = overrides.train_line(["trainer=ddp", "hydra.run.dir=/nowhere"])
+    line = overrides.train_args(["trainer=ddp", "hydra.run.dir=/nowhere"])
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
 
 
@@ -179,5 +179,5 @@ def test_batch_normalization_is_synchronized_where_torch_can(tmp_path, monkeypat
         machine = hardware.Hardware(accelerator, "32-true", True)
         monkeypatch.setattr(hardware, "choose", lambda *_, machine=machine, **__: machine)
         words = ["trainer=ddp", f"hydra.run.dir={tmp_path / accelerator}"]
-        assert call_script(train, "train", overrides.train_line, words) == 1
+        assert call_script(train, "train", overrides.train_args, words) == 1
     assert seen == [True, False]

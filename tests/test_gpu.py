@@ -33,9 +33,9 @@ def test_every_experiment_trains_two_batches_on_cuda(experiment, study_runs, pic
     assert all(value is None or math.isfinite(value) for value in test.values())
 
 
-def test_evaluation_on_cuda_agrees_with_the_cpu(tiny_run, call, tmp_path):
+def test_evaluation_on_cuda_agrees_with_the_cpu(tiny_run, call_eval, tmp_path):
     run = tmp_path / "run"
-    assert call("fit=false", f"ckpt={tiny_run}", "trainer.accelerator=cuda", f"hydra.run.dir={run}") == 0
+    assert call_eval(f"ckpt={tiny_run}", "trainer.accelerator=cuda", f"hydra.run.dir={run}") == 0
     cuda, cpu = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tiny_run))
     assert cuda == pytest.approx(cpu, abs=1e-3)
 

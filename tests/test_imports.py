@@ -77,7 +77,10 @@ def test_no_library_is_used_by_its_private_names(file):
         ("train.py", ["--cfg", "job", "experiment=sr64to128_article"], "_target_: srcolor.nets"),
         ("compare.py", ["--help"], "colorize=<run> sr=<run>"),
         ("eval.py", ["--help"], "python eval.py ckpt="),
-        ("eval.py", ["--cfg", "job"], "fit: false"),
+        ("eval.py", ["--cfg", "job"], "ckpt: null"),
+        ("compare.py", ["--cfg", "job"], "srcolor.data"),
+        ("tune.py", ["--help"], "hparams=sr"),
+        ("tune.py", ["--cfg", "job"], "optimizer.lr"),
     ],
 )
 def test_help_and_cfg_do_not_import_torch(script, words, says):
@@ -122,6 +125,6 @@ def test_every_extra_that_a_message_names_exists():
     for file in [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]:
         text = file.read_text(encoding="utf-8")
         assert "pip install" not in text or file.name == "errors.py", file
-        named |= set(re.findall(r"install_extra\('(\w+)'\)", text))
+        named |= set(re.findall(r"""install_extra\(['"](\w+)['"]\)""", text))
     assert named == {"sweep", "cluster", "export", "spandrel"}
     assert named <= set(extras)

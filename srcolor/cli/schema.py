@@ -27,35 +27,41 @@ def _key(help: str, default: Any = MISSING) -> Any:
 class TrainConfig:
     """The keys of `train.py`'s configuration."""
 
-    scale: int = _key("how many pixels a side are made of one", 2)
+    scale: int = _key("upscaling factor", 2)
     size: int = _key("side of the full-size images, in pixels", 128)
-    seed: int = _key("decides weights, order, crops and flips", 0)
-    monitor: str = _key("the validation figure that chooses best.ckpt", "val/psnr")
-    fit: bool = _key("false: only test, the network named by ckpt", True)
-    ckpt: str | None = _key("with fit=false: the network to test; starts from its run's own settings", None)
-    resume: str | None = _key("a run to go on with, in its own folder", None)
-    init_from: str | None = _key("a network whose weights a new run starts from", None)
+    seed: int = _key("seed of weights, order, crops and flips", 0)
+    monitor: str = _key("validation metric that selects best.ckpt", "val/psnr")
+    resume: str | None = _key("run to resume, in its own folder", None)
+    init_from: str | None = _key("network whose weights a new run starts from", None)
     benchmark_root: str | None = _key(
-        "a folder with Set5/, BSD100/, ...: pictures of these are not trained on", "${oc.env:SRCOLOR_BENCHMARK,null}"
+        "folder with Set5/, BSD100/, ...: their images are excluded from training", "${oc.env:SRCOLOR_BENCHMARK,null}"
     )
     compile: bool = _key("compile the network with torch.compile", False)
-    data: Any = _key("where the pictures come from")
-    pair: Any = _key("how the input is made of the full-size image")
-    net: Any = _key("the network")
-    loss: Any = _key("what training minimizes")
-    optimizer: Any = _key("how it does that")
-    schedule: Any = _key("the learning rate over the run")
+    data: Any = _key("data set")
+    pair: Any = _key("how the input is computed from the full-size image")
+    net: Any = _key("network")
+    loss: Any = _key("loss")
+    optimizer: Any = _key("optimizer")
+    schedule: Any = _key("learning rate schedule")
     task: Any = _key("what is trained and measured")
     trainer: Any = _key("budget and hardware: Lightning's Trainer")
-    callbacks: Any = _key("checkpoints, progress, pictures")
+    callbacks: Any = _key("checkpoints, progress bar, sample images")
+    logger: Any = _key("loggers beside TensorBoard")
+
+
+@dataclass
+class EvalConfig(TrainConfig):
+    """The keys of `eval.py`'s configuration: those of `train.py`, and the network."""
+
+    ckpt: str | None = _key("network to test: a run, a checkpoint file, or a name", None)
 
 
 @dataclass
 class TuneConfig(TrainConfig):
     """The keys of `tune.py`'s configuration: those of `train.py`, and two more."""
 
-    trials: int = _key("how many settings to try, those of earlier calls included", 40)
-    hparams: Any = _key("what to search: a key of train.py and its range or choices")
+    trials: int = _key("number of trials, those of earlier calls included", 40)
+    hparams: Any = _key("search space: keys of train.py, each with its range or choices")
 
 
 COMPARED = ("colorize", "sr", "colorize128", "chain")  # the keys of compare.py that name runs
@@ -65,35 +71,42 @@ COMPARED = ("colorize", "sr", "colorize128", "chain")  # the keys of compare.py 
 class CompareConfig:
     """The keys of `compare.py`'s configuration."""
 
-    colorize: str = _key("the colourizer trained at the small size: a run")
-    sr: str = _key("the super-resolution network: a run")
-    colorize128: str | None = _key("a colourizer trained at the large size: a run", None)
-    chain: str | None = _key("a chain trained end to end: a run", None)
+    colorize: str = _key("run of the color network trained at the small size")
+    sr: str = _key("run of the super-resolution network")
+    colorize128: str | None = _key("run of a color network trained at the large size", None)
+    chain: str | None = _key("run of a chain trained end to end", None)
     size: int = _key("side of the large images, in pixels", 128)
-    seed: int = _key("decides the bootstrap's draws", 0)
-    bootstrap: int = _key("how often the bootstrap draws the test images anew", 2000)
-    pictures: int = _key("how many test images comparison.png shows", 8)
+    seed: int = _key("seed of the bootstrap", 0)
+    bootstrap: int = _key("number of bootstrap samples", 2000)
+    pictures: int = _key("number of test images in comparison.png", 8)
     accelerator: str = _key("cpu, cuda, or auto", "auto")
-    data: Any = _key("where the pictures come from: the colourizer's own test split, unless you name another")
+    data: Any = _key("data set; by default the test split of the colorizer's run")
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "tune": TuneConfig,
+    "compare": CompareConfig,
+}
 
 
 def register() -> None:
-    """Registers the schema and the help texts with Hydra.
+    """Register the schema and the help texts with Hydra.
 
     Raises:
         UserError: There is no `conf/`: the package was installed without its checkout.
     """
     if not CONF.is_dir():
         raise UserError(f"{CONF}: no configuration there: this needs a checkout of srcolor, not only its package.")
-    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
-    ConfigStore.instance().store(name="tune_schema", node=TuneConfig)
-    ConfigStore.instance().store(name="compare_schema", node=CompareConfig)
+    for name, node in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
     OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
 
 
 def options(group: str) -> list[str]:
-    """Names the choices of a group: the files in its folder, those that start with `_` left out."""
+    """Return the choices of a group: the files in its folder whose names do not start with `_`."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
@@ -105,7 +118,7 @@ def _describe(group: str) -> Iterator[str]:
 
 
 def _describe_keys(schema: str) -> Iterator[str]:
-    known = {"train": TrainConfig, "tune": TuneConfig, "compare": CompareConfig}[schema]
+    known = SCHEMAS[schema]
     inherited = {item.name for base in known.__bases__ if is_dataclass(base) for item in fields(base)}
     for item in fields(known):
         if item.name in inherited:
@@ -116,11 +129,11 @@ def _describe_keys(schema: str) -> Iterator[str]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Checks every node that names a class or function against its signature, before anything is built.
+    """Check every node that names a class or function against its signature, before anything is built.
 
     Raises:
-        UserError: A key that is no parameter, with its place and the nearest parameter; a parameter without
-            a value; a `_target_` that does not exist.
+        UserError: A key is not a parameter; names its place and the nearest parameter. A parameter has no value, or a
+            `_target_` does not exist.
     """
     _check(cfg, "")
 
@@ -131,7 +144,7 @@ def _check(node: DictConfig, place: str) -> None:
     if "_target_" in node:
         target = _locate(node._target_, place)
         parameters = inspect.signature(target).parameters
-        types = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+        types = _types(target)
         for key in children:
             if key.startswith("_"):
                 continue
@@ -146,12 +159,19 @@ def _check(node: DictConfig, place: str) -> None:
             _check(child, f"{place}{key}.")
 
 
+def _types(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+    except NameError:  # Lightning's WandbLogger names types of wandb, which may be missing
+        return {}
+
+
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a plain value can be meant for a parameter; only numbers, words and nothing are told apart."""
+    """Return whether a plain value fits a parameter; only the types int, float, bool, str and None are checked."""
     kinds = _alternatives(annotation)
     if not set(kinds) <= {int, float, bool, str, NoneType}:
         return True

@@ -4,26 +4,7 @@ A run is one folder: `.hydra/` (its configuration), `checkpoints/best.ckpt` and 
 `per_image.csv`, `split.csv`, `samples/*.png` and TensorBoard's events.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
-from pathlib import Path
-from typing import Any
-
-from torch import nn
-
-from srcolor.errors import UserError
-from srcolor.runs import foreign
 from srcolor.runs.checkpoints import best_score, build_net, judged, load_weights, net_class, read, same_record
-from srcolor.runs.folder import (
-    ROOT,
-    STATES,
-    choices,
-    configuration,
-    higher_is_better,
-    overrides,
-    record_settings,
-    state,
-)
 from srcolor.runs.names import (
     checkpoint_file,
     data_settings,
@@ -34,10 +15,22 @@ from srcolor.runs.names import (
     train_figures,
     validated,
 )
+from srcolor.runs.run_folder import (
+    ROOT,
+    STATES,
+    choices,
+    configuration,
+    higher_is_better,
+    overrides,
+    record_settings,
+    state,
+)
+from srcolor.runs.starting import Start, load_net, parts, resolve, start, trained_on
 
 __all__ = [
     "ROOT",
     "STATES",
+    "Start",
     "best_score",
     "build_net",
     "checkpoint_file",
@@ -58,103 +51,10 @@ __all__ = [
     "record_settings",
     "resolve",
     "same_record",
-    "spent_budget",
+    "start",
     "state",
     "target_side",
     "train_figures",
     "trained_on",
     "validated",
 ]
-
-
-def load_net(run: str) -> nn.Module:
-    """Build a trained network from the best checkpoint of a run, or from a checkpoint file.
-
-    Only networks of `srcolor.nets` are built from the configuration in the file.
-
-    Args:
-        run: As for `find`.
-
-    Returns:
-        The network in evaluation mode, with its averaged weights if it has any.
-
-    Raises:
-        UserError: The file is missing, damaged, or not a checkpoint of srcolor.
-    """
-    if run.startswith(foreign.SPANDREL):
-        return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
-    file = checkpoint_file(run)
-    checkpoint = read(file)
-    net = build_net(checkpoint["net_config"])
-    load_weights(net, judged(checkpoint["state_dict"]), str(file))
-    return net.eval()
-
-
-def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Replace every reference to a run in a network's configuration by the configuration of that run's network.
-
-    Args:
-        config: Configuration of the network, a plain dictionary.
-        known: The resolved configuration, if known: used instead of runs that may be missing.
-
-    >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
-    {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
-    """
-    if config.get("_target_") == "srcolor.runs.load_net":
-        return read(checkpoint_file(config["run"]))["net_config"] if known is None else dict(known)
-    return {
-        key: resolve(value, None if known is None else known.get(key)) if isinstance(value, Mapping) else value
-        for key, value in config.items()
-    }
-
-
-def parts(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the runs that a network's configuration refers to.
-
-    >>> parts({"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": "srcolor.runs.load_net", "run": "latest"}})
-    ['latest']
-    """
-    if config.get("_target_") == "srcolor.runs.load_net":
-        return [config["run"]]
-    return [run for value in config.values() if isinstance(value, Mapping) for run in parts(value)]
-
-
-def trained_on(name: str) -> list[dict[str, Any]] | None:
-    """Return what a network and its predecessors were trained on; see `ImageDataModule.trained_on`.
-
-    Returns:
-        None for a network from elsewhere: that is not known.
-
-    Raises:
-        UserError: Its checkpoint does not tell.
-    """
-    if name.startswith(foreign.SPANDREL):
-        return None
-    file = checkpoint_file(name)
-    records = read(file).get("trained_on")
-    if records is None:
-        raise UserError(f"{file}: does not tell what it was trained on: it is of an older version. Train it anew.")
-    return records
-
-
-def spent_budget(checkpoint: Mapping[str, Any], trainer: Mapping[str, Any]) -> str | None:
-    """Return the budget that a run had spent when it wrote a checkpoint.
-
-    Args:
-        checkpoint: What `read` gives.
-        trainer: The configuration of the trainer.
-
-    Returns:
-        `max_steps`, `max_epochs` or `max_time`; None if there is something left.
-    """
-    if 0 < trainer["max_steps"] <= checkpoint["global_step"]:
-        return "max_steps"
-    if 0 < (trainer["max_epochs"] or -1) <= checkpoint["epoch"] + 1:
-        return "max_epochs"
-    if trainer["max_time"] is not None:
-        days, hours, minutes, seconds = map(int, str(trainer["max_time"]).split(":"))
-        budget = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
-        elapsed = checkpoint["callbacks"].get("Timer", {"time_elapsed": {"train": 0.0}})["time_elapsed"]["train"]
-        if elapsed >= budget:
-            return "max_time"
-    return None

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from srcolor.errors import UserError
-from srcolor.runs.folder import ROOT, configuration, state
 from srcolor.runs.names import comparable, experiment, validated
+from srcolor.runs.run_folder import ROOT, configuration, state
 
 
 def overview(folder: Path) -> list[dict[str, Any]]:

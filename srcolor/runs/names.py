@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from srcolor.errors import UserError
 from srcolor.runs import foreign, weights
 from srcolor.runs.checkpoints import best_score, read
-from srcolor.runs.folder import ROOT, choices, configuration, higher_is_better, state
+from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
 # Data settings that do not change the images of the validation.
 TRAINING_ONLY = "batch_size epoch_samples flips zoom jitter workers cache cache_dir cache_limit_gb".split()

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import COLOUR, COMMON, FILES
+from conftest import COLOR, COMMON, FILES
 from PIL import Image
 
 from srcolor import images, runs
@@ -41,7 +41,7 @@ def compared(tmp_path_factory, study_runs, call_compare):
 def test_the_super_resolution_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
     assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
     assert set(read(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
-    assert "does not tell what it was trained on" in " ".join(capfd.readouterr().out.split())
+    assert "the training images are unknown" in " ".join(capfd.readouterr().out.split())
 
 
 def read(folder):
@@ -194,7 +194,7 @@ def test_a_chain_loads_without_the_runs_it_was_made_from(study_runs, tmp_path, c
 
 def test_a_chain_with_running_statistics_resumes_bit_for_bit(study_runs, pictures, tmp_path, call):
     """A loaded network is in evaluation mode; its BatchNorm must leave it for training."""
-    article = [override for override in COLOUR if not override.startswith("net.")] + [
+    article = [override for override in COLOR if not override.startswith("net.")] + [
         "data=folder",
         f"data.root={pictures}",
     ]
@@ -222,18 +222,11 @@ def test_a_chain_with_running_statistics_resumes_bit_for_bit(study_runs, picture
     assert all(count > 4 for count in counts)  # more than the four steps of the first run
 
 
-def test_fit_false_evaluates_a_chain_of_two_runs(study_runs, pictures, tmp_path, call, compared):
+def test_eval_tests_a_chain_of_two_runs(study_runs, pictures, tmp_path, call_eval, compared):
     run = tmp_path / "run"
-    overrides = [
-        "experiment=chain64to128",
-        "size=64",
-        "data=folder",
-        "data.min_side=48",
-        f"data.root={pictures}",
-        "fit=false",
-    ]
+    overrides = ["experiment=chain64to128", "size=64", "data=folder", "data.min_side=48", f"data.root={pictures}"]
     parts = [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
-    assert call(*overrides, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
+    assert call_eval(*overrides, *parts, "trainer.accelerator=cpu", f"hydra.run.dir={run}") == 0
     results = json.loads((run / "metrics.json").read_text())
     assert results["test"]["psnr"] == pytest.approx(read(compared)["routes"]["chain"]["psnr"], abs=1e-4)
     assert not (run / "checkpoints").exists()
@@ -299,7 +292,7 @@ def test_constant_chroma_survives_every_route():
             {"sr": "colorize64"},
             r"sr=\S+colorize64 holds UNet, which takes 1 channel.*expected a super-resolution network",
         ),
-        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a colour network"),
+        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a color network"),
         ({"chain": "colorize64"}, r"chain=\S+ holds UNet.*expected a chain from gray that enlarges by 2"),
         ({"colorize128": "colorize64"}, r"colorize128=\S+ was trained on images of 32x32: expected 64x64"),
         ({"sr": "tiny_run"}, r"sr=\S+ was trained on images of 32x32: expected 64x64"),
@@ -366,7 +359,7 @@ def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, ca
     del checkpoint["trained_on"]
     torch.save(checkpoint, file)
     assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
-    assert f"{file}: does not tell what it was trained on: it is of an older version" in capfd.readouterr().err
+    assert f"{file}: of an older version, which did not record the training images" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("record", [0, 1])
@@ -390,7 +383,7 @@ def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_na
 
 def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, tmp_path, capfd):
     """A region of the astronaut that one network was trained on is part of what the other is tested on."""
-    short = [word for word in COLOUR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
+    short = [word for word in COLOR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
     folders = {}
     for name, experiment, holdout in (
         ("color", "colorize64", "region"),
@@ -441,7 +434,7 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
 
 
 def test_compare_uses_the_data_settings_of_the_colorizer(study_runs):
-    line = overrides.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
+    line = overrides.compare_args([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
     assert line[:2] == ["size=64", "data=folder"]
     assert any(word.startswith("data.root=") for word in line)
     assert "data.drop_gray=true" in line

@@ -149,7 +149,7 @@ def test_repeating_the_command_runs_missing_and_failed_jobs(pictures, call, tmp_
     assert len(rows(folder)) == 4
 
 
-def test_a_repeated_sweep_keeps_the_recorded_data_of_its_runs(pictures, call, tmp_path, monkeypatch):
+def test_a_repeated_sweep_keeps_the_recorded_data_of_its_runs(pictures, call, call_eval, tmp_path, monkeypatch):
     folder = tmp_path / "sweep"
     monkeypatch.setenv("SRCOLOR_DATA", str(pictures))
     args = [arg for arg in arguments(pictures, folder, "seed=0,1") if not arg.startswith("data.root")]
@@ -157,7 +157,7 @@ def test_a_repeated_sweep_keeps_the_recorded_data_of_its_runs(pictures, call, tm
     monkeypatch.setenv("SRCOLOR_DATA", str(tmp_path / "elsewhere"))
     assert call(*args) == 0
     assert runs.configuration(folder / "seed=0").data.root == str(pictures)
-    assert call("fit=false", f'ckpt="{folder}/seed=0"', f"hydra.run.dir={tmp_path / 'test'}") == 0
+    assert call_eval(f'ckpt="{folder}/seed=0"', f"hydra.run.dir={tmp_path / 'test'}") == 0
 
 
 def test_an_unknown_key_is_named_before_the_first_job_starts(pictures, call, tmp_path, capfd):

@@ -159,7 +159,7 @@ def test_a_space_that_makes_no_sense_is_refused(hparams, says):
     ],
 )
 def test_words_that_make_no_sense_are_refused(words, says, tmp_path, capfd):
-    assert call_script(script, "tune", overrides.tune_line, [*words, f"hydra.run.dir={tmp_path}"]) == 1
+    assert call_script(script, "tune", overrides.tune_args, [*words, f"hydra.run.dir={tmp_path}"]) == 1
     error = capfd.readouterr().err
     assert says in error
     assert "Traceback" not in error

@@ -122,10 +122,10 @@ def test_16_bit_images_are_scaled_to_8_bits(tmp_path):
     np.testing.assert_array_equal((benchmark.pair(0).target[0, 0] * 255).round().numpy(), eight)
 
 
-def test_a_run_is_tested_by_the_protocol_and_the_table_has_the_published_rows(sets, tiny_run, call, tmp_path, capfd):
+def test_a_run_is_tested_by_the_protocol_beside_the_published_rows(sets, tiny_run, call_eval, tmp_path, capfd):
     folder = tmp_path / "test"
     overrides = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]
-    assert call("fit=false", f"ckpt={tiny_run}", *overrides) == 0
+    assert call_eval(f"ckpt={tiny_run}", *overrides) == 0
     results = json.loads((folder / "metrics.json").read_text())
     net, benchmark = runs.load_net(str(tiny_run)), Benchmark(root=str(sets), scale=2)
     benchmark.setup()
@@ -170,10 +170,10 @@ def test_fewer_images_than_processes_is_an_error(sets):
         benchmark.test_dataloader()
 
 
-def test_two_processes_report_what_one_reports(sets, tiny_run, call, tmp_path):
-    overrides = ["fit=false", f"ckpt={tiny_run}", "data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu"]
-    assert call(*overrides, f"hydra.run.dir={tmp_path / 'one'}") == 0
-    command = [sys.executable, "train.py", *overrides, f"hydra.run.dir={tmp_path / 'two'}"]
+def test_two_processes_report_what_one_reports(sets, tiny_run, call_eval, tmp_path):
+    overrides = [f"ckpt={tiny_run}", "data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu"]
+    assert call_eval(*overrides, f"hydra.run.dir={tmp_path / 'one'}") == 0
+    command = [sys.executable, "eval.py", *overrides, f"hydra.run.dir={tmp_path / 'two'}"]
     command += ["trainer=ddp", "trainer.devices=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -182,9 +182,9 @@ def test_two_processes_report_what_one_reports(sets, tiny_run, call, tmp_path):
     assert two["test"] == pytest.approx(one["test"], rel=1e-5)
 
 
-def test_a_foreign_network_is_in_the_table(sets, elsewhere, call, tmp_path, capfd):
+def test_a_foreign_network_is_in_the_table(sets, elsewhere, call_eval, tmp_path, capfd):
     overrides = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path / 'test'}"]
-    assert call("fit=false", f"ckpt={elsewhere}", *overrides) == 0
+    assert call_eval(f"ckpt={elsewhere}", *overrides) == 0
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert results["parameters"] == sum(p.numel() for p in runs.load_net(elsewhere).parameters())
     assert results["sets"]["Loaded"]["psnr_y"] < 30  # untrained
@@ -209,7 +209,7 @@ def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():
 
 @pytest.mark.parametrize("scale", [3, 4])
 @pytest.mark.parametrize("net", ["residual", "sesr"])
-def test_another_scale_takes_one_override(scale, net, sets, pictures, call, tmp_path):
+def test_another_scale_takes_one_override(scale, net, sets, pictures, call, call_eval, tmp_path):
     small = ["size=48", "data.epoch_samples=4", "data.batch_size=4", "trainer.max_time=null", "trainer.max_steps=3"]
     small += ["schedule=constant"]  # so that three steps change the network
     experiment = ["experiment=sr_x2", "net=residual"] if net == "residual" else ["experiment=sr_x2_small"]
@@ -217,7 +217,7 @@ def test_another_scale_takes_one_override(scale, net, sets, pictures, call, tmp_
     assert call(*overrides, f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert runs.load_net(str(tmp_path / "run")).scale == scale
     test = ["data=benchmark", f"data.root={sets / 'Resized'}", f"hydra.run.dir={tmp_path / 'test'}"]
-    assert call("fit=false", f"ckpt={tmp_path / 'run'}", *test) == 0
+    assert call_eval(f"ckpt={tmp_path / 'run'}", *test) == 0
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
     expected = []
     for path in (sets / "Resized").iterdir():
@@ -264,26 +264,25 @@ BAD = {
     "too small": (spoil_small, [], r"Resized/odd\.png: 40x12 is too small: expected sides of at least 15"),
     "no root": (None, ["data.root=null"], r"give data\.root=<folder with Set5/"),
     "missing root": (None, ["data.root=/nowhere"], r"data\.root=/nowhere: no such folder"),
-    "training": (None, ["fit=true"], r"data=benchmark is for tests: name the network with fit=false"),
     "another scale": (None, ["scale=3"], r"the prediction is .* `scale` must be that of the network"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input(name, sets, tiny_run, call, tmp_path, capfd):
+def test_bad_input(name, sets, tiny_run, call_eval, tmp_path, capfd):
     spoil, overrides, message = BAD[name]
     root = tmp_path / "sets"
     shutil.copytree(sets, root)
     if spoil:
         spoil(root)
-    first = [word for word in ("fit=false", f"data.root={root}") if word.split("=")[0] not in str(overrides)]
-    assert call(*first, f"ckpt={tiny_run}", "data=benchmark", f"hydra.run.dir={tmp_path / 'run'}", *overrides) == 1
+    args = [f"ckpt={tiny_run}", "data=benchmark", f"hydra.run.dir={tmp_path / 'run'}", *overrides]
+    assert call_eval(*args, *([] if "data.root" in str(overrides) else [f"data.root={root}"])) == 1
     error = capfd.readouterr().err
     assert "Traceback" not in error
     assert re.search(message, error), error
 
 
-def test_a_color_network_is_refused(sets, study_runs, call, tmp_path, capfd):
+def test_a_color_network_is_refused(sets, study_runs, call_eval, tmp_path, capfd):
     overrides = ["data=benchmark", f"data.root={sets}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert call("fit=false", f"ckpt={study_runs['colorize64']}", *overrides) == 1
+    assert call_eval(f"ckpt={study_runs['colorize64']}", *overrides) == 1
     assert "takes 1 channel(s), the pair has 3: a color network takes gray" in capfd.readouterr().err

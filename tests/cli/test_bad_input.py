@@ -1,6 +1,6 @@
-"""What a person gets wrong: a line that names the thing and says what to do, never a traceback of ours.
+"""Mistakes of users: one line that names the key or file and says how to fix it, never a traceback of ours.
 
-An error ends with exit code 1. A file that cannot be used is skipped and named, and the run goes on.
+An error ends with exit code 1. A file that cannot be used is skipped and named, and the run continues.
 """
 
 import shutil
@@ -17,7 +17,7 @@ def debug(root, *words):
 
 
 class Scene:
-    """A copy of the pictures to spoil, and the places that a row may need."""
+    """A copy of the images to spoil, and the paths that a row may need."""
 
     def __init__(self, tmp_path, pictures, tiny_run, study_runs):
         self.tmp = tmp_path
@@ -25,7 +25,7 @@ class Scene:
         shutil.copytree(pictures, self.root)
         self.one = sorted(self.root.rglob("*.png"))[0]
         self.run = tiny_run
-        self.colour = study_runs["colorize64"]
+        self.color = study_runs["colorize64"]
 
     def empty(self):
         (self.tmp / "empty").mkdir()
@@ -92,7 +92,7 @@ def chain(scene):
     return [*words, "experiment=chain64to128", "size=64", "data.min_side=48"]
 
 
-# Name: (what is typed, given a scene and pytest's monkeypatch; what the answer says; exit code)
+# Name: (function of a scene and pytest's monkeypatch that returns the arguments; message; exit code)
 ROWS = {
     # -- folders
     "missing folder": (lambda s, m: debug(s.tmp / "no"), "no does not exist: expected a folder", 1),
@@ -144,7 +144,7 @@ ROWS = {
         "none of 1 pictures is usable: not a readable image: a.jpg",
         1,
     ),
-    # -- pictures of every kind: used as a person expects
+    # -- images of every kind
     "gray": (lambda s, m: s.with_picture(noise("L"), "x.png"), "25 pictures", 0),
     "palette": (lambda s, m: s.with_picture(noise("P"), "x.png"), "25 pictures", 0),
     "cmyk": (lambda s, m: s.with_picture(noise("CMYK"), "x.jpg"), "25 pictures", 0),
@@ -204,7 +204,7 @@ ROWS = {
     ),
     "a metric that is not validated": (
         lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/tint"],
-        "monitor=val/tint: no such figure. Did you mean",
+        "monitor=val/tint: not validated. Did you mean",
         1,
     ),
     "fast_dev_run": (
@@ -245,22 +245,25 @@ ROWS = {
         1,
     ),
     # -- runs and checkpoints
-    "two switches": (lambda s, m: [f"ckpt={s.run}", f"resume={s.run}"], "ckpt= and resume= at once", 1),
-    "ckpt and fit": (lambda s, m: [f"ckpt={s.run}"], "ckpt= tests a saved network: add fit=false", 1),
-    "fit=false alone": (lambda s, m: ["fit=false"], "name the network with ckpt=<run>", 1),
-    "no such run": (lambda s, m: ["fit=false", "ckpt=runs/nothing"], "no such run folder or checkpoint file", 1),
+    "two runs to start from": (
+        lambda s, m: [f"init_from={s.run}", f"resume={s.run}"],
+        "resume= and init_from= at once: expected one of them",
+        1,
+    ),
+    "ckpt in train.py": (lambda s, m: [f"ckpt={s.run}"], "train.py trains. To test a network: python eval.py ckpt=", 1),
+    "no such run": (lambda s, m: ["eval.py", "ckpt=runs/nothing"], "no such run folder or checkpoint file", 1),
     "another network": (
         lambda s, m: debug(s.root, "net.blocks=2", f"init_from={s.run}"),
         "body.1.conv1.weight: not in the file",
         1,
     ),
     "no checkpoint": (
-        lambda s, m: ["fit=false", f"ckpt={s.spoiled_run(lambda run: shutil.rmtree(run / 'checkpoints'))}"],
+        lambda s, m: ["eval.py", f"ckpt={s.spoiled_run(lambda run: shutil.rmtree(run / 'checkpoints'))}"],
         "no checkpoints/best.ckpt",
         1,
     ),
     "checkpoint cut short": (
-        lambda s, m: ["fit=false", f"ckpt={s.spoiled_run(lambda run: cut(run / 'checkpoints/best.ckpt'))}"],
+        lambda s, m: ["eval.py", f"ckpt={s.spoiled_run(lambda run: cut(run / 'checkpoints/best.ckpt'))}"],
         "best.ckpt: cannot be read as a checkpoint",
         1,
     ),
@@ -272,10 +275,10 @@ ROWS = {
         "last.ckpt: cannot be read as a checkpoint",
         1,
     ),
-    "somebody else's checkpoint": (
+    "a checkpoint of another project": (
         lambda s, m: (
             torch.save({"weight": torch.zeros(1)}, s.tmp / "x.ckpt")
-            or ["fit=false", f"ckpt={s.tmp / 'x.ckpt'}", *debug(s.root)]
+            or ["eval.py", f"ckpt={s.tmp / 'x.ckpt'}", *debug(s.root)]
         ),
         "x.ckpt: not a srcolor checkpoint",
         1,
@@ -287,22 +290,22 @@ ROWS = {
     ),
     "budget spent": (
         lambda s, m: [f"resume={s.spoiled_run(lambda run: None)}"],
-        "its budget trainer.max_epochs=2 is spent. Give a larger trainer.max_epochs=",
+        "its budget is spent. Give more trainer.max_time=..., trainer.max_steps=... or trainer.max_epochs=...",
         1,
     ),
     "data moved": (
-        lambda s, m: ["fit=false", f"ckpt={s.run}", f"data.root={s.tmp / 'moved'}"],
+        lambda s, m: ["eval.py", f"ckpt={s.run}", f"data.root={s.tmp / 'moved'}"],
         "moved does not exist: expected a folder with pictures. If it was moved, give its new place with data.root",
         1,
     ),
-    # -- colour
+    # -- color
     "only gray pictures": (
         lambda s, m: [*debug(gray_copy(s)), *COLORIZE],
         "no crop with colors for train: 24 of 24 crops are nearly gray or toned. Add color pictures, or include gray "
         "ones with data.drop_gray=false",
         1,
     ),
-    "a gray picture of 16 bits among colours": (
+    "a gray picture of 16 bits among color pictures": (
         lambda s, m: [*s.with_picture(Image.fromarray(DEEP.astype(np.uint16)), "x.png"), *COLORIZE],
         "of 25 crops, nearly gray or toned, are left out",
         0,
@@ -324,11 +327,11 @@ ROWS = {
         1,
     ),
     "a chain in the wrong order": (
-        lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.colour}"],
+        lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.color}"],
         "UNet expects 1: they cannot be chained in this order. A color network",
         1,
     ),
-    "a chain without a colour network": (
+    "a chain without a color network": (
         lambda s, m: [*chain(s), f"net.first.run={s.run}", f"net.second.run={s.run}"],
         "Chain takes 3 channel(s), the pair has 1",
         1,
@@ -338,13 +341,13 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_bad_input_is_named_and_the_way_out_said(name, scene, call, capfd, monkeypatch):
-    make, answer, code = ROWS[name]
-    words = make(scene, monkeypatch)
-    named = any(word.startswith(("hydra.run.dir=", "resume=")) for word in words)
-    where = [] if named else [f"hydra.run.dir={scene.tmp / 'run'}"]
-    assert call(*words, *where) == code
-    said = capfd.readouterr()
-    whole = " ".join((said.out + said.err).split())  # the terminal's width breaks lines
-    assert " ".join(answer.split()) in whole
-    assert "Traceback" not in whole
+def test_bad_input_is_named_with_the_way_to_fix_it(name, scene, call, call_eval, capfd, monkeypatch):
+    make, message, code = ROWS[name]
+    args = make(scene, monkeypatch)
+    if not any(arg.startswith(("hydra.run.dir=", "resume=")) for arg in args):
+        args = [*args, f"hydra.run.dir={scene.tmp / 'run'}"]
+    assert (call_eval(*args[1:]) if args[0] == "eval.py" else call(*args)) == code
+    printed = capfd.readouterr()
+    text = " ".join((printed.out + printed.err).split())  # the width of the terminal breaks lines
+    assert " ".join(message.split()) in text
+    assert "Traceback" not in text

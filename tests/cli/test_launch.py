@@ -1,5 +1,6 @@
 """How a run gets its folder, and what is recorded there."""
 
+import importlib
 import multiprocessing
 import shutil
 import sys
@@ -30,7 +31,7 @@ def runs_at_the_same_time(process, barrier, folder):
         sys.argv = ["train.py", f"seed={100 * process + number}", f"hydra.sweep.dir={folder}/never"]
         sys.argv.append(f"hydra.run.dir={folder}/{number}/${{now:%Y}}")
         barrier.wait()
-        launch.run(main, "train", overrides.train_line)
+        launch.run(main, "train", overrides.train_args)
 
 
 def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_records(tmp_path):
@@ -180,11 +181,12 @@ def sweep_at_the_same_time(process, barrier, folder):
 
         Path(HydraConfig.get().runtime.output_dir, "monitor").write_text(cfg.monitor)
 
-    launch.Sweep.report = classmethod(lambda cls: False)
-    sys.modules["srcolor.analysis.sweeps"] = SimpleNamespace(write=lambda _: None)
+    sweeps = SimpleNamespace(write=lambda _: None, show=lambda _: False)
+    sys.modules["srcolor.analysis.sweeps"] = sweeps
+    importlib.import_module("srcolor.analysis").sweeps = sweeps
     sys.argv = ["train.py", "-m", "seed=0,1", f"monitor=val/{process}", f"hydra.sweep.dir={folder}/${{now:%Y}}"]
     barrier.wait()
-    launch.run(main, "train", overrides.train_line)
+    launch.run(main, "train", overrides.train_args)
 
 
 def test_two_sweeps_started_in_the_same_second_get_two_folders(tmp_path):
@@ -201,11 +203,11 @@ def test_two_sweeps_started_in_the_same_second_get_two_folders(tmp_path):
     assert len(list(tmp_path.glob("*/*/monitor"))) == 4
 
 
-def test_a_test_uses_the_recorded_settings(tiny_run, call, conf, tmp_path):
+def test_a_test_uses_the_recorded_settings(tiny_run, call_eval, conf, tmp_path):
     conf("data/_base.yaml", "zoom: 1.0", "zoom: 0.5")
     conf("data/_files.yaml", "crop: center", "crop: random")
     run = tmp_path / "test"
-    assert call("fit=false", f"ckpt={tiny_run}", f"hydra.run.dir={run}") == 0
+    assert call_eval(f"ckpt={tiny_run}", f"hydra.run.dir={run}") == 0
     assert (run / "per_image.csv").read_bytes() == (tiny_run / "per_image.csv").read_bytes()
     assert OmegaConf.load(run / ".hydra" / "config.yaml").data.crop == "center"
 

@@ -75,7 +75,7 @@ def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, c
 @pytest.mark.parametrize("value", ["~/faces", "/a [b]/c", "/a,b", "/写真", "/it's", '/a "b" c', "/a:b={c}"])
 def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(value):
     with pytest.raises(UserError) as error:
-        overrides.train_line(["data=folder", f"data.root={value}"])
+        overrides.train_args(["data=folder", f"data.root={value}"])
     (word,) = shlex.split(str(error.value).splitlines()[-1])
     assert overrides.parse(word).value() == value
 
@@ -83,19 +83,17 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fit=false", "ckpt=a", "resume=b"], r"ckpt= and resume= at once: expected one"),
         (["resume=a", "init_from=b"], r"resume= and init_from= at once"),
-        (["ckpt=a"], r"ckpt= tests a saved network: add fit=false"),
-        (["ckpt=a", "fit=true"], r"ckpt= tests a saved network: add fit=false"),
-        (["fit=false"], r"fit=false only tests: name the network with ckpt"),
-        (["fit=false", "resume=a"], r"fit=false only tests"),
-        (["fit=false", "ckpt=no/such/run"], r"no/such/run: no such run folder"),
+        (["fit=false"], r"python eval\.py ckpt=<run>$"),
+        (["fit=false", "ckpt=a b", "data=photos"], r"To test a network: python eval\.py 'ckpt=a b' data=photos$"),
+        (["ckpt=a"], r"python eval\.py ckpt=a$"),
+        (["data=benchmark"], r"data=benchmark is for tests: python eval\.py ckpt=<run> data=benchmark"),
         (["resume=no/such/run"], r"no/such/run: no such run folder"),
     ],
 )
-def test_switches_that_exclude_each_other(words, message):
+def test_keys_that_train_refuses(words, message):
     with pytest.raises(UserError, match=message):
-        overrides.train_line(words)
+        overrides.train_args(words)
 
 
 def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):
@@ -129,19 +127,25 @@ def test_options_are_the_files_of_the_group():
 )
 def test_keys_of_the_template_are_refused_with_the_key_to_use_instead(override, hint):
     with pytest.raises(UserError) as error:
-        overrides.train_line([override])
+        overrides.train_args([override])
     message = str(error.value)
     assert message.startswith(f"{override}: not a key of srcolor")
     assert hint in message
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("args", [["resume=a"], ["fit=true"]])
+@pytest.mark.parametrize("args", [["resume=a"], ["fit=true"], ["init_from=a"]])
 def test_eval_refuses_to_train(args):
     with pytest.raises(UserError, match=r"eval\.py only tests"):
-        overrides.eval_line(args)
+        overrides.eval_args(args)
 
 
-def test_eval_needs_a_network():
-    with pytest.raises(UserError, match="name the network with ckpt="):
-        overrides.eval_line([])
+@pytest.mark.parametrize("args", [[], ["data=photos"], ["data=benchmark", "net.first.run=a"]])
+def test_eval_needs_a_network(args):
+    with pytest.raises(UserError, match=r"eval\.py tests a network: name it with ckpt=<run>"):
+        overrides.eval_args(args)
+
+
+def test_eval_names_a_missing_run():
+    with pytest.raises(UserError, match=r"no/such/run: no such run folder"):
+        overrides.eval_args(["ckpt=no/such/run"])

@@ -22,7 +22,7 @@ from srcolor.inference import export, predict
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.sesr import SESR
 from srcolor.runs import listing, names, records, weights
-from srcolor.runs.folder import current_class
+from srcolor.runs.run_folder import current_class
 
 
 class Payload:
@@ -92,7 +92,7 @@ COMMANDS = {
         ["--run", str(file), "--format", "safetensors", "--output", str(s.tmp / "x.safetensors")]
     ),
     "srcolor-predict": lambda file, s: predict.main([str(s.picture), "--run", str(file), "-o", str(s.tmp / "out")]),
-    "train.py ckpt": lambda file, s: s.call("fit=false", f"ckpt={file}", *s.words),
+    "eval.py": lambda file, s: s.call_eval(f"ckpt={file}", *s.words),
     "train.py init_from": lambda file, s: s.call(f"init_from={file}", *s.words),
     "train.py net.first.run": lambda file, s: s.call(
         "experiment=chain64to128", f"net.first.run={file}", f"net.second.run={file}", *s.words
@@ -111,7 +111,7 @@ COMMANDS = {
     + [(name, "safetensors") for name in COMMANDS if name not in ("train.py resume", "notebooks")],
 )
 def test_no_command_imports_what_a_checkpoint_names(
-    command, suffix, trap, pictures, tiny_run, study_runs, call, call_compare, tmp_path
+    command, suffix, trap, pictures, tiny_run, study_runs, call, call_eval, call_compare, tmp_path
 ):
     target, mark = trap
     hostile = {"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": target}, "second": {"_target_": target}}
@@ -128,6 +128,7 @@ def test_no_command_imports_what_a_checkpoint_names(
         tiny=tiny_run,
         chain=study_runs["chain64to128"],
         call=call,
+        call_eval=call_eval,
         call_compare=call_compare,
     )
     with suppress(UserError, SystemExit):

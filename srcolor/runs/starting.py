@@ -1,0 +1,146 @@
+"""What a training starts from: nothing, the weights of another network, or a checkpoint of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from srcolor.errors import UserError
+from srcolor.runs import foreign
+from srcolor.runs.checkpoints import build_net, judged, load_weights, read, same_record
+from srcolor.runs.names import checkpoint_file
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a training.
+
+    Attributes:
+        net_config: Configuration of the network, with the references to runs resolved.
+        trained_on: Records of the training images of the networks that it starts from.
+        checkpoint: The checkpoint to resume; None for a new run.
+        state: The content of the checkpoint.
+        weights: The network whose weights the new run starts from, and its file; None for new weights.
+    """
+
+    net_config: dict[str, Any]
+    trained_on: list[dict[str, Any]]
+    checkpoint: Path | None = None
+    state: Mapping[str, Any] | None = None
+    weights: tuple[nn.Module, Path] | None = None
+
+    def records(self, own: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records without that of the run's own images."""
+        return [record for record in self.trained_on if not same_record(record, own)]
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """Load the weights of a new run's network; return the network in training mode.
+
+        Raises:
+            UserError: The weights belong to another network.
+        """
+        if self.weights is not None:
+            weights, file = self.weights
+            load_weights(net, weights.state_dict(), str(file))
+        return net.train()
+
+
+def start(net_config: Mapping[str, Any], resume: str | None, init_from: str | None) -> Start:
+    """Find and read what a training starts from.
+
+    Args:
+        net_config: Configuration of the network, a plain dictionary.
+        resume: The run to resume, as for `names.find`.
+        init_from: The network whose weights a new run starts from.
+
+    Raises:
+        UserError: A file is missing, damaged, or not a checkpoint of srcolor.
+    """
+    if resume is not None:
+        file = checkpoint_file(resume, "last")
+        state = read(file)
+        # The runs that a network was made of may be gone when it is resumed.
+        return Start(resolve(net_config, state["net_config"]), list(state.get("trained_on", ())), file, state)
+    records = [record for name in (init_from, *parts(net_config)) if name is not None for record in known(name)]
+    weights = None if init_from is None else (load_net(init_from), checkpoint_file(init_from))
+    return Start(resolve(net_config), records, weights=weights)
+
+
+def known(name: str) -> list[dict[str, Any]]:
+    """Return `trained_on` of a network that a training starts from."""
+    records = trained_on(name)
+    if records is None:
+        raise UserError(f"{name}: a network from elsewhere can be used and tested, not trained further.")
+    return records
+
+
+def load_net(run: str) -> nn.Module:
+    """Build a trained network from the best checkpoint of a run, or from a checkpoint file.
+
+    Only networks of `srcolor.nets` are built from the configuration in the file.
+
+    Args:
+        run: As for `find`.
+
+    Returns:
+        The network in evaluation mode, with its averaged weights if it has any.
+
+    Raises:
+        UserError: The file is missing, damaged, or not a checkpoint of srcolor.
+    """
+    if run.startswith(foreign.SPANDREL):
+        return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
+    file = checkpoint_file(run)
+    checkpoint = read(file)
+    net = build_net(checkpoint["net_config"])
+    load_weights(net, judged(checkpoint["state_dict"]), str(file))
+    return net.eval()
+
+
+def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Replace every reference to a run in a network's configuration by the configuration of that run's network.
+
+    Args:
+        config: Configuration of the network, a plain dictionary.
+        known: The resolved configuration, if known: used instead of runs that may be missing.
+
+    >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
+    {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
+    """
+    if config.get("_target_") == "srcolor.runs.load_net":
+        return read(checkpoint_file(config["run"]))["net_config"] if known is None else dict(known)
+    return {
+        key: resolve(value, None if known is None else known.get(key)) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }
+
+
+def parts(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the runs that a network's configuration refers to.
+
+    >>> parts({"_target_": "srcolor.nets.chain.Chain", "first": {"_target_": "srcolor.runs.load_net", "run": "latest"}})
+    ['latest']
+    """
+    if config.get("_target_") == "srcolor.runs.load_net":
+        return [config["run"]]
+    return [run for value in config.values() if isinstance(value, Mapping) for run in parts(value)]
+
+
+def trained_on(name: str) -> list[dict[str, Any]] | None:
+    """Return what a network and its predecessors were trained on; see `ImageDataModule.trained_on`.
+
+    Returns:
+        None for a network from elsewhere: that is not known.
+
+    Raises:
+        UserError: Its checkpoint does not say.
+    """
+    if name.startswith(foreign.SPANDREL):
+        return None
+    file = checkpoint_file(name)
+    records = read(file).get("trained_on")
+    if records is None:
+        raise UserError(f"{file}: of an older version, which did not record the training images. Train it again.")
+    return records
