@@ -25,9 +25,9 @@ def both(tmp_path_factory, call):
     """Two processes at batches of 4, one at batches of 8."""
     folder = tmp_path_factory.mktemp("ddp")
     # Adam divides a gradient by its size: with its usual eps the rounding of one near zero decides the step's sign.
-    words = [*TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
-    assert call(*words, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
-    command = [sys.executable, "train.py", *words, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
+    args = [*TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
+    assert call(*args, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
+    command = [sys.executable, "train.py", *args, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
     command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=240)
     assert done.returncode == 0, done.stderr
@@ -45,8 +45,8 @@ def test_two_processes_follow_one_with_twice_the_batch(both):
 
 def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
     again = tmp_path / "again"
-    words = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
-    assert call_eval(f"ckpt={both[1]}", *words) == 0
+    args = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
+    assert call_eval(f"ckpt={both[1]}", *args) == 0
     one, two = (list(csv.reader((run / "per_image.csv").open())) for run in (again, both[1]))
     assert [row[0] for row in one] == [row[0] for row in two]  # batches of other images, so close and not equal
     first, second = ([float(value) for row in table[1:] for value in row[1:]] for table in (one, two))
@@ -56,8 +56,8 @@ def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
 def test_only_the_first_process_writes(both):
     one, two = ({path.name.split(".")[0] for path in run.rglob("*")} for run in both)
     assert one == two
-    said = (both[1] / "train.log").read_text()
-    assert said.count("Testing the best network") == 1
+    log = (both[1] / "train.log").read_text()
+    assert log.count("Testing the best network") == 1
 
 
 def test_fewer_images_than_processes_is_said_before_training(pictures):
@@ -98,7 +98,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "message"),
     [
         (["-m", "trainer=ddp", "seed=0,1"], "each process of a job would start the sweep again"),
         (["-m", "trainer=ddp", "seed=0,1", "hydra/launcher=joblib"], "submitit_slurm"),
@@ -106,11 +106,11 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
         (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "finds no CUDA device"),
     ],
 )
-def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
+def test_impossible_settings_are_refused(args, message, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert call_script(train, "train", overrides.train_args, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    assert call_script(train, "train", overrides.train_args, [*args, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     error = capfd.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -122,14 +122,14 @@ def test_what_cannot_be_is_refused(words, says, tmp_path, capfd, monkeypatch):
     ],
 )
 def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, capfd, monkeypatch):
-    """On a machine that seems to have two CUDA devices; a missing folder ends what is not refused."""
+    """On a machine that seems to have two CUDA devices; a missing folder ends a run that is not refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
-    words = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
-    assert call_script(train, "train", overrides.train_args, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
-    says = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
-    assert says in capfd.readouterr().err
+    args = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
+    assert call_script(train, "train", overrides.train_args, [*args, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
+    message = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
+    assert message in capfd.readouterr().err
 
 
 def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
@@ -178,6 +178,6 @@ def test_batch_normalization_is_synchronized_where_torch_can(tmp_path, monkeypat
     for accelerator in ("cuda", "cpu"):
         machine = hardware.Hardware(accelerator, "32-true", True)
         monkeypatch.setattr(hardware, "choose", lambda *_, machine=machine, **__: machine)
-        words = ["trainer=ddp", f"hydra.run.dir={tmp_path / accelerator}"]
-        assert call_script(train, "train", overrides.train_args, words) == 1
+        args = ["trainer=ddp", f"hydra.run.dir={tmp_path / accelerator}"]
+        assert call_script(train, "train", overrides.train_args, args) == 1
     assert seen == [True, False]

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 import study
-from srcolor.cli import overrides, schema
+from srcolor.cli import hints, schema
 from srcolor.errors import UserError
 from srcolor.inference import export, predict
 
@@ -60,7 +60,7 @@ def test_the_pages_have_commands_of_every_program():
 @pytest.mark.parametrize(("script", "line"), HYDRA)
 def test_a_command_composes(script, line):
     args = [arg for arg in arguments(line) if arg not in ("-m", "--help", "--cfg", "job", "x")]
-    overrides.check_template_keys(args)
+    hints.check_template_keys(args)
     parser = OverridesParser.create()
     for position, override in enumerate(parser.parse_overrides(args)):
         if override.is_sweep_override():
@@ -76,13 +76,13 @@ def test_a_documented_error_is_the_one_that_is_shown():
     assert examples
     for line, message in examples:
         with pytest.raises(UserError, match=re.escape(message)):
-            overrides.check_template_keys(arguments(line))
+            hints.check_template_keys(arguments(line))
 
 
 @pytest.mark.parametrize("line", lines_of(r"study\.py"))
 def test_a_study_parses(line, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["study.py", *arguments(line)])
-    study.arguments()
+    study.parse_args()
 
 
 @pytest.mark.parametrize("line", lines_of("make"))

@@ -115,20 +115,20 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
     assert not moved.training
 
 
-# -- going on, starting from, testing on other data ---------------------------------------------------------------
+# -- resume, initial weights, other test data ---------------------------------------------------------------
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, tmp_path):
     """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average and augmentation on."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
-    words += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
-    assert call(*words, f"hydra.run.dir={whole}") == 0
+    args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
+    args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
+    assert call(*args, f"hydra.run.dir={whole}") == 0
     # The schedule must see the same budget, so the first half is stopped from outside, after its second epoch.
     with pytest.MonkeyPatch.context() as patch:
         done = _FitLoop.done
         patch.setattr(_FitLoop, "done", property(lambda loop: loop.trainer.current_epoch > 1 or done.fget(loop)))
-        assert call(*words, f"hydra.run.dir={halves}") == 0
+        assert call(*args, f"hydra.run.dir={halves}") == 0
     assert state(halves, "last")["epoch"] == 1
     assert call(f"resume={halves}") == 0
     one, two = state(whole, "last"), state(halves, "last")
@@ -160,14 +160,14 @@ def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, ca
 
 def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call, tmp_path):
     run = tmp_path / "run"
-    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
-    assert call(*words, f"init_from={tiny_run}", f"hydra.run.dir={run}") == 0
+    args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
+    assert call(*args, f"init_from={tiny_run}", f"hydra.run.dir={run}") == 0
     assert figures(run)["test"] == figures(tiny_run)["test"]
 
 
 def test_init_from_another_network_names_the_keys_that_differ(tiny_run, pictures, call, tmp_path, capfd):
-    words = [*TINY, "data=folder", f"data.root={pictures}", "net.channels=4", f"init_from={tiny_run}"]
-    assert call(*words, f"hydra.run.dir={tmp_path / 'run'}") == 1
+    args = [*TINY, "data=folder", f"data.root={pictures}", "net.channels=4", f"init_from={tiny_run}"]
+    assert call(*args, f"hydra.run.dir={tmp_path / 'run'}") == 1
     assert "head.weight: (8, 3, 3, 3) in the file, (4, 3, 3, 3) in the network" in capfd.readouterr().err
 
 
@@ -201,17 +201,17 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, call_eva
 @pytest.mark.parametrize("experiment", schema.options("experiment"))
 def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, call, tmp_path):
     run = tmp_path / "run"
-    words = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]
+    args = [f"experiment={experiment}", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={run}"]
     if experiment.startswith("chain"):
-        words += [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
+        args += [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
     if experiment.startswith("sr_x2"):
-        words += [f"data.root={pictures}", "size=48"]
-    assert call(*words) == 0
+        args += [f"data.root={pictures}", "size=48"]
+    assert call(*args) == 0
     assert state(run, "last")["global_step"] == 2
-    told = figures(run)["test"]
+    results = figures(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
-        assert told.pop("psnr_luma") is None  # its luma is the input's own
-    assert all(math.isfinite(value) for value in told.values())
+        assert results.pop("psnr_luma") is None  # the luma is that of the input
+    assert all(math.isfinite(value) for value in results.values())
 
 
 def test_test_pictures_that_were_trained_on_are_named(call, call_eval, tmp_path):
@@ -219,12 +219,12 @@ def test_test_pictures_that_were_trained_on_are_named(call, call_eval, tmp_path)
     short = [*TINY, "data=photos", "data.epoch_samples=8", "trainer.max_epochs=1"]
     region, begun = tmp_path / "region", tmp_path / "begun"
     assert call(*short, "data.holdout=region", f"hydra.run.dir={region}") == 0
-    says = "1 test picture(s) were trained on, by this network or one before it: astronaut"
+    message = "1 test picture(s) were trained on, by this network or one before it: astronaut"
     assert "trained on" not in (region / "train.log").read_text()
     assert call(*short, f"init_from={region}", f"hydra.run.dir={begun}") == 0
-    assert says in (begun / "train.log").read_text()
+    assert message in (begun / "train.log").read_text()
     assert call_eval(f"ckpt={begun}", f"hydra.run.dir={tmp_path / 'test'}") == 0
-    assert says in (tmp_path / "test" / "eval.log").read_text()
+    assert message in (tmp_path / "test" / "eval.log").read_text()
 
 
 def test_a_resumed_runs_first_data_stay_on_record(tiny_run, call, call_eval, tmp_path):
@@ -252,7 +252,7 @@ def test_a_run_that_was_stopped_in_its_test_is_tested_by_resume(tiny_run, call, 
     assert "its budget is spent" in capfd.readouterr().err
 
 
-def test_the_validation_figure_is_the_one_that_was_chosen_by(tiny_run):
+def test_the_validation_metric_is_that_of_the_best_checkpoint(tiny_run):
     events = EventAccumulator(str(tiny_run)).Reload().Scalars("val/psnr")
     assert runs.validated(tiny_run) == pytest.approx(max(event.value for event in events), rel=1e-6)
 
@@ -260,8 +260,8 @@ def test_the_validation_figure_is_the_one_that_was_chosen_by(tiny_run):
 def test_learning_is_real(pictures, call, tmp_path):
     """On a tiny set the network passes bicubic within a bounded number of steps."""
     run = tmp_path / "run"
-    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=150"]
-    assert call(*words, "optimizer.lr=4e-3", f"hydra.run.dir={run}") == 0
+    args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=150"]
+    assert call(*args, "optimizer.lr=4e-3", f"hydra.run.dir={run}") == 0
     whole = figures(run)
     assert state(run, "last")["global_step"] == 150
     assert whole["test"]["psnr"] > whole["baselines"]["bicubic"]["psnr"] + 0.1
@@ -269,8 +269,8 @@ def test_learning_is_real(pictures, call, tmp_path):
 
 def test_the_end_of_a_budget_in_mid_epoch_is_validated_and_saved(pictures, call, tmp_path):
     run = tmp_path / "run"
-    words = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=6"]
-    assert call(*words, f"hydra.run.dir={run}") == 0  # an epoch has five steps
+    args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=6"]
+    assert call(*args, f"hydra.run.dir={run}") == 0  # an epoch has five steps
     assert state(run, "last")["global_step"] == 6
     steps = [event.step for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
     assert len(steps) == 2
@@ -278,8 +278,8 @@ def test_the_end_of_a_budget_in_mid_epoch_is_validated_and_saved(pictures, call,
 
 def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_files(pictures, call, tmp_path, capfd):
     run = tmp_path / "run"
-    words = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
-    assert call(*words, f"hydra.run.dir={run}") == 1
+    args = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
+    assert call(*args, f"hydra.run.dir={run}") == 1
     error = capfd.readouterr().err
     assert error.startswith("error: train/loss is nan at step ")
     assert ".png@" in error
@@ -296,8 +296,8 @@ def test_a_compiled_network_trains_the_same_under_the_same_keys(tiny_run, pictur
 
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled(net, backend=backend))
-    words = [*TINY, "data=folder", f"data.root={pictures}"]
-    assert call(*words, "compile=true", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    args = [*TINY, "data=folder", f"data.root={pictures}"]
+    assert call(*args, "compile=true", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert graphs
     one, other = (state(run, "last")["state_dict"] for run in (tmp_path / "run", tiny_run))
     assert one.keys() == other.keys()
@@ -314,38 +314,38 @@ def test_each_epoch_of_a_fit_draws_anew(pictures, call, tmp_path, monkeypatch):
         return original(seed, number, rows, length)
 
     monkeypatch.setattr(draws, "epoch", epoch)
-    words = [*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert call(*words) == 0
+    args = [*TINY, "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert call(*args) == 0
     assert seen == [0, 1]
 
 
 def test_a_sweep_over_experiments_gives_each_job_a_folder(pictures, call, tmp_path):
     names = "sr64to128,sr64to128_article"
-    words = ["trainer=debug", "size=32", "data=folder", f"data.root={pictures}", "data.batch_size=4"]
-    assert call("-m", f"experiment={names}", *words, f"hydra.sweep.dir={tmp_path}") == 0
+    args = ["trainer=debug", "size=32", "data=folder", f"data.root={pictures}", "data.batch_size=4"]
+    assert call("-m", f"experiment={names}", *args, f"hydra.sweep.dir={tmp_path}") == 0
     assert len(list(tmp_path.rglob("metrics.json"))) == 2
 
 
-# -- colour --------------------------------------------------------------------------------------------------------
+# -- color --------------------------------------------------------------------------------------------------------
 
 
 def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
     pair = partial(pairs.gray, shrink=2)
-    words = {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True, "pair": pair}
-    data = Folder(**(COMMON | FILES | words))
+    args = {"root": str(pictures), "size": 64, "min_side": 48, "drop_gray": True, "pair": pair}
+    data = Folder(**(COMMON | FILES | args))
     data.setup()
     table, values = ChromaTable(256), metrics.Values()
     table.fit(data.pairs("train"))
     for batch in data.pairs("test"):
         values.update(metrics.measure({"ab_rmse": metrics.ABRMSE()}, table(batch.input), batch.target))
-    told = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
-    assert told == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
+    results = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
+    assert results == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
 
 
 def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tmp_path):
-    words = ["experiment=colorize64", *COLOR, "data=folder", f"data.root={pictures}", "data.flips=dihedral"]
-    short = [*words, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}"]
-    long = [*words, "trainer.max_epochs=3", "schedule=constant", f"hydra.run.dir={tmp_path / 'three'}"]
+    args = ["experiment=colorize64", *COLOR, "data=folder", f"data.root={pictures}", "data.flips=dihedral"]
+    short = [*args, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}"]
+    long = [*args, "trainer.max_epochs=3", "schedule=constant", f"hydra.run.dir={tmp_path / 'three'}"]
     assert call(*short) == call(*long) == 0
     assert call(f"resume={tmp_path / 'one'}", "trainer.max_epochs=3") == 0
     one, three = (state(tmp_path / name, "last")["state_dict"] for name in ("one", "three"))
@@ -390,11 +390,11 @@ def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path
 
 def test_the_colour_sheet_has_its_columns():
     batch = images.Pair(torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
-    answer = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
-    columns = ColorSampleGrid("samples", 2).columns(batch, {"net": answer})
+    prediction = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
+    columns = ColorSampleGrid("samples", 2).columns(batch, {"net": prediction})
     assert list(columns) == ["gray", "prediction", "truth", "its chroma", "CIEDE2000"]
     lab = images.rgb_to_lab(columns["its chroma"])
     torch.testing.assert_close(lab[:, 0], torch.full_like(lab[:, 0], 65), rtol=0, atol=0.1)
-    torch.testing.assert_close(lab[:, 1:], images.rgb_to_lab(answer)[:, 1:], rtol=0, atol=0.1)
-    expected = metrics.CIEDE2000()(images.rgb_to_lab(answer), images.rgb_to_lab(batch.target))
+    torch.testing.assert_close(lab[:, 1:], images.rgb_to_lab(prediction)[:, 1:], rtol=0, atol=0.1)
+    expected = metrics.CIEDE2000()(images.rgb_to_lab(prediction), images.rgb_to_lab(batch.target))
     torch.testing.assert_close(25 * columns["CIEDE2000"].mean((1, 2, 3)), expected)

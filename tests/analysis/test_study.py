@@ -17,12 +17,12 @@ STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
 
 
 def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
-    places = []
+    folders = []
     monkeypatch.setattr(study, "HERE", tmp_path)
-    monkeypatch.setattr(study, "_study", lambda asked, place, words: places.append(place))
-    words = ["trainer.max_time=00:00:01:00"]
-    study.study(argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, words=words))
-    assert [place.name for place in places] == ["photos,trainer.max_time=00_00_01_00"]
+    monkeypatch.setattr(study, "run_stages", lambda args, folder, shared: folders.append(folder))
+    overrides = ["trainer.max_time=00:00:01:00"]
+    study.study(argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, overrides=overrides))
+    assert [folder.name for folder in folders] == ["photos,trainer.max_time=00_00_01_00"]
 
 
 def start(root, folder):

@@ -204,7 +204,7 @@ def test_a_missing_launcher_names_the_extra(call, capfd):
 
 def test_resume_is_not_a_sweep(tiny_run, call, capfd):
     assert call("-m", f"resume={tiny_run}") == 1
-    assert "resume= goes on with one run; -m starts several" in capfd.readouterr().err
+    assert "resume= resumes one run; -m starts several" in capfd.readouterr().err
 
 
 # -- the list of runs ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Mistakes of users: one line that names the key or file and says how to fix it, never a traceback of ours.
+"""Mistakes of users: one line that names the key or file and message how to fix it, never a traceback of ours.
 
 An error ends with exit code 1. A file that cannot be used is skipped and named, and the run continues.
 """
@@ -12,8 +12,8 @@ from conftest import TINY
 from PIL import Image
 
 
-def debug(root, *words):
-    return [*TINY, "trainer=debug", "data=folder", f"data.root={root}", *words]
+def debug(root, *args):
+    return [*TINY, "trainer=debug", "data=folder", f"data.root={root}", *args]
 
 
 class Scene:
@@ -88,8 +88,8 @@ def gray_copy(scene):
 
 
 def chain(scene):
-    words = [word for word in debug(scene.root) if not word.startswith("net.")]
-    return [*words, "experiment=chain64to128", "size=64", "data.min_side=48"]
+    args = [arg for arg in debug(scene.root) if not arg.startswith("net.")]
+    return [*args, "experiment=chain64to128", "size=64", "data.min_side=48"]
 
 
 # Name: (function of a scene and pytest's monkeypatch that returns the arguments; message; exit code)
@@ -321,7 +321,7 @@ ROWS = {
         "net.first.run has no value: give net.first.run=",
         1,
     ),
-    "a chain of what is no run": (
+    "a chain of a missing run": (
         lambda s, m: [*chain(s), "net.first.run=/no", "net.second.run=/no"],
         "/no: no such run folder or checkpoint file",
         1,

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and kill -9 at chosen moments: what is said, what is left, and how it goes on."""
+"""Ctrl-C, SIGTERM and kill -9 at chosen moments: the message, what is left on the disk, and the resumed run."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from srcolor.runs import records
 from srcolor.training.checkpoints import AtomicCheckpointIO
 from srcolor.training.stop import StopTogether
 
-# Runs train.py in a process of its own, after a line that slows something down or kills the process.
+# Run train.py in another process, after a line that slows something down or kills the process.
 RUNNER = (
     "import sys, runpy, time, os\n{inject}\nsys.argv[0] = 'train.py'\nrunpy.run_path('train.py', run_name='__main__')"
 )
@@ -48,17 +48,17 @@ KILLED_IN_SAVE = (
 
 
 class Process:
-    """train.py in a process of its own."""
+    """train.py in another process."""
 
-    def __init__(self, tmp_path, words, inject=""):
+    def __init__(self, tmp_path, args, inject=""):
         environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "MARK": str(tmp_path / "mark")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER.format(inject=inject), *words],
+            [sys.executable, "-c", RUNNER.format(inject=inject), *args],
             cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def stop_when(self, happened, number):
-        """Sends a signal once something has happened; answers the exit code and the last line said."""
+        """Send a signal once something has happened; return the exit code and the last line of stderr."""
         deadline = time.monotonic() + 120
         while not happened():
             assert self.process.poll() is None, self.process.communicate()[1]
@@ -82,18 +82,18 @@ def saved_epoch(run):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_training_ends_with_one_line_that_goes_on(number, code, pictures, tmp_path, call):
-    """And what goes on ends as if there had been no signal, bit by bit."""
+def test_a_signal_in_training_ends_with_the_command_to_resume(number, code, pictures, tmp_path, call):
+    """The resumed run ends as if there had been no signal, bit by bit."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     last = run / "checkpoints" / "last.ckpt"
-    words = [*long_run(pictures, run), "schedule=constant"]  # the same rate, whatever the budget
-    ended, line = Process(tmp_path, words).stop_when(last.exists, number)
+    args = [*long_run(pictures, run), "schedule=constant"]  # the same rate, whatever the budget
+    ended, line = Process(tmp_path, args).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
     assert line == f"stopped; resume with: python train.py resume={run}"
     assert call(f"resume={run}", f"trainer.max_epochs={epoch + 3}") == 0
     assert saved_epoch(run) == epoch + 2
-    assert call(*words, f"trainer.max_epochs={epoch + 3}", f"hydra.run.dir={whole}") == 0
+    assert call(*args, f"trainer.max_epochs={epoch + 3}", f"hydra.run.dir={whole}") == 0
     states = [runs.read(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (run, whole)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
@@ -155,8 +155,8 @@ def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
 
 def test_a_signal_in_the_test_after_training_is_followed_by_the_test_in_the_same_folder(pictures, tmp_path, call):
     run = tmp_path / "run"
-    words = [*long_run(pictures, run), "trainer.max_epochs=1"]
-    code, line = Process(tmp_path, words, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
+    args = [*long_run(pictures, run), "trainer.max_epochs=1"]
+    code, line = Process(tmp_path, args, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
     assert code == 143
     assert line == f"stopped; resume with: python train.py resume={run}"
     assert runs.state(run) == "unfinished"
@@ -227,7 +227,7 @@ def test_two_machines_that_build_one_cache_at_once_where_locks_do_not_reach(pict
 
 @pytest.mark.parametrize("left", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["pixels.bin", "index.npz", "index.json"])
-def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog):
+def test_a_truncated_cache_is_rebuilt(name, left, pictures, tmp_path, caplog):
     expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     (file,) = tmp_path.rglob(name)
     file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
@@ -237,7 +237,7 @@ def test_a_truncated_cache_is_built_anew(name, left, pictures, tmp_path, caplog)
         assert torch.equal(one, two)
 
 
-def test_two_settings_of_one_source_live_beside_each_other(pictures, tmp_path, monkeypatch):
+def test_caches_of_two_settings_of_one_source_coexist(pictures, tmp_path, monkeypatch):
     folder(pictures, tmp_path)
     data = Folder(root=str(pictures), **COMMON | FILES | {"cache_dir": str(tmp_path), "size": 24})
     data.setup()
@@ -246,7 +246,7 @@ def test_two_settings_of_one_source_live_beside_each_other(pictures, tmp_path, m
     assert folder(pictures, tmp_path).index.shapes[0].tolist() == [32, 32, 3]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     target = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, target)
 
@@ -261,13 +261,13 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_full_disk_elsewhere_is_one_line(pictures, tmp_path, call, monkeypatch, capfd):
+def test_a_full_disk_elsewhere_is_reported_in_one_line(pictures, tmp_path, call, monkeypatch, capfd):
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(records, "record", full)
-    words = [*TINY, "trainer=debug", "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert call(*words) == 1
+    args = [*TINY, "trainer=debug", "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert call(*args) == 1
     assert capfd.readouterr().err.startswith(f"error: No space left on device: {tmp_path / 'run'}. Make room")
 
 
@@ -302,7 +302,7 @@ def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
             signal.signal(number, handler)
 
 
-def test_what_slurms_signal_had_written_is_gone_on_from_while_it_is_the_newest(tiny_run, tmp_path):
+def test_a_checkpoint_of_slurms_signal_is_resumed_while_it_is_the_newest(tiny_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     last, requeued = run / "checkpoints" / "last.ckpt", run / "hpc_ckpt_1.ckpt"

@@ -1,4 +1,4 @@
-"""How a run gets its folder, and what is recorded there."""
+"""The folder of a run, and what is recorded there."""
 
 import importlib
 import multiprocessing
@@ -55,16 +55,16 @@ def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_reco
             assert yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]["job"]["name"] == "train"
 
 
-def test_a_folder_in_which_another_process_works_is_refused_before_anything_is_written(tmp_path, capfd):
-    """And one whose run ended while this one waited for it."""
+def test_a_folder_in_use_by_another_process_is_refused_before_anything_is_written(tmp_path, capfd):
+    """So is one whose run ended while this process waited for the lock."""
     from filelock import FileLock
 
     (tmp_path / ".hydra").mkdir()
     with FileLock(tmp_path / ".hydra" / "lock"):
-        assert call_script(Nothing, "train", lambda words: list(words), [f"hydra.run.dir={tmp_path}"]) == 1
+        assert call_script(Nothing, "train", lambda args: list(args), [f"hydra.run.dir={tmp_path}"]) == 1
     assert "is in use by another process" in capfd.readouterr().err
     (tmp_path / "metrics.json").touch()
-    assert call_script(Nothing, "train", lambda words: list(words), [f"hydra.run.dir={tmp_path}"]) == 1
+    assert call_script(Nothing, "train", lambda args: list(args), [f"hydra.run.dir={tmp_path}"]) == 1
     assert "is already used by a run" in capfd.readouterr().err
     assert [path.name for path in (tmp_path / ".hydra").iterdir()] == ["lock"]
 
@@ -106,11 +106,11 @@ def state(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_by_then(pictures, call, conf, tmp_path):
-    words = [*TINY, "data=folder", f"data.root={pictures}", "schedule=constant"]
+def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_now(pictures, call, conf, tmp_path):
+    args = [*TINY, "data=folder", f"data.root={pictures}", "schedule=constant"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert call(*words, "trainer.max_epochs=3", f"hydra.run.dir={whole}") == 0
-    assert call(*words, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
+    assert call(*args, "trainer.max_epochs=3", f"hydra.run.dir={whole}") == 0
+    assert call(*args, "trainer.max_epochs=1", f"hydra.run.dir={parts}") == 0
     change_defaults(conf)
     assert call(f"resume={parts}", "trainer.max_epochs=3") == 0
     one, other = (OmegaConf.load(run / ".hydra" / "config.yaml") for run in (whole, parts))
@@ -122,12 +122,12 @@ def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_by_then(pic
         assert torch.equal(value, state(parts)["state_dict"][key]), key
 
 
-def test_what_is_typed_on_resume_counts_even_where_it_is_todays_default(pictures, call, conf, tmp_path):
+def test_an_override_on_resume_applies_even_where_it_equals_the_current_default(pictures, call, conf, tmp_path):
     run = tmp_path / "run"
     assert call(*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", f"hydra.run.dir={run}") == 0
     change_defaults(conf)
-    words = ["optimizer.lr=1e-4", "loss=charbonnier", "trainer=debug", "trainer.max_epochs=3", "seed=5"]
-    assert call(f"resume={run}", *words, "~callbacks.pictures") == 0
+    args = ["optimizer.lr=1e-4", "loss=charbonnier", "trainer=debug", "trainer.max_epochs=3", "seed=5"]
+    assert call(f"resume={run}", *args, "~callbacks.pictures") == 0
     recorded = OmegaConf.load(run / ".hydra" / "config.yaml")
     assert (recorded.optimizer.lr, recorded.seed, recorded.trainer.max_epochs) == (1e-4, 5, 3)
     assert recorded.loss._target_.endswith("Charbonnier")
@@ -140,7 +140,7 @@ def test_what_is_typed_on_resume_counts_even_where_it_is_todays_default(pictures
     assert again.loss._target_.endswith("Charbonnier")
 
 
-def test_the_record_keeps_its_choices_so_that_todays_default_can_be_typed_later(pictures, call, conf, tmp_path):
+def test_recorded_choices_are_kept_on_resume(pictures, call, conf, tmp_path):
     run = tmp_path / "run"
     assert call(*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", f"hydra.run.dir={run}") == 0
     change_defaults(conf)
@@ -152,16 +152,16 @@ def test_the_record_keeps_its_choices_so_that_todays_default_can_be_typed_later(
     assert OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.runtime.choices.loss == "charbonnier"
 
 
-def test_settings_of_the_optimizer_that_are_typed_on_resume_are_applied(tiny_run, call, tmp_path):
+def test_optimizer_overrides_on_resume_are_applied(tiny_run, call, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    words = ["optimizer.weight_decay=0.5", "optimizer.betas=[0.5,0.5]", "trainer.max_epochs=3"]
-    assert call(f"resume={run}", *words) == 0
+    args = ["optimizer.weight_decay=0.5", "optimizer.betas=[0.5,0.5]", "trainer.max_epochs=3"]
+    assert call(f"resume={run}", *args) == 0
     (group,) = state(run)["optimizer_states"][0]["param_groups"]
     assert (group["weight_decay"], list(group["betas"])) == (0.5, [0.5, 0.5])
 
 
-def test_a_path_typed_again_means_the_folder_of_today(pictures, call, tmp_path, monkeypatch):
+def test_a_relative_path_on_resume_is_relative_to_the_current_folder(pictures, call, tmp_path, monkeypatch):
     for name in ("before", "after"):
         shutil.copytree(pictures, tmp_path / name / "pictures")
     run = tmp_path / "run"
@@ -213,12 +213,12 @@ def test_a_test_uses_the_recorded_settings(tiny_run, call_eval, conf, tmp_path):
 
 
 def test_a_repeated_sweep_leaves_the_records_of_finished_jobs(pictures, call, conf, tmp_path):
-    words = ["-m", "seed=0,1", *TINY, "data=folder", f"data.root={pictures}", "trainer=debug"]
-    assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    args = ["-m", "seed=0,1", *TINY, "data=folder", f"data.root={pictures}", "trainer=debug"]
+    assert call(*args, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
     before = {file: file.read_bytes() for file in (tmp_path / "sweep").glob("*/.hydra/*.yaml")}
     assert len(before) == 6  # two jobs, three files each
     change_defaults(conf)
-    assert call(*words, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
+    assert call(*args, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0
     assert {file: file.read_bytes() for file in before} == before
 
 
@@ -230,16 +230,16 @@ def test_a_run_of_version_0_1_which_recorded_mode_is_resumed(tiny_run, call, tmp
     best = old.callbacks.best
     best._target_, best.mode = "lightning.pytorch.callbacks.ModelCheckpoint", "${mode}"
     OmegaConf.save(old, run / ".hydra" / "config.yaml")
-    words = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
-    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*words, "mode=max"]))
+    args = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([*args, "mode=max"]))
     assert call(f"resume={run}", "trainer.max_epochs=3") == 0
     assert state(run)["epoch"] == 2
 
 
 def test_the_measured_precision_is_recorded_and_kept(pictures, call, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    words = [word for word in TINY if "precision" not in word]
-    assert call(*words, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", f"hydra.run.dir={run}") == 0
+    args = [arg for arg in TINY if "precision" not in arg]
+    assert call(*args, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", f"hydra.run.dir={run}") == 0
     other = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}
     measured = OmegaConf.load(run / ".hydra" / "config.yaml").trainer.precision
     monkeypatch.setattr("srcolor.hardware._multiplies_bfloat16", lambda *_: other[measured] == "bf16-mixed")

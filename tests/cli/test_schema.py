@@ -56,7 +56,7 @@ def test_a_typo_in_an_experiment_file_is_found(tmp_path, capfd, call):
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"),
+    ("args", "hint"),
     [
         (["net.chanels=24"], "Did you mean net.channels?"),
         (["sede=1"], "Did you mean seed?"),
@@ -65,8 +65,8 @@ def test_a_typo_in_an_experiment_file_is_found(tmp_path, capfd, call):
         (["data=folder", "data.rot=/x"], "Did you mean data.root?"),
     ],
 )
-def test_after_hydras_own_error_one_line_names_the_nearest(words, hint, capfd, call, tmp_path):
-    assert call(*words, f"hydra.run.dir={tmp_path / 'run'}") == 1
+def test_one_line_after_hydras_error_names_the_nearest_key(args, hint, capfd, call, tmp_path):
+    assert call(*args, f"hydra.run.dir={tmp_path / 'run'}") == 1
     error = capfd.readouterr().err
     assert error.rstrip().endswith(hint), error
     assert "Traceback" not in error
@@ -81,7 +81,7 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["resume=a", "init_from=b"], r"resume= and init_from= at once"),
         (["fit=false"], r"python eval\.py ckpt=<run>$"),
@@ -91,9 +91,9 @@ def test_a_path_that_hydras_grammar_refuses_is_shown_in_the_form_that_works(valu
         (["resume=no/such/run"], r"no/such/run: no such run folder"),
     ],
 )
-def test_keys_that_train_refuses(words, message):
+def test_keys_that_train_refuses(args, message):
     with pytest.raises(UserError, match=message):
-        overrides.train_args(words)
+        overrides.train_args(args)
 
 
 def test_help_lists_experiments_data_sets_and_keys_a_line_each(capfd, call):
