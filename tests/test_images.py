@@ -10,7 +10,7 @@ from srcolor.data import pairs
 from srcolor.errors import UserError
 
 
-def test_block_mean_is_the_mean_of_each_block_worked_out_by_hand():
+def test_block_mean_is_the_mean_of_each_block_by_hand():
     image = torch.tensor([[[[0.0, 0.2, 1.0, 1.0], [0.4, 0.6, 1.0, 0.0]]]])
     torch.testing.assert_close(images.block_mean(image, 2), torch.tensor([[[[0.3, 0.75]]]]))
 
@@ -48,12 +48,12 @@ def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
     assert pair.row.tolist() == [5, 6]
 
 
-def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():
+def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colors():
     torch.manual_seed(0)
     gray = torch.rand(1, 1, 64, 64)
     gray[..., :8], gray[..., 8:16] = 0, 1
-    colours = torch.randn(1, 3, 64, 64) * 20
-    out = images.with_luma(colours, gray)
+    colors = torch.randn(1, 3, 64, 64) * 20
+    out = images.with_luma(colors, gray)
     assert out.min() > -1e-6
     assert out.max() < 1 + 1e-6
     torch.testing.assert_close(images.luma(out), gray, rtol=0, atol=1e-6)
@@ -61,9 +61,9 @@ def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():
     assert (images.luma(rounded) - gray).abs().max() <= 1 / 255
 
 
-@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
-def test_a_colour_goes_through_recombination_with_its_own_luma_unchanged(colour):
-    patch = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+@pytest.mark.parametrize("color", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
+def test_recombination_with_its_own_luma_leaves_a_color_unchanged(color):
+    patch = torch.tensor(color, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(images.with_luma(patch, images.luma(patch)), patch, rtol=0, atol=1e-6)
     again = images.from_ab(images.luma(patch), images.rgb_to_lab(patch)[:, 1:])
     torch.testing.assert_close(images.luma(again), images.luma(patch), rtol=0, atol=1e-6)

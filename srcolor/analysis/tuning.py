@@ -143,7 +143,7 @@ class Prune(Callback):
     """Stop a run that is worse than the median of the complete trials at the same tenth of their budget.
 
     The validations of the run, and the best of them, are recorded in an attribute of the study; see `settle`. The
-    decision is made in a copy of the study, as Optuna lets only the process that started a trial report on it.
+    decision is made in a copy of the study, as in Optuna only the process that started a trial can report values of it.
 
     Args:
         folder: Directory of the study.
@@ -165,7 +165,7 @@ class Prune(Callback):
         self.validations: dict[int, float] = {}  # the first of each tenth of the budget
 
     def on_validation_end(self, trainer: Trainer, pl_module: Task) -> None:
-        """Record the validation, and stop the run if it is hopeless."""
+        """Record the validation, and stop the run if it should be pruned."""
         value = trainer.callback_metrics[self.monitor].item()
         self.best = value if self.best is None else self.pick(self.best, value)
         tenth = int(pl_module.progress * 10)

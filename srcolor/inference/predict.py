@@ -112,7 +112,7 @@ class Predictor:
         sr_run = args.run if args.mode == "upscale" else args.sr_run
         self.color = None if args.mode == "upscale" else load(args.run or SHIPPED["colorize"], "colorize")
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale")
-        # Whether networks from elsewhere tolerate bfloat16 is unknown.
+        # External networks may not tolerate bfloat16.
         self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:

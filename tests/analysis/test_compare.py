@@ -40,7 +40,7 @@ def compared(tmp_path_factory, study_runs, call_compare):
 
 def test_the_super_resolution_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
     assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
-    assert set(read(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
+    assert set(read(tmp_path / "one")["routes"]) == {"bicubic_color", "chain", "chain_luma", "direct", "keep_luma"}
     assert "does not tell what it was trained on" in " ".join(capfd.readouterr().out.split())
 
 
@@ -48,9 +48,9 @@ def read(folder):
     return json.loads((folder / "comparison.json").read_text())
 
 
-SMALL = ["bicubic_colour", "chain", "chain_luma", "chain_tuned"]
+SMALL = ["bicubic_color", "chain", "chain_luma", "chain_tuned"]
 LARGE = ["direct", "keep_luma", "trained_at_128"]
-FLOORS = ["gray", "mean_colour", "mean_ab_given_luma"]
+FLOORS = ["gray", "mean_color", "mean_ab_given_luma"]
 
 
 def test_every_route_is_reported_with_its_input_and_costs(compared):
@@ -100,7 +100,7 @@ def measured():
     target = torch.rand(2, 3, 32, 32, generator=generator)
     target[1] = images.luma(target[1:]) + 0.1 * (target[1] - images.luma(target[1:]))
     floors = routes.floors(lambda: [Pair(images.luma(target), target, torch.arange(2))], 2)
-    measured = {"chain": floors["bicubic_mean_colour"], "direct": floors["gray"]}
+    measured = {"chain": floors["bicubic_mean_color"], "direct": floors["gray"]}
     routes.measure(measured, [target], 2)
     return measured
 
@@ -146,7 +146,9 @@ def test_seeds_are_averaged_and_differences_that_hold_in_all_are_marked(compared
     results[1]["routes"]["keep_luma"]["psnr"] = results[0]["routes"]["keep_luma"]["psnr"] + 2
     (line,) = [line for line in comparison.over_seeds(results).splitlines() if line.startswith("| keep_luma |")]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells[0] == f"{results[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"  # clear of zero in both
+    assert (
+        cells[0] == f"{results[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"
+    )  # the interval excludes zero in both
     assert not cells[1].endswith("*")  # in neither
     assert not cells[7].endswith("*")  # with opposite signs
 
@@ -390,7 +392,7 @@ def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_na
 
 def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, tmp_path, capfd):
     """A region of the astronaut that one network was trained on is part of what the other is tested on."""
-    short = [word for word in COLOUR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
+    short = [override for override in COLOUR if "min_side" not in override] + ["data=photos", "data.epoch_samples=8"]
     folders = {}
     for name, experiment, holdout in (
         ("color", "colorize64", "region"),
@@ -428,12 +430,12 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
     splits = []
     pairs = Folder.pairs
     monkeypatch.setattr(
-        Folder, "pairs", lambda self, split, most=None: splits.append(split) or pairs(self, split, most)
+        Folder, "pairs", lambda self, split, limit=None: splits.append(split) or pairs(self, split, limit)
     )
     fit = ChromaTable.fit
 
-    def fitted(table, given):
-        fit(table, given)
+    def fitted(table, batches):
+        fit(table, batches)
         assert set(splits) == {"train"}
 
     monkeypatch.setattr(ChromaTable, "fit", fitted)
@@ -443,6 +445,6 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
 def test_compare_uses_the_data_settings_of_the_colorizer(study_runs):
     line = overrides.compare_line([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
     assert line[:2] == ["size=64", "data=folder"]
-    assert any(word.startswith("data.root=") for word in line)
+    assert any(arg.startswith("data.root=") for arg in line)
     assert "data.drop_gray=true" in line
-    assert [word for word in line if word.startswith("data.batch_size")] == ["data.batch_size=3"]
+    assert [arg for arg in line if arg.startswith("data.batch_size")] == ["data.batch_size=3"]

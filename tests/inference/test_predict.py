@@ -326,7 +326,7 @@ BAD = {
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
     "folder without pictures": (lambda tmp_path: ["."], 2, ".: no image in this folder. Formats: .jpg"),
     "two results of one name": (two_of_one_name, 2, "would both be written to out/x_upscale.png: rename one of them"),
-    "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such network comes with srcolor"),
+    "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such bundled network"),
     "no run": (good("--run", "runs/nowhere"), 2, "runs/nowhere: no such run folder or checkpoint file"),
     "the wrong kind": (
         good("--mode", "colorize"),
