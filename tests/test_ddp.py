@@ -67,7 +67,7 @@ def test_fewer_images_than_processes_is_an_error_before_training(pictures):
     data = Folder(**(COMMON | FILES | {"root": str(pictures)}))
     data.setup()
     data.trainer = Trainer()
-    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: give fewer trainer.devices="):
+    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: reduce trainer.devices="):
         data.train_dataloader()
 
 
@@ -79,15 +79,15 @@ def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, wo
     whole, table = draws.epoch(3, 0, rows, length)
     assert len({len(part) for part in parts}) == 1
     assert all(len(part) == len(EpochSampler(rows, batch, seed=3, length=length, world=world)) for part in parts)
-    taken = []
+    drawn = []
     for step in zip(*parts, strict=True):
         assert (
             len({len(index) for index, _ in step}) == 1
         )  # equal counts, so the mean gradient is that of the whole batch
         shares = [index.tolist() for index, _ in step]
-        taken += [row for place in zip(*shares, strict=True) for row in place]
-    assert taken[:length] == whole.tolist()
-    assert taken[length:] == whole.tolist()[: len(taken) - length]
+        drawn += [row for place in zip(*shares, strict=True) for row in place]
+    assert drawn[:length] == whole.tolist()
+    assert drawn[length:] == whole.tolist()[: len(drawn) - length]
     assert torch.equal(parts[0][0][1], table[: batch * world : world][: len(parts[0][0][0])])
 
 

@@ -16,19 +16,19 @@ def test_block_mean_is_the_mean_of_each_block_by_hand():
 
 
 @pytest.mark.parametrize("shrink", [images.block_mean, images.bicubic_down])
-def test_sides_that_the_scale_does_not_divide_are_an_error_that_says_what_to_do(shrink):
+def test_sides_not_divisible_by_the_scale_are_an_error_with_a_fix(shrink):
     with pytest.raises(UserError, match=r"cannot shrink 9x8 images by 2.*Crop them to 8x8"):
         shrink(torch.rand(1, 3, 8, 9), 2)
 
 
-def test_bicubic_down_is_pillows_within_one_level():
+def test_bicubic_down_equals_pillows_within_one_level():
     photo = data.astronaut()[:128, :128]
     ours = images.to_uint8(images.bicubic_down(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - pillows).max() <= 1
 
 
-def test_bicubic_up_is_pillows_within_one_level():
+def test_bicubic_up_equals_pillows_within_one_level():
     photo = data.astronaut()[:64, :64]
     ours = images.to_uint8(images.bicubic_up(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((128, 128), Image.Resampling.BICUBIC)).astype(int)
@@ -38,7 +38,7 @@ def test_bicubic_up_is_pillows_within_one_level():
 @pytest.mark.parametrize(
     ("make", "shrink"), [(pairs.block_mean, images.block_mean), (pairs.bicubic, images.bicubic_down)]
 )
-def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
+def test_pairs_use_the_image_as_target_and_do_not_modify_it(make, shrink):
     full = torch.rand(2, 3, 8, 8)
     before = full.clone()
     pair = make(full, torch.tensor([5, 6]), scale=2)
@@ -72,7 +72,7 @@ def test_recombination_with_its_own_luma_leaves_a_color_unchanged(color):
         assert torch.cosine_similarity(chroma, before, dim=0) > 0.8
 
 
-def test_recombination_keeps_the_direction_of_chroma_and_gives_way_only_as_far_as_it_must():
+def test_recombination_keeps_the_direction_of_chroma_and_reduces_it_only_as_far_as_needed():
     red, gray = torch.tensor([0.9, 0.2, 0.1]).reshape(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.05)
     out = images.with_luma(red, gray)
     assert out.min() == pytest.approx(0, abs=1e-7)  # one channel at its end
@@ -88,7 +88,7 @@ def test_recombination_has_a_finite_gradient_everywhere():
     assert gray.grad.isfinite().all()
 
 
-def test_lab_is_scikit_images():
+def test_lab_equals_scikit_images():
     photo = data.astronaut()[:64, :64]
     ours = images.rgb_to_lab(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].double() / 255)
     np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), rgb2lab(photo), atol=0.01)

@@ -51,7 +51,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the tables for a terminal, without those of differences, which are too wide for one."""
+    """Yield the tables for a terminal; those of differences are left out, as they are too wide."""
     for title, lines in _tables(results):
         if not title.startswith("Difference"):
             yield tables.rich(lines, title)

@@ -1,4 +1,4 @@
-"""What every task shares: optimization, averaged weights, progress and schedule, measures."""
+"""The base class of tasks: optimization, averaged weights, progress and schedule, measures."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,7 +122,7 @@ class Task(LightningModule):
                 optimizer.register_step_post_hook(self._update_average)
 
     def on_train_start(self) -> None:
-        """Prepare a resumed run; stop at once if it has spent its budget."""
+        """Prepare a resumed run; stop immediately if its budget is spent."""
         for group, settings in self._groups():
             group.update(settings)  # as configured, not as in the checkpoint
         if self.average is not None:
@@ -192,7 +192,7 @@ class Task(LightningModule):
         """Check the losses of the batches of this step; called while the backward pass may still run on the device.
 
         Raises:
-            UserError: A loss is not finite; names the step and the batch's files.
+            UserError: A loss is not finite; the message names the step and the images of the batch.
         """
         for name, value, event, rows in self._unchecked:
             if event is not None:
@@ -332,7 +332,7 @@ class Task(LightningModule):
 
 
 def _expect_no_measures(task: nn.Module, keys: Any) -> None:
-    """Let a state without the weights of measures, which are fixed, count as complete."""
+    """Ignore missing weights of measures, which are fixed and not saved."""
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith("measures.")]
 
 

@@ -1,4 +1,4 @@
-"""Routes, their tables and refusals, on tiny networks."""
+"""Comparisons of tiny networks: routes, tables and errors."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def compared(tmp_path_factory, study_runs, call_compare):
     return folder
 
 
-def test_the_super_resolution_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
+def test_the_super_resolution_network_may_be_external(study_runs, elsewhere, call_compare, tmp_path, capfd):
     assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
     assert set(read(tmp_path / "one")["routes"]) == {"bicubic_color", "chain", "chain_luma", "direct", "keep_luma"}
     assert "does not tell what it was trained on" in " ".join(capfd.readouterr().out.split())
@@ -105,7 +105,7 @@ def measured():
     return measured
 
 
-def test_the_squares_of_the_parts_add_up_to_that_of_the_ab_error_in_each_image(measured):
+def test_the_squares_of_the_parts_add_up_to_the_squared_ab_error_of_each_image(measured):
     for route in measured.values():
         parts = sum(route.values[part] ** 2 for part in ("tint", "patches", "detail"))
         np.testing.assert_allclose(parts, route.values["ab_rmse"] ** 2, rtol=1e-4)
@@ -136,7 +136,7 @@ def test_differences_across_the_groups_are_reported(compared):
     assert low <= mean <= high
 
 
-def test_seeds_are_averaged_and_differences_that_hold_in_all_are_marked(compared):
+def test_seeds_are_averaged_and_differences_that_hold_in_every_seed_are_marked(compared):
     results = {0: read(compared), 1: read(compared)}
     for metric, ends in (("psnr", [1.0, 0.5, 1.5]), ("ssim", [0.01, -0.01, 0.03]), ("tint", [1.0, 0.5, 1.5])):
         results[0]["routes"]["keep_luma"]["difference"][metric] = ends
@@ -168,7 +168,7 @@ def test_csv_and_markdown_agree_with_json(compared):
         assert picture.width == 9 * (64 + 4) - 4  # gray, seven routes, truth
 
 
-def test_a_repeated_comparison_is_equal_but_for_times(compared, study_runs, call_compare, tmp_path):
+def test_a_repeated_comparison_is_equal_except_for_times(compared, study_runs, call_compare, tmp_path):
     more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
     assert call_compare(*arguments(study_runs, tmp_path / "two", **more)) == 0
 
@@ -182,7 +182,7 @@ def test_a_repeated_comparison_is_equal_but_for_times(compared, study_runs, call
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_chain_loads_without_the_runs_it_was_made_from(study_runs, tmp_path, call):
+def test_a_chain_loads_without_the_runs_of_its_networks(study_runs, tmp_path, call):
     checkpoint = tmp_path / "chain.ckpt"
     shutil.copy(study_runs["chain64to128"] / "checkpoints" / "best.ckpt", checkpoint)
     config = runs.read(checkpoint)["net_config"]
@@ -301,7 +301,7 @@ def test_constant_chroma_survives_every_route():
             {"sr": "colorize64"},
             r"sr=\S+colorize64 holds UNet, which takes 1 channel.*expected a super-resolution network",
         ),
-        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a colour network"),
+        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a colou?r network"),
         ({"chain": "colorize64"}, r"chain=\S+ holds UNet.*expected a chain from gray that enlarges by 2"),
         ({"colorize128": "colorize64"}, r"colorize128=\S+ was trained on images of 32x32: expected 64x64"),
         ({"sr": "tiny_run"}, r"sr=\S+ was trained on images of 32x32: expected 64x64"),
@@ -360,7 +360,7 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
     assert "does not fit the network of srcolor" in capfd.readouterr().err
 
 
-def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, call_compare, tmp_path, capfd):
+def test_a_run_without_a_record_of_its_training_images_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy)
     file = copy / "checkpoints" / "best.ckpt"

@@ -136,7 +136,7 @@ def test_every_space_fits_its_experiment(hparams):
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
-        ({"net.chanels": {"choices": [1]}}, "no key net.chanels here. Did you mean net.channels?"),
+        ({"net.chanels": {"choices": [1]}}, "no key net.chanels. Did you mean net.channels?"),
         ({"net.channels": {"low": 8}}, r"net.channels: .*expected choices: \[...\], or low: and high:"),
         ({"net.channels": {"low": 8, "high": 4}}, "net.channels"),
         ({"net.channels": [8, 4]}, "net.channels"),

@@ -166,7 +166,7 @@ def test_fewer_images_than_processes_is_an_error(sets):
     benchmark = Benchmark(root=str(sets), scale=2)
     benchmark.setup()
     benchmark.trainer = SimpleNamespace(global_rank=0, world_size=5)
-    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: give fewer trainer.devices="):
+    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: reduce trainer.devices="):
         benchmark.test_dataloader()
 
 
@@ -276,7 +276,7 @@ def test_bad_input(name, sets, tiny_run, call, tmp_path, capfd):
     shutil.copytree(sets, root)
     if spoil:
         spoil(root)
-    first = [word for word in ("fit=false", f"data.root={root}") if word.split("=")[0] not in str(overrides)]
+    first = [arg for arg in ("fit=false", f"data.root={root}") if arg.split("=")[0] not in str(overrides)]
     assert call(*first, f"ckpt={tiny_run}", "data=benchmark", f"hydra.run.dir={tmp_path / 'run'}", *overrides) == 1
     error = capfd.readouterr().err
     assert "Traceback" not in error
