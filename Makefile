@@ -59,7 +59,7 @@ notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparison an
 docs: .venv/ready-docs ## build the documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build
 
-verify-weights: .venv/ready ## measure every figure of the model cards again: DATA=<folder with benchmark/ and faces/>
+verify-weights: .venv/ready ## reproduce every figure of the model cards: DATA=<folder with benchmark/ and faces/>
 	$(BIN)/python benchmarks/verify_weights.py "$(DATA)"
 
 clean: ## remove the environments and tool caches; runs stay

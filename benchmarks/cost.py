@@ -1,4 +1,4 @@
-"""Cost and quality of networks: python benchmarks/cost.py srcolor/sr_x2_small <run> ... [--plot file.png].
+"""Measure the cost and quality of networks: python benchmarks/cost.py srcolor/sr_x2_small <run> ... [--plot file.png].
 
 Prints, for each network, the parameters, the multiply-adds for an output of 1280x720 (as the literature counts them),
 the time in milliseconds for images of 64x64 and 512x512 on this machine, in float32, and PSNR of Y on the sets of the

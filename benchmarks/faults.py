@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=30)
     args = parser.parse_args()
-    chance = random.Random(args.seed)
+    rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
         pictures = Path(temporary, "pictures")
         pictures.mkdir()
@@ -92,7 +92,7 @@ def main() -> None:
                     command = [*overrides, f"hydra.run.dir={run}", f"data.cache_dir={caches}"]
                 process = start(command)
                 try:
-                    process.wait(chance.uniform(0.1, 0.8) * length)
+                    process.wait(rng.uniform(0.1, 0.8) * length)
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
                     process.wait()

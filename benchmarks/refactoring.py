@@ -38,15 +38,15 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value of nested dictionaries and lists with its path, without measured times and memory."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
     if items is None:
-        yield place, node
+        yield path, node
         return
     for key, value in items:
-        if not any(word in str(key) for word in SKIPPED):
-            yield from leaves(value, f"{place}/{key}")
+        if not any(part in str(key) for part in SKIPPED):
+            yield from leaves(value, f"{path}/{key}")
 
 
 def of_folder(folder: Path) -> Iterator[tuple[str, str]]:
@@ -88,13 +88,13 @@ def record(folder: Path, experiments: list[str]) -> dict[str, str]:
             Image.fromarray(pixels[top : top + 96, left : left + 128]).save(pictures / f"{photo}{number}.png")
     chain = [f"net.first.run={runs / 'colorize64'}", f"net.second.run={runs / 'sr64to128'}"]
     for experiment in experiments or sorted(schema.options("experiment"), key=lambda name: name.startswith("chain")):
-        words = [f"experiment={experiment}", *TINY, f"data.root={pictures}", f"hydra.run.dir={runs / experiment}"]
-        run("train.py", *words, *(chain if experiment.startswith("chain") else []))
+        overrides = [f"experiment={experiment}", *TINY, f"data.root={pictures}", f"hydra.run.dir={runs / experiment}"]
+        run("train.py", *overrides, *(chain if experiment.startswith("chain") else []))
     if experiments:
         return dict(of_folder(runs))
     names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
-    words = [f"{key}={runs / name}" for key, name in names.items()]
-    run("compare.py", *words, "accelerator=cpu", "bootstrap=200", f"hydra.run.dir={runs / 'comparison'}")
+    overrides = [f"{key}={runs / name}" for key, name in names.items()]
+    run("compare.py", *overrides, "accelerator=cpu", "bootstrap=200", f"hydra.run.dir={runs / 'comparison'}")
     commands = "from srcolor.cli.entry_points import predict; predict()"
     for mode in ("upscale", "colorize", "restore"):
         (runs / mode).mkdir()

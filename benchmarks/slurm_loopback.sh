@@ -1,11 +1,11 @@
 #!/bin/bash
-# Starts SLURM on this machine alone, to try sweeps and job files. Debian, as root: apt-get install slurm-wlm munge
+# Start a single-machine SLURM cluster, to test sweeps and job scripts. Debian, as root: apt-get install slurm-wlm munge
 # Then: python train.py -m hydra/launcher=submitit_slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=null seed=0,1
 set -euo pipefail
 name=$(hostname -s)
 mkdir -p /etc/slurm /var/spool/slurmctld /var/spool/slurmd /var/log/slurm /run/munge
 chown munge: /run/munge
-[ -e /etc/slurm/slurm.conf ] && { echo "/etc/slurm/slurm.conf is there already: this machine has its own"; exit 1; }
+[ -e /etc/slurm/slurm.conf ] && { echo "/etc/slurm/slurm.conf already exists: SLURM is already configured here"; exit 1; }
 cat > /etc/slurm/slurm.conf <<CONF
 ClusterName=loopback
 SlurmctldHost=$name(127.0.0.1)

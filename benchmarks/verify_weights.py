@@ -1,8 +1,8 @@
-"""Measures every figure of the model cards again: python benchmarks/verify_weights.py <folder with benchmark/, faces/>.
+"""Reproduce every figure of the model cards: python benchmarks/verify_weights.py <folder with benchmark/, faces/>.
 
-The cards are docs/weights/<name>.md. A row of their tables that begins with the words of a test, `data=photos` say,
-names a figure of its metrics.json, and its value. Fails if one is off by more than 0.02 (dB, or a unit of a* and b*),
-or 0.0005 of what lies between 0 and 1.
+The cards are docs/weights/<name>.md. Each row of their tables has the overrides of a test (`data=photos`), a key of its
+metrics.json, and the value. The script fails if a value differs by more than 0.02 (dB or CIELAB units), or by more than
+0.0005 if it is between 0 and 1.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from pathlib import Path
 from srcolor.cli.schema import CONF
 from srcolor.runs import weights
 
-ROW = re.compile(r"^\| `(?P<words>[^`]+)` \| `(?P<figure>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(?P<overrides>[^`]+)` \| `(?P<figure>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
 
 
-def measured(name: str, words: str, data: Path) -> dict[str, object]:
-    """The metrics.json of a test."""
+def measured(name: str, overrides: str, data: Path) -> dict[str, object]:
+    """Run a test; return its metrics.json."""
     with tempfile.TemporaryDirectory() as folder:
-        line = [word.replace("DATA", str(data)) for word in words.split()]
+        line = [override.replace("DATA", str(data)) for override in overrides.split()]
         command = [sys.executable, "eval.py", f"ckpt={weights.PREFIX}{name}", *line]
         subprocess.run(
             [*command, f"hydra.run.dir={folder}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL
@@ -31,10 +31,10 @@ def measured(name: str, words: str, data: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Does what the module says."""
+    """Measure and compare."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
-    parser.add_argument("data", type=Path, help="a folder with benchmark/ (Set5/, BSD100/) and faces/")
-    parser.add_argument("--only", default="", help="part of a network's name and a row's words, one space between")
+    parser.add_argument("data", type=Path, help="folder with benchmark/ (Set5/, BSD100/) and faces/")
+    parser.add_argument("--only", default="", help="measure only rows whose network and overrides contain this text")
     arguments = parser.parse_args()
     data = arguments.data.expanduser().absolute()
     wrong = 0
@@ -43,20 +43,21 @@ def main() -> None:
         rows = list(ROW.finditer(card))
         if not rows:
             sys.exit(f"docs/weights/{name}.md has no figure to check")
-        for words in dict.fromkeys(row["words"] for row in rows if arguments.only in f"{name} {row['words']}"):
-            told = measured(name, words, data)
+        tests = (row["overrides"] for row in rows)
+        for overrides in dict.fromkeys(test for test in tests if arguments.only in f"{name} {test}"):
+            results = measured(name, overrides, data)
             for row in rows:
-                if row["words"] != words:
+                if row["overrides"] != overrides:
                     continue
-                value = told
+                value = results
                 for key in row["figure"].split("."):
                     value = value[key]
-                bound = 0.0005 if 0 <= value <= 1 else 0.02
-                off = abs(value - float(row["value"])) > bound
-                wrong += off
-                told_by_card = f"{row['figure']}  {row['value']}  measured {value:.4f}"
-                print(f"{'WRONG' if off else 'ok   '} {name}  {words}  {told_by_card}")
-    sys.exit(f"{wrong} figure(s) are not as the cards say" if wrong else 0)
+                tolerance = 0.0005 if 0 <= value <= 1 else 0.02
+                differs = abs(value - float(row["value"])) > tolerance
+                wrong += differs
+                comparison = f"{row['figure']}  {row['value']}  measured {value:.4f}"
+                print(f"{'WRONG' if differs else 'ok   '} {name}  {overrides}  {comparison}")
+    sys.exit(f"{wrong} figure(s) differ from the cards" if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the picture at the top of the README: `python docs/teaser.py`."""
+"""Draw the image at the top of the README: `python docs/teaser.py`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EYE = (138, 126, 48)  # left, top and side of the detail, in pixels of the enlar
 
 
 def main() -> None:
-    """Color a gray photograph, enlarge it, and show a detail beside bicubic interpolation."""
+    """Color a gray photograph, enlarge it, and show a detail next to bicubic interpolation."""
     photo = Image.fromarray(data.astronaut()[:256, 100:356]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     gray = np.asarray(photo.convert("L").convert("RGB"))
     color = tiles.colorize(predict.load("srcolor/colorize64", "colorize"), gray, render_size=96)

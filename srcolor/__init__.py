@@ -1,3 +1,3 @@
-"""srcolor: train, chain and judge networks that super-resolve and colourize images."""
+"""srcolor: train, chain and evaluate networks that super-resolve and colorize images."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The one exception that is written for a person."""
+"""The exception for errors that the user can fix, and helpers for its messages."""
 
 import difflib
 import math
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something that the user can mend: the message says what was got, what was expected, and how.
+    """An error that the user can fix: the message says what was given, what was expected, and how to fix it.
 
-    The commands print it without a traceback and end with exit code 1. Every other exception is a
-    defect of srcolor and keeps its traceback.
+    Commands print it without a traceback and exit with code 1. Any other exception is a bug in srcolor and keeps its
+    traceback.
     """
 
 
@@ -23,28 +23,32 @@ def install_extra(extra: str) -> str:
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    """Checks a number that a person gave.
+    """Check that an argument is in [low, high].
 
     Args:
-        name: How they know it.
-        value: What they gave.
-        low: The least that makes sense.
-        high: The most that makes sense.
+        name: Name of the argument, as the user knows it.
+        value: Its value.
+        low: The minimum.
+        high: The maximum.
 
     Raises:
-        UserError: It is outside.
+        UserError: The value is out of range.
 
     >>> check_range("net.channels", 0, 1)
     Traceback (most recent call last):
     srcolor.errors.UserError: net.channels=0: expected at least 1.
     """
     if not low <= value <= high:
-        most = "" if high == math.inf else f" and at most {high}"
-        raise UserError(f"{name}={value}: expected at least {low}{most}.")
+        maximum = "" if high == math.inf else f" and at most {high}"
+        raise UserError(f"{name}={value}: expected at least {low}{maximum}.")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Says which of the known names is meant: ` Did you mean x?`, or lists them all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return the hint of an error about an unknown name: the closest candidate, or all of them.
+
+    >>> nearest("chanels", ["blocks", "channels"]), nearest("x", ["blocks", "channels"])
+    ('Did you mean channels?', 'Known: blocks, channels.')
+    """
+    candidates = sorted(candidates)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(candidates)}."

@@ -21,7 +21,7 @@ from srcolor.errors import UserError
 
 ACCELERATORS = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32", "32-true", "bf16-mixed")  # weights stay float32, as evaluation needs
-WORTHWHILE = 1.2  # speedup from which on a CPU trains in bfloat16
+WORTHWHILE = 1.2  # minimum speedup for training in bfloat16 on a CPU
 
 
 class Hardware(NamedTuple):
@@ -46,7 +46,7 @@ class Hardware(NamedTuple):
 
 
 def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 1) -> Hardware:
-    """Resolve `auto` to what this machine supports.
+    """Resolve `auto` for this machine.
 
     The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics need,
     and antialiased bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere
@@ -89,8 +89,8 @@ def _multiplies_bfloat16(accelerator: str, processes: int) -> bool:
 def bfloat16_gain() -> float:
     """Measure the speedup of convolutions in bfloat16 over float32 on this CPU, in a tenth of a second.
 
-    The instructions alone do not decide: an AMD EPYC with AVX512-BF16 trained twice as fast with them, an Intel Xeon
-    with AVX512-BF16 but without AMX 1.5 times as slowly.
+    Instruction sets do not predict it: an AMD EPYC with AVX512-BF16 trained twice as fast with them, an
+    Intel Xeon with AVX512-BF16 but without AMX 1.5 times as slowly.
     """
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(6):  # alternate and take the minimum, as other programs disturb both
@@ -104,9 +104,9 @@ def bfloat16_gain() -> float:
 
 
 def setup() -> None:
-    """Set the process-wide options that every command needs.
+    """Set the process-wide options of all commands.
 
-    Convolutions in float32 use float32 instead of TF32 with its mantissa of 10 bits: for speed, training has bfloat16.
+    Convolutions in float32 use float32 instead of TF32 with its mantissa of 10 bits: for speed, training uses bfloat16.
     glibc keeps freed memory for reuse, see `keep_memory`.
     """
     torch.backends.cudnn.allow_tf32 = False
@@ -116,8 +116,8 @@ def setup() -> None:
 def keep_memory() -> None:
     """Make glibc keep freed memory, up to 1 GiB, instead of returning it to the system (Linux only).
 
-    By default glibc returns blocks from 32 MB on at once, and smaller ones soon. Faulting them in again took half of
-    the time of inference on large images on a virtual machine.
+    By default glibc returns blocks of 32 MB and more immediately, and smaller ones soon after. Faulting them in again
+    took half of the time of inference on large images on a virtual machine.
     """
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl has no mallopt
@@ -143,7 +143,7 @@ def cpu_memory_mb(work: Callable[[], Any]) -> float:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Discard what the profiler's C++ library writes to standard error at every start."""
+    """Discard the messages that the profiler's C++ library writes to standard error at every start."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "wb") as null:

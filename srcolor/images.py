@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Return the luma of the sRGB values, ITU-R BT.601, full range: gray everywhere in srcolor.
+    """Return the luma of the sRGB values, ITU-R BT.601, full range; the definition of gray in srcolor.
 
     Args:
         rgb: (N, 3, H, W).

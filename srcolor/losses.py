@@ -63,7 +63,7 @@ class HuberAB(nn.Module):
 
     Args:
         delta: Error above which the loss is linear, in units of a* and b*.
-        lightness: Weight of the error of L*, for networks that do not keep it.
+        lightness: Weight of the error of L*, for networks that do not preserve it.
 
     >>> gray, red = torch.full((1, 3, 1, 1), 0.5), torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
     >>> HuberAB(delta=10)(gray, red)  # a* = 80.1, b* = 67.2

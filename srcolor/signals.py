@@ -7,12 +7,12 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM. Not an `Exception`, so that no handler of errors takes it for one."""
+    """Ctrl-C or SIGTERM. Not an `Exception`, so that error handlers do not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.folder: Path | None = None  # of the run that was stopped
+        self.folder: Path | None = None  # folder of the stopped run
 
 
 def listen() -> None:
@@ -23,7 +23,7 @@ def listen() -> None:
     def stop(number: int, frame: Any) -> None:
         if os.getpid() != main_process:  # a data loader's worker, which ends by itself
             raise KeyboardInterrupt
-        if received:  # `Stopped` was lost, where Python discards exceptions, or the cleanup hangs
+        if received:  # Python discarded `Stopped`, or the cleanup hangs
             end_process(number)
         received.append(number)
         raise Stopped(number)

@@ -210,7 +210,7 @@ def bicubic(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
-def colour(tmp_path_factory) -> str:
+def color(tmp_path_factory) -> str:
     """Save a checkpoint of an untrained color network."""
     from test_nets import wake  # here, so that pytest has it first
 

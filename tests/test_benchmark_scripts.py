@@ -101,7 +101,7 @@ def test_faults(script, monkeypatch, capsys):
     def start_and_kill(overrides):
         process = start(overrides)
         wait = process.wait
-        (folder,) = [Path(word.split("=")[1]) for word in overrides if word.startswith(("hydra.run.dir=", "resume="))]
+        (folder,) = [Path(arg.split("=")[1]) for arg in overrides if arg.startswith(("hydra.run.dir=", "resume="))]
 
         def wait_for_a_checkpoint(timeout=None):
             if timeout is None or killed:
@@ -169,7 +169,7 @@ def test_verify_weights(script, sets, monkeypatch, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("ok    sr_x2_small  data=photos pair=block_mean  test.psnr  33.87  measured 33.8")
     monkeypatch.setattr(module, "measured", lambda *_: {"test": {"psnr": 33.84}})
-    with pytest.raises(SystemExit, match=r"1 figure\(s\) are not as the cards say"):
+    with pytest.raises(SystemExit, match=r"1 figure\(s\) differ from the cards"):
         run(module, sets, *one)
     assert capsys.readouterr().out.startswith("WRONG")
 

@@ -1,4 +1,4 @@
-"""Several processes: the steps and figures of one, and one set of files. On two CPU processes, by gloo."""
+"""DDP on two CPU processes (gloo): the same steps, metrics and files as with one process."""
 
 import csv
 import os
@@ -22,12 +22,12 @@ from srcolor.errors import UserError
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, call):
-    """Two processes at batches of 4, one at batches of 8."""
+    """Train with batches of 8 in one process, and of 4 in two; return both run folders."""
     folder = tmp_path_factory.mktemp("ddp")
-    # Adam divides a gradient by its size: with its usual eps the rounding of one near zero decides the step's sign.
-    args = [*TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
-    assert call(*args, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
-    command = [sys.executable, "train.py", *args, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
+    # Adam normalizes gradients: with the default eps, rounding decides the sign of a step whose gradient is near zero.
+    overrides = [*TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
+    assert call(*overrides, "data.batch_size=8", f"hydra.run.dir={folder / 'one'}") == 0
+    command = [sys.executable, "train.py", *overrides, "data.batch_size=4", f"hydra.run.dir={folder / 'two'}"]
     command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=240)
     assert done.returncode == 0, done.stderr
@@ -48,7 +48,7 @@ def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
     args = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]
     assert call_eval(f"ckpt={both[1]}", *args) == 0
     one, two = (list(csv.reader((run / "per_image.csv").open())) for run in (again, both[1]))
-    assert [row[0] for row in one] == [row[0] for row in two]  # batches of other images, so close and not equal
+    assert [row[0] for row in one] == [row[0] for row in two]  # different batches, so close but not equal
     first, second = ([float(value) for row in table[1:] for value in row[1:]] for table in (one, two))
     assert first == pytest.approx(second, abs=1e-4)
 
@@ -60,14 +60,14 @@ def test_only_the_first_process_writes(both):
     assert log.count("Testing the best network") == 1
 
 
-def test_fewer_images_than_processes_is_said_before_training(pictures):
+def test_fewer_images_than_processes_is_an_error_before_training(pictures):
     class Trainer:
         global_rank, world_size = 0, 2
 
     data = Folder(**(COMMON | FILES | {"root": str(pictures)}))
     data.setup()
     data.trainer = Trainer()
-    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: give fewer trainer.devices="):
+    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: reduce trainer.devices="):
         data.train_dataloader()
 
 
@@ -79,13 +79,15 @@ def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, wo
     whole, table = draws.epoch(3, 0, rows, length)
     assert len({len(part) for part in parts}) == 1
     assert all(len(part) == len(EpochSampler(rows, batch, seed=3, length=length, world=world)) for part in parts)
-    taken = []
+    drawn = []
     for step in zip(*parts, strict=True):
-        assert len({len(index) for index, _ in step}) == 1  # as many samples each, so the mean gradient is the mean
+        assert (
+            len({len(index) for index, _ in step}) == 1
+        )  # equal counts, so the mean gradient is that of the whole batch
         shares = [index.tolist() for index, _ in step]
-        taken += [row for place in zip(*shares, strict=True) for row in place]
-    assert taken[:length] == whole.tolist()
-    assert taken[length:] == whole.tolist()[: len(taken) - length]
+        drawn += [row for place in zip(*shares, strict=True) for row in place]
+    assert drawn[:length] == whole.tolist()
+    assert drawn[length:] == whole.tolist()[: len(drawn) - length]
     assert torch.equal(parts[0][0][1], table[: batch * world : world][: len(parts[0][0][0])])
 
 
@@ -106,7 +108,7 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
         (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "finds no CUDA device"),
     ],
 )
-def test_impossible_settings_are_refused(args, message, tmp_path, capfd, monkeypatch):
+def test_unsupported_combinations_are_refused(args, message, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert call_script(train, "train", overrides.train_args, [*args, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
     error = capfd.readouterr().err
@@ -122,7 +124,7 @@ def test_impossible_settings_are_refused(args, message, tmp_path, capfd, monkeyp
     ],
 )
 def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, capfd, monkeypatch):
-    """On a machine that seems to have two CUDA devices; a missing folder ends a run that is not refused."""
+    """With two simulated CUDA devices; commands that are not refused fail at the missing data folder."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
@@ -132,7 +134,7 @@ def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, 
     assert message in capfd.readouterr().err
 
 
-def test_torchruns_processes_need_one_folder(monkeypatch, capfd):
+def test_processes_of_torchrun_require_a_common_folder(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert call_script(train, "train", overrides.train_args, ["trainer=ddp"]) == 1
     assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
@@ -144,7 +146,7 @@ def test_other_processes_write_no_configuration(monkeypatch):
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_they_go_on(tmp_path):
+def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_the_run_resumes(tmp_path):
     run = tmp_path / "run"
     last = run / "checkpoints" / "last.ckpt"
     command = [sys.executable, "train.py", *TINY, "data=photos", "data.epoch_samples=30", "data.batch_size=4"]
@@ -165,8 +167,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_they_go_on(t
     assert runs.read(last)["epoch"] == epoch + 2
 
 
-def test_batch_normalization_is_synchronized_where_torch_can(tmp_path, monkeypatch):
-    """On CUDA, by `conf/trainer/ddp.yaml`; torch has no such layer for CPUs."""
+def test_batch_normalization_is_synchronized_on_cuda_only(tmp_path, monkeypatch):
+    """`conf/trainer/ddp.yaml` sets it; torch has no such layer for CPUs."""
     seen = []
 
     def instantiate(node, **arguments):

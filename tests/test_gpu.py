@@ -1,4 +1,4 @@
-"""On a CUDA device: two batches of every experiment, evaluation, prediction, and training steps that never wait."""
+"""On a CUDA device: two batches of every experiment, evaluation, prediction, and asynchronous training steps."""
 
 import json
 import math

@@ -10,25 +10,25 @@ from srcolor.data import pairs
 from srcolor.errors import UserError
 
 
-def test_block_mean_is_the_mean_of_each_block_worked_out_by_hand():
+def test_block_mean_is_the_mean_of_each_block_by_hand():
     image = torch.tensor([[[[0.0, 0.2, 1.0, 1.0], [0.4, 0.6, 1.0, 0.0]]]])
     torch.testing.assert_close(images.block_mean(image, 2), torch.tensor([[[[0.3, 0.75]]]]))
 
 
 @pytest.mark.parametrize("shrink", [images.block_mean, images.bicubic_down])
-def test_sides_that_the_scale_does_not_divide_are_an_error_that_says_what_to_do(shrink):
+def test_sides_not_divisible_by_the_scale_are_an_error_with_a_fix(shrink):
     with pytest.raises(UserError, match=r"cannot shrink 9x8 images by 2.*Crop them to 8x8"):
         shrink(torch.rand(1, 3, 8, 9), 2)
 
 
-def test_bicubic_down_is_pillows_within_one_level():
+def test_bicubic_down_equals_pillows_within_one_level():
     photo = data.astronaut()[:128, :128]
     ours = images.to_uint8(images.bicubic_down(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - pillows).max() <= 1
 
 
-def test_bicubic_up_is_pillows_within_one_level():
+def test_bicubic_up_equals_pillows_within_one_level():
     photo = data.astronaut()[:64, :64]
     ours = images.to_uint8(images.bicubic_up(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((128, 128), Image.Resampling.BICUBIC)).astype(int)
@@ -38,7 +38,7 @@ def test_bicubic_up_is_pillows_within_one_level():
 @pytest.mark.parametrize(
     ("make", "shrink"), [(pairs.block_mean, images.block_mean), (pairs.bicubic, images.bicubic_down)]
 )
-def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
+def test_pairs_use_the_image_as_target_and_do_not_modify_it(make, shrink):
     full = torch.rand(2, 3, 8, 8)
     before = full.clone()
     pair = make(full, torch.tensor([5, 6]), scale=2)
@@ -48,12 +48,12 @@ def test_pairs_keep_the_image_as_target_and_leave_it_alone(make, shrink):
     assert pair.row.tolist() == [5, 6]
 
 
-def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():
+def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colors():
     torch.manual_seed(0)
     gray = torch.rand(1, 1, 64, 64)
     gray[..., :8], gray[..., 8:16] = 0, 1
-    colours = torch.randn(1, 3, 64, 64) * 20
-    out = images.with_luma(colours, gray)
+    colors = torch.randn(1, 3, 64, 64) * 20
+    out = images.with_luma(colors, gray)
     assert out.min() > -1e-6
     assert out.max() < 1 + 1e-6
     torch.testing.assert_close(images.luma(out), gray, rtol=0, atol=1e-6)
@@ -61,9 +61,9 @@ def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colours():
     assert (images.luma(rounded) - gray).abs().max() <= 1 / 255
 
 
-@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
-def test_a_colour_goes_through_recombination_with_its_own_luma_unchanged(colour):
-    patch = torch.tensor(colour, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+@pytest.mark.parametrize("color", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
+def test_recombination_with_its_own_luma_leaves_a_color_unchanged(color):
+    patch = torch.tensor(color, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(images.with_luma(patch, images.luma(patch)), patch, rtol=0, atol=1e-6)
     again = images.from_ab(images.luma(patch), images.rgb_to_lab(patch)[:, 1:])
     torch.testing.assert_close(images.luma(again), images.luma(patch), rtol=0, atol=1e-6)
@@ -72,7 +72,7 @@ def test_a_colour_goes_through_recombination_with_its_own_luma_unchanged(colour)
         assert torch.cosine_similarity(chroma, before, dim=0) > 0.8
 
 
-def test_recombination_keeps_the_direction_of_chroma_and_gives_way_only_as_far_as_it_must():
+def test_recombination_keeps_the_direction_of_chroma_and_reduces_it_only_as_far_as_needed():
     red, gray = torch.tensor([0.9, 0.2, 0.1]).reshape(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.05)
     out = images.with_luma(red, gray)
     assert out.min() == pytest.approx(0, abs=1e-7)  # one channel at its end
@@ -88,7 +88,7 @@ def test_recombination_has_a_finite_gradient_everywhere():
     assert gray.grad.isfinite().all()
 
 
-def test_lab_is_scikit_images():
+def test_lab_equals_scikit_images():
     photo = data.astronaut()[:64, :64]
     ours = images.rgb_to_lab(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].double() / 255)
     np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), rgb2lab(photo), atol=0.01)

@@ -1,4 +1,4 @@
-"""Imports point one way, and the command line answers without torch."""
+"""Import order, imports of --help, and the content of the package."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ from srcolor.errors import UserError
 
 PACKAGE = ROOT / "srcolor"
 
-# From the ground up. A module imports from its own room and from lower floors only.
+# Lowest first. A module imports from its own subpackage and from lower floors only.
 FLOORS = [
     {"errors", "signals"},
     {"images", "hardware"},
@@ -30,7 +30,7 @@ FLOORS = [
 
 
 def imported(file):
-    """The parts of srcolor that a file imports, at its top or inside functions."""
+    """Yield the parts of srcolor that a file imports, at module level or inside functions."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -70,7 +70,7 @@ def test_no_library_is_used_by_its_private_names(file):
 
 
 @pytest.mark.parametrize(
-    ("script", "words", "says"),
+    ("script", "args", "message"),
     [
         ("train.py", ["--help"], "sr64to128"),
         ("train.py", ["--cfg", "job"], "_target_: srcolor.nets"),
@@ -83,20 +83,20 @@ def test_no_library_is_used_by_its_private_names(file):
         ("tune.py", ["--cfg", "job"], "optimizer.lr"),
     ],
 )
-def test_help_and_cfg_do_not_import_torch(script, words, says):
+def test_help_and_cfg_do_not_import_torch(script, args, message):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = [{script!r}, *{words!r}]\n"
+        f"sys.argv = [{script!r}, *{args!r}]\n"
         f"try: runpy.run_path({script!r}, run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert says in done.stdout
+    assert message in done.stdout
 
 
-def test_prediction_does_not_wait_for_what_only_training_needs():
+def test_prediction_does_not_import_training_libraries():
     code = "import sys; from srcolor.inference import predict; "
     code += "print({'lightning', 'hydra', 'torchmetrics'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -112,7 +112,7 @@ def test_a_wheel_has_every_package_and_file_of_the_package():
     assert published.FILE in files
 
 
-def test_what_needs_the_checkouts_configuration_says_so(tmp_path, monkeypatch):
+def test_a_missing_configuration_folder_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "CONF", tmp_path / "conf")
     with pytest.raises(UserError, match=r"conf: no configuration there: this needs a checkout of srcolor"):
         datamodule(["data=photos"])

@@ -1,1 +1,1 @@
-"""Comparison of routes, sweeps, tuning, and what the notebooks show."""
+"""Comparison of routes, sweeps, tuning, and figures for the notebooks."""

@@ -51,7 +51,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the tables for a terminal, without those of differences, which are too wide for one."""
+    """Yield the tables for a terminal; those of differences are left out, as they are too wide."""
     for title, lines in _tables(results):
         if not title.startswith("Difference"):
             yield tables.rich(lines, title)
@@ -60,8 +60,8 @@ def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
 def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
     """Summarize the comparisons of several seeds as Markdown.
 
-    Every figure is a mean and a standard deviation over the seeds. A `*` marks figures whose difference to the group's
-    reference has the same sign in every seed, with an interval clear of zero in each.
+    Every figure is a mean and a standard deviation over the seeds. A `*` marks figures whose difference from the
+    group's reference has the same sign in every seed, with an interval that excludes zero in each.
 
     Args:
         results: Content of `comparison.json` by seed.
@@ -69,8 +69,8 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
     one = next(iter(results.values()))
     seeds = ", ".join(map(str, results))
     parts = [
-        f"Means over seeds {seeds} ± their standard deviation, {one['images']} test images. `*`: differs from the "
-        "reference with an interval clear of zero, the same way in every seed.\n"
+        f"Means over seeds {seeds} ± their standard deviation, {one['images']} test images. `*`: the "
+        "difference from the reference has the same sign and an interval without zero in every seed.\n"
     ]
     headings = [column.heading for column in COLUMNS.values()]
     for title, reference, side in _groups(one):

@@ -171,8 +171,11 @@ def newest(name: str, file: str) -> Path:
     candidates = runs.ROOT.glob(f"**/{file}") if name == "latest" else [Path(name).expanduser() / file]
     files = [path for path in candidates if path.exists()]
     if not files:
-        how = {"comparison.json": "python compare.py, or make study", "multirun.yaml": "python train.py -m seed=0,1"}
-        raise UserError(f"{name}: no {file} there. Make one: {how[file]}")
+        commands = {
+            "comparison.json": "python compare.py, or make study",
+            "multirun.yaml": "python train.py -m seed=0,1",
+        }
+        raise UserError(f"{name}: no {file} there. Create one: {commands[file]}")
     return max(files, key=lambda path: path.stat().st_mtime).parent
 
 
@@ -195,13 +198,13 @@ def routes(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def error_split(results: dict[str, Any]) -> Figure:
-    """Plot the mean squares of the three parts of each route's a*, b* error, which add up to its own.
+    """Plot the mean squares of the three parts of each route's a*, b* error, which add up to the total.
 
     Args:
         results: As read by `comparison`.
 
     Raises:
-        UserError: The comparison has no mean squares, as an older version made it.
+        UserError: The comparison has no mean squares, because an older version wrote it.
     """
     table = routes(results)
     if not {"tint_square", "patches_square", "detail_square"} <= set(table):

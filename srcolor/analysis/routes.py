@@ -1,6 +1,7 @@
-"""Routes from gray to large colour images: what they are made of, and how they are measured.
+"""Routes from gray to large color images: the networks they combine, and their quality and cost.
 
-Some are given a small gray image, some the large one: those know more, so the two groups are never ranked together.
+The input of a route is the small gray image or the large one. The large one has more detail, so the two groups are
+never ranked together.
 """
 
 import copy
@@ -25,13 +26,13 @@ from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.tasks.colorization import ColorizationTask
 
-# The measures that are compared.
+# The measures of a comparison.
 METRICS = tuple(name for name in ColorizationTask.default_measures if name != "colorfulness")
-# Those whose mean squares are reported too: the squares of the last three add up to that of the first.
+# Those whose mean square is reported too: the squares of the last three add up to that of the first.
 SQUARES = ("ab_rmse", "tint", "patches", "detail")
-# The networks whose training stands behind a route.
+# The networks whose training cost counts for a route.
 BEHIND = {
-    "bicubic_colour": ("colorize",),
+    "bicubic_color": ("colorize",),
     "chain": ("colorize", "sr"),
     "chain_luma": ("colorize", "sr"),
     "chain_tuned": ("colorize", "sr", "chain"),
@@ -39,20 +40,20 @@ BEHIND = {
     "keep_luma": ("colorize",),
     "trained_at_128": ("colorize128",),
 }
-REFERENCE = {"small": "chain", "large": "direct"}  # what the routes of a group are compared with
-# The differences that were asked for, though the first of these routes may know more than the second.
+REFERENCE = {"small": "chain", "large": "direct"}  # the route that the others of its group are compared with
+# Pairs of routes that are compared across the groups, although the inputs of the two may differ.
 QUESTIONS = (("chain", "direct"), ("keep_luma", "chain"), ("keep_luma", "trained_at_128"))
 
 
 @dataclass
 class Route:
-    """One way from gray to colour.
+    """One way from gray to color.
 
     Attributes:
-        given: `small` or `large`: the gray image that it starts from.
-        net: From there to the large colour image.
-        values: Each metric of each image, once measured.
-        milliseconds: Time an image, once measured.
+        given: The gray image that is its input: `small` or `large`.
+        net: Maps this gray image to the large color image.
+        values: Value of each image by metric; set by `measure`.
+        milliseconds: Time per image; set by `measure`.
     """
 
     given: str
@@ -61,80 +62,80 @@ class Route:
     milliseconds: float = 0.0
 
 
-def build(colour: Net, sr: Net, at_large: Net | None = None, tuned: Net | None = None) -> dict[str, Route]:
-    """Makes the routes that some networks allow.
+def build(color: Net, sr: Net, at_large: Net | None = None, tuned: Net | None = None) -> dict[str, Route]:
+    """Return the routes that a set of networks allows, by name.
 
     Args:
-        colour: The colourizer trained at the small size.
+        color: The colorization network trained at the small size.
         sr: The super-resolution network.
-        at_large: The colourizer trained at the large size, if any.
+        at_large: The colorization network trained at the large size, if any.
         tuned: The chain that was trained end to end, if any.
     """
     scale = sr.scale
     routes = {
-        "bicubic_colour": Route("small", Chain(colour, Bicubic(scale))),
-        "chain": Route("small", Chain(colour, sr)),
-        "chain_luma": Route("small", Chain(colour, LumaSR(sr))),
+        "bicubic_color": Route("small", Chain(color, Bicubic(scale))),
+        "chain": Route("small", Chain(color, sr)),
+        "chain_luma": Route("small", Chain(color, LumaSR(sr))),
         "chain_tuned": None if tuned is None else Route("small", tuned),
-        "direct": Route("large", colour),
-        "keep_luma": Route("large", KeepLuma(colour, scale)),
+        "direct": Route("large", color),
+        "keep_luma": Route("large", KeepLuma(color, scale)),
         "trained_at_128": None if at_large is None else Route("large", at_large),
     }
     return {name: route for name, route in routes.items() if route is not None}
 
 
 def floors(pairs: Callable[[], Iterable[Pair]], scale: int) -> dict[str, Route]:
-    """Makes the floors, colour without a network, for both groups.
+    """Return the floors, which are color without a network, for both groups.
 
     Args:
-        pairs: Goes through training images, large gray and large colour; called for each table.
-        scale: Between the small and the large size.
+        pairs: Returns an iterator over training images, large gray and large color; called once per floor.
+        scale: Factor between the small and the large size.
     """
-    made = {}
+    routes = {}
     for name, table in chroma_table.floors().items():
         table.fit(pairs())
-        made[name] = Route("large", table)
+        routes[name] = Route("large", table)
     for name, table in chroma_table.floors(scale).items():
         table.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.row) for pair in pairs())
-        made[f"bicubic_{name}"] = Route("small", table)
-    return made
+        routes[f"bicubic_{name}"] = Route("small", table)
+    return routes
 
 
 @torch.inference_mode()
 def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) -> None:
-    """Measures routes on images, in place.
+    """Measure routes on images, and set their `values` and `milliseconds`.
 
     Args:
-        routes: By name.
-        targets: Batches of large colour images, (N, 3, H, W), on the device of the networks.
-        scale: Between the small and the large size.
+        routes: The routes by name.
+        targets: Batches of large color images, (N, 3, H, W), on the device of the networks.
+        scale: Factor between the small and the large size.
 
     Raises:
-        UserError: A route answers what is not finite.
+        UserError: The output of a route is not finite.
     """
     measures = {name: metrics.MEASURES[name]() for name in METRICS}
     columns = {name: metrics.Values() for name in routes}
     count = 0
     for target in targets:
-        given = {"large": images.luma(target), "small": images.luma(images.block_mean(target, scale))}
+        gray = {"large": images.luma(target), "small": images.luma(images.block_mean(target, scale))}
         for name, route in routes.items():
             if not count:
-                route.net(given[route.given])  # the first call of a network takes longer
-            _finish(target.device)
-            began = time.perf_counter()
-            answer = route.net(given[route.given]).clamp(0, 1)
-            _finish(target.device)
-            route.milliseconds += 1000 * (time.perf_counter() - began)
-            columns[name].update(metrics.measure(measures, answer, target))
+                route.net(gray[route.given])  # warm up: the first call of a network takes longer
+            _synchronize(target.device)
+            start = time.perf_counter()
+            prediction = route.net(gray[route.given]).clamp(0, 1)
+            _synchronize(target.device)
+            route.milliseconds += 1000 * (time.perf_counter() - start)
+            columns[name].update(metrics.measure(measures, prediction, target))
         count += len(target)
     for name, route in routes.items():
         route.milliseconds /= count
         route.values = {metric: values.double().numpy() for metric, values in columns[name].gather().items()}
         if any(np.isnan(values).any() for values in route.values.values()):
-            raise UserError(f"{name}: the network's answer is not finite on some test images.")
+            raise UserError(f"{name}: the network's output is not finite on some test images.")
 
 
-def _finish(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -142,23 +143,23 @@ def _finish(device: torch.device) -> None:
 def bootstrap(
     differences: NDArray[np.float64], samples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Means of differences between paired values, with 95 % intervals of a bootstrap over the images.
+    """Compute the means of paired differences, with 95 % intervals of a bootstrap over the images.
 
     Args:
-        differences: (images, columns); what is not finite is left out.
-        samples: How often the images are drawn anew, with replacement.
-        seed: Of the draws.
+        differences: (images, columns); values that are not finite are left out.
+        samples: Number of bootstrap samples, drawn with replacement.
+        seed: Seed of the draws.
 
     Returns:
-        Mean, lower and upper end of each column; NaN where nothing is finite.
+        The mean and the lower and upper end of the interval, (columns,) each; NaN for a column without a finite value.
     """
     count = len(differences)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
+    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
     finite = np.isfinite(differences)
-    known = np.where(finite, differences, 0.0)
+    values = np.where(finite, differences, 0.0)
     with np.errstate(invalid="ignore"):
-        means = (drawn @ known) / (drawn @ finite)
-        mean = known.sum(0) / finite.sum(0)
+        means = (counts @ values) / (counts @ finite)
+        mean = values.sum(0) / finite.sum(0)
     low, high = np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
     for column in np.flatnonzero(finite.any(0)):
         low[column], high[column] = np.nanquantile(means[:, column], (0.025, 0.975))
@@ -168,20 +169,20 @@ def bootstrap(
 def report(
     routes: Mapping[str, Route], sides: Mapping[str, int], reference: Mapping[str, Route], samples: int, seed: int
 ) -> dict[str, Any]:
-    """Works out what `comparison.json` says of measured routes.
+    """Return the entries of `comparison.json` for measured routes, by name.
 
     Args:
-        routes: By name.
-        sides: Of the `small` and the `large` images, in pixels.
-        reference: Where the route of each group that the others are compared with is found.
+        routes: The routes by name.
+        sides: Side of the `small` and the `large` images, in pixels.
+        reference: Routes by name, among them those of `REFERENCE`.
         samples: See `bootstrap`.
         seed: See `bootstrap`.
     """
-    told: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for name, route in routes.items():
         against = REFERENCE[route.given]
         mean = _plain(bootstrap(_values(route), 1, seed)[0])
-        told[name] = {
+        entries[name] = {
             "given": sides[route.given],
             **dict(zip(METRICS, mean, strict=True)),
             **{f"{metric}_square": float(np.square(route.values[metric]).mean()) for metric in SQUARES},
@@ -189,14 +190,14 @@ def report(
             "against": against,
             "difference": difference(route, reference[against], samples, seed),
         }
-    return told
+    return entries
 
 
 def difference(one: Route, other: Route, samples: int, seed: int) -> dict[str, list[float | None]]:
-    """Answers by how much each metric differs between two measured routes: mean, and 95 % interval (`bootstrap`)."""
-    with np.errstate(invalid="ignore"):  # where both are infinite
-        spread = [_plain(part) for part in bootstrap(_values(one) - _values(other), samples, seed)]
-    return {metric: list(ends) for metric, *ends in zip(METRICS, *spread, strict=True)}
+    """Return the mean difference of each metric between two measured routes, with its 95 % interval (`bootstrap`)."""
+    with np.errstate(invalid="ignore"):  # both values may be infinite
+        columns = [_plain(part) for part in bootstrap(_values(one) - _values(other), samples, seed)]
+    return {metric: list(ends) for metric, *ends in zip(METRICS, *columns, strict=True)}
 
 
 def _values(route: Route) -> NDArray[np.float64]:
@@ -208,40 +209,40 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def trained(parts: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Sums up the training behind a route: all seconds, the slowest network's images/s, the largest step's memory.
+    """Return the training cost of a route: total seconds, images/s of the slowest network, peak memory of all.
 
     Args:
-        parts: The `train` part of each network's `metrics.json`.
+        parts: The `train` section of each network's `metrics.json`.
 
     Returns:
-        None for what is not known of every part.
+        The figures by name; None where a network lacks the figure.
     """
-    told: dict[str, float | None] = {}
+    figures: dict[str, float | None] = {}
     for key, fold in (("seconds", sum), ("images_per_second", min), ("peak_memory_mb", max)):
         values = [part.get(key) for part in parts]
-        told[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
-    return told
+        figures[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
+    return figures
 
 
 def route_memory_mb(net: Net, gray: Tensor) -> float:
-    """Tensor memory of one image's way through a network, its weights included, in MiB."""
-    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers())) / 2**20
+    """Measure the peak tensor memory of inference on one image, weights included, in MiB."""
+    weights = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers())) / 2**20
     with torch.inference_mode():
         if gray.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             net(gray)
-            return held + (torch.cuda.max_memory_allocated() - before) / 2**20
-        return held + cpu_memory_mb(lambda: net(gray))
+            return weights + (torch.cuda.max_memory_allocated() - before) / 2**20
+        return weights + cpu_memory_mb(lambda: net(gray))
 
 
 def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
-    """Measures a training step of a colour network on a batch, in float32, by Adam.
+    """Measure a training step of a color network on a batch, in float32 with Adam.
 
     Args:
-        net: Left as it is.
-        target: (N, 3, H, W).
-        steps: How many are timed, after two that are not.
+        net: The network; it is copied, not trained.
+        target: The batch, (N, 3, H, W) in [0, 1].
+        steps: Number of timed steps, after two warm-up steps.
 
     Returns:
         `side`, `batch`, `images_per_second`, and `peak_memory_mb`: weights, Adam's state, gradients and activations.
@@ -253,23 +254,23 @@ def step_cost(net: Net, target: Tensor, steps: int = 5) -> dict[str, float]:
         net.zero_grad(set_to_none=True)
         loss(net(gray), target).backward()
         adam.step()
-        _finish(target.device)
+        _synchronize(target.device)
 
     for _ in range(2):
         step()
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(steps):
         step()
-    rate = steps * len(target) / (time.perf_counter() - began)
+    rate = steps * len(target) / (time.perf_counter() - start)
     net.zero_grad(set_to_none=True)
     state = [value for values in adam.state.values() for value in values.values()]
-    held = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state)) / 2**20
+    static = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers(), *state)) / 2**20
     if target.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
-        taken = (torch.cuda.max_memory_allocated() - before) / 2**20
+        dynamic = (torch.cuda.max_memory_allocated() - before) / 2**20
     else:
-        taken = cpu_memory_mb(step)
+        dynamic = cpu_memory_mb(step)
     side = target.shape[-1]
-    return {"side": side, "batch": len(target), "images_per_second": rate, "peak_memory_mb": held + taken}
+    return {"side": side, "batch": len(target), "images_per_second": rate, "peak_memory_mb": static + dynamic}

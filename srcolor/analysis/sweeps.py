@@ -1,6 +1,7 @@
-"""Tables of a sweep, many runs of one command: `sweep.csv`, a row per job, and `sweep.md`, its settings ranked.
+"""Tables of a sweep: `sweep.csv` with a row per job, and `sweep.md` with the ranked settings.
 
-Both are made from the folders of the jobs, whatever started them and however they ended. Needs the extra `sweep`.
+Both are computed from the folders of the jobs, however these were launched and however they ended. Needs the extra
+`sweep`.
 """
 
 import json
@@ -25,9 +26,9 @@ class Jobs(NamedTuple):
     """The jobs of a sweep.
 
     Attributes:
-        table: A row per job, in the order of their names: `job`, its folder below the sweep's; the swept keys, as
-            typed; `state`, see `runs.state`; `validation`, the figure that chose its checkpoint; the test metrics;
-            `seconds` of training; `error`, why it failed. Figures are missing unless the job is done.
+        table: A row per job, sorted by name: `job`, its folder below the sweep's; the swept keys, as typed; `state`,
+            see `runs.state`; `validation`, the monitored metric of its best checkpoint; the test metrics; `seconds`
+            of training; `error`, the reason of a failure. Metrics are missing unless the job is done.
         keys: The swept keys.
         metrics: Names of the test metrics.
     """
@@ -45,7 +46,7 @@ def command(folder: Path) -> list[str]:
     """
     file = folder / "multirun.yaml"
     if not file.exists():
-        raise UserError(f"{folder}: not a sweep: {file.name} is missing. Sweeps lie under {runs.ROOT}/sweep/.")
+        raise UserError(f"{folder}: not a sweep: {file.name} is missing. Sweeps are saved under {runs.ROOT}/sweep/.")
     return list(OmegaConf.load(file).hydra.overrides.task)
 
 
@@ -78,21 +79,22 @@ def jobs(folder: Path) -> Jobs:
 
 
 def monitored(folder: Path, jobs: Jobs) -> tuple[str, bool]:
-    """Return the monitored metric of a sweep, that of its first finished job, and whether more of it is better."""
+    """Return the monitored metric of a sweep (that of its first finished job) and whether higher is better."""
     done = jobs.table[jobs.table["state"] == "done"]
     run = folder / (jobs.table if done.empty else done)["job"].iloc[0]
     return runs.configuration(run).monitor.removeprefix("val/"), runs.higher_is_better(run)
 
 
 def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
-    """Average the jobs that differ in their seed alone, and rank the settings by validation.
+    """Average the jobs that differ only in their seed, and rank the settings by validation.
 
-    Settings without a validation figure come last. The test is never used for the ranking: its images would then have
-    chosen the settings.
+    Settings without a validation metric come last. The test is never used for ranking, as it would no longer be an
+    independent estimate.
 
     Returns:
-        A row per setting, labeled by its overrides, or `all`: the swept keys but the seed; `done` and `jobs`, their
-        numbers; `<figure> mean` and `<figure> std` of `validation`, the test metrics and `seconds`.
+        A row per setting, labeled by its overrides, or `all`: the swept keys except the seed; `done` and `jobs`, the
+        number of finished and of all jobs; `<figure> mean` and `<figure> std` of `validation`, the test metrics and
+        `seconds`.
     """
     keys = [key for key in jobs.keys if key != "seed"]
     label = [
@@ -105,12 +107,12 @@ def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
     figures.columns = figures.columns.map(" ".join)
     counts = groups["done"].agg(done="sum", jobs="size")
     ranked = table.drop_duplicates("setting").set_index("setting")[keys].join([counts, figures])
-    more = monitored(folder, jobs)[1]
-    return ranked.sort_values("validation mean", ascending=not more, kind="stable")
+    higher_is_better = monitored(folder, jobs)[1]
+    return ranked.sort_values("validation mean", ascending=not higher_is_better, kind="stable")
 
 
 def write(folder: Path) -> None:
-    """Write `sweep.csv` and `sweep.md`, each complete or not at all; several processes may."""
+    """Write `sweep.csv` and `sweep.md`, each complete or not at all; safe to call from several processes."""
     with FileLock(folder / "sweep.lock"):
         read = jobs(folder)
         if not read.table.empty:

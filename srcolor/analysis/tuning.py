@@ -26,7 +26,7 @@ from srcolor.tasks.base import Task
 
 STUDY = "srcolor"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LOST = "lost"  # study attribute: numbers of the trials that were stopped or killed, and are repeated
+LOST = "lost"  # study attribute: numbers of trials that were stopped or killed, and are repeated
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # its plots
@@ -48,7 +48,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not isinstance(node, DictConfig) or name not in node:
             keys = [f"{parent}.{other!s}" for other in node] if isinstance(node, DictConfig) else map(str, cfg)
-            raise UserError(f"hparams: train.py has no key {key} here. {nearest(key, keys)}")
+            raise UserError(f"hparams: train.py has no key {key}. {nearest(key, keys)}")
         try:
             if set(options) == {"choices"}:
                 distributions[key] = CategoricalDistribution(options["choices"])
@@ -66,7 +66,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
 def open_study(
     folder: Path, distributions: Mapping[str, BaseDistribution], shared: list[str], monitor: str, seed: int
 ) -> optuna.Study:
-    """Open the study of a directory, or create it; queue the trials that were stopped or killed again.
+    """Open or create the study of a directory; enqueue stopped and killed trials again.
 
     Args:
         folder: Directory of `study.db`.
@@ -119,7 +119,7 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def settle(study: optuna.Study, trial: Trial, code: int) -> TrialState:
-    """Tell the study how a trial ended, from what `Prune` recorded in its run.
+    """Report the end of a trial to the study, from the values recorded by `Prune`.
 
     Args:
         study: The study that the trial belongs to.
@@ -143,7 +143,7 @@ class Prune(Callback):
     """Stop a run that is worse than the median of the complete trials at the same tenth of their budget.
 
     The validations of the run, and the best of them, are recorded in an attribute of the study; see `settle`. The
-    decision is made in a copy of the study, as Optuna lets only the process that started a trial report on it.
+    decision is made in a copy of the study, as in Optuna only the process that started a trial can report values of it.
 
     Args:
         folder: Directory of the study.
@@ -162,10 +162,10 @@ class Prune(Callback):
         self.pick = max if higher_is_better(monitor) else min
         self.best: float | None = None
         self.pruned = False
-        self.validations: dict[int, float] = {}  # the first of each tenth of the budget
+        self.validations: dict[int, float] = {}  # the first validation in each tenth of the budget
 
     def on_validation_end(self, trainer: Trainer, pl_module: Task) -> None:
-        """Record the validation, and stop the run if it is hopeless."""
+        """Record the validation, and stop the run if it should be pruned."""
         value = trainer.callback_metrics[self.monitor].item()
         self.best = value if self.best is None else self.pick(self.best, value)
         tenth = int(pl_module.progress * 10)

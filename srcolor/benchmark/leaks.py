@@ -22,14 +22,14 @@ from srcolor.errors import UserError
 log = logging.getLogger(__name__)
 
 # In bits. Of 491 photographs of BSDS500 and T91 none is within 44 bits of one of the 105 of Set5 and B100, except the
-# one that Set5 took from BSDS500 (8 bits). Copies of these 105 as JPEG of quality 30, or 0.5 or 1.5 times the size, are
-# within 4; with 2 % cropped on every side within 24; with 4 % within 40, 95 of 100 of them within 36.
+# one that Set5 took from BSDS500 (8 bits). Copies of these 105 as JPEG of quality 30, or resized by 0.5 or 1.5, are
+# within 4 bits; with 2 % cropped on every side within 24; with 4 % within 40, 95 of 100 of them within 36.
 MAX_DISTANCE = 36
 FILE = Path(__file__).with_name("prints.csv")
 
 
 class LeakCheck(Callback):
-    """Stops a run before training if it would train or validate on a benchmark image.
+    """Stop a run before training if it would train or validate on a benchmark image.
 
     Args:
         benchmark_root: A folder with standard sets, as for `Benchmark`, in addition to Set5 and B100.
@@ -42,11 +42,11 @@ class LeakCheck(Callback):
         """Check the datamodule's training and validation images.
 
         Raises:
-            UserError: Some are benchmark images or near copies; names them.
+            UserError: Some are benchmark images or near copies; the message lists them.
         """
         images = trainer.datamodule.decoded_images()  # type: ignore[attr-defined]
         if images is None:
-            log.info("The training images cannot be read one by one: not checked against the benchmark")
+            log.info("The images of this datamodule cannot be read one by one: no check for benchmark images")
             return
         check([images.names[row] for row in images.used], fingerprints(images)[images.used], self.benchmark_root)
 
@@ -60,7 +60,7 @@ def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark_root: str |
         benchmark_root: As for `LeakCheck`.
 
     Raises:
-        UserError: Some are; names them.
+        UserError: Some are; the message lists them.
     """
     benchmark = _bundled() + ([] if benchmark_root is None else list(_of_sets(benchmark_root)))
     table = np.stack([print_ for _, print_ in benchmark])
@@ -73,8 +73,8 @@ def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark_root: str |
         listed = "".join(f"\n  {leak}" for leak in leaks[:20])
         more = f"\n  and {len(leaks) - 20} more" if len(leaks) > 20 else ""
         raise UserError(
-            f"{len(leaks)} picture(s) are, or look like, pictures of the benchmark, whose results would be meaningless "
-            f"after training on them:{listed}{more}\nMove them away, or leave them out with data.exclude=[...]."
+            f"{len(leaks)} picture(s) are copies or near copies of benchmark images, which invalidates test results:"
+            f"{listed}{more}\nRemove them, or leave them out with data.exclude=[...]."
         )
 
 

@@ -1,4 +1,4 @@
-"""Test results on the standard sets next to published ones: `published.csv`."""
+"""Test results on the standard sets, compared with the published ones in `published.csv`."""
 
 import csv
 from collections.abc import Mapping

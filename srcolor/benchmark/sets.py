@@ -32,12 +32,12 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
     """Pairs of whole images in batches of one, as used for the tables of the literature; see `DataModule`.
 
     The high-resolution image is read as RGB (a gray one too: its three channels are equal), and cropped at the right
-    and at the bottom to a multiple of `scale`. The low-resolution image is read if the set has one, else computed by
-    `lowres.imresize`.
+    and at the bottom to a multiple of `scale`. The low-resolution image is read if the set has one, and else
+    computed by `lowres.imresize`.
 
     Args:
-        root: A folder with one folder per set (`Set5`, for example), or that of a single set. A set has its images in
-            `HR`, perhaps with low-resolution ones of the same names in `LR_x2`; or directly in its folder.
+        root: A folder with one folder per set (such as `Set5`), or the folder of a single set. A set has its images in
+            `HR`, optionally with low-resolution images of the same names in `LR_x2`; or directly in its folder.
         scale: Scale of the network.
     """
 
@@ -87,14 +87,14 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
             log.info("%s: %d images, low resolution %s", folder.name, len(images), how)
 
     def test_dataloader(self) -> DataLoader[Pair]:
-        """Return every image, in order; several processes share them, so each is counted once.
+        """Return every image, in order; several processes share them, and each image is counted once.
 
         Raises:
             UserError: There are fewer images than processes.
         """
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         if len(self.images) < world:
-            raise UserError(f"{len(self.images)} image(s), for {world} processes: give fewer trainer.devices=.")
+            raise UserError(f"{len(self.images)} image(s), for {world} processes: reduce trainer.devices=.")
         sampler = EpochSampler(len(self.images), 1, rank=rank, world=world)
         return DataLoader(BenchmarkImages(self), sampler=sampler, batch_size=None)
 
@@ -104,7 +104,7 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
         Raises:
             UserError: Always.
         """
-        raise UserError("data=benchmark is for testing only. Train on other pictures, with data=...")
+        raise UserError("data=benchmark is for testing only. Train on another data set: data=...")
 
     def pair(self, row: int) -> Pair:
         """Read an image: input (1, 3, h, w), target (1, 3, scale * h, scale * w), multiples of 1/255.

@@ -9,8 +9,8 @@ from srcolor.tasks.base import Task
 class BenchmarkTask(Task):
     """Evaluate a network that enlarges by the protocol of the literature; see `Task` for the arguments.
 
-    The prediction is rounded to bytes, and a border of as many pixels as the scale is cropped; PSNR and SSIM are
-    those of Y, with the PSNR over RGB beside them.
+    The prediction is rounded to bytes, and a border of `scale` pixels is cropped. PSNR and SSIM are computed on Y, and
+    PSNR also on RGB.
     """
 
     default_measures = ("psnr_y", "ssim_y", "psnr_rgb")

@@ -1,4 +1,4 @@
-"""The grid of crops of an image, and what tells a useful crop from a flat or gray one.
+"""The grid of crops of an image, and the criteria for flat and gray crops.
 
 Every region of an image is divided into as many size x size squares as fit, evenly spaced. Evaluation uses this grid;
 training with random crops moves each square by up to half its size, inside its region.

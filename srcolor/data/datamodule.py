@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """A batch from the data loader: bytes, and what is needed to make pairs of them.
+    """A batch from the data loader, from which pairs are computed on the training device.
 
     Attributes:
         images: (N, size, size, planes) uint8.
@@ -82,24 +82,24 @@ class Crops(Dataset[Batch]):
 
 @dataclass(kw_only=True, eq=False)
 class ImageDataModule(DataModuleDefaults, LightningDataModule):
-    """Pairs made on the fly from the images of a source; see `DataModule` and `Source` for what it implements.
+    """Pairs computed on the fly from the images of a source; see `DataModule` and `Source` for its interfaces.
 
-    A subclass defines the images: `items`, `decode` and `identity`; perhaps `planes`, `regions` and `settings`. An
-    image is decoded once, into a memory-mapped cache; a batch is then a gather of crops, and augmentation and pairs
-    are computed per batch on the training device.
+    A subclass defines the images with `items`, `decode` and `identity`, and optionally `planes`, `regions` and
+    `settings`. An image is decoded once, into a memory-mapped cache; a batch is then a gather of crops, and
+    augmentation and pairs are computed per batch on the training device.
 
     Args:
         size: Side of the full-size crops, in pixels.
-        seed: Determines order, windows, flips, zoom and jitter, with the epoch and the position in it.
-        pair: Makes a `Pair` from images (N, planes, size, size) and rows (N,).
+        seed: Determines order, windows, flips, zoom and jitter, together with the epoch and the position in it.
+        pair: Computes a `Pair` from images (N, planes, size, size) and rows (N,).
         batch_size: Samples per batch, in training and evaluation.
         epoch_samples: Number of samples in an epoch, which ends with validation and checkpoints. The training set is
             repeated in a new order each time, across epochs. None: one pass per epoch.
         flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
         zoom: Minimum share of a crop's side that training keeps, see `augment.zoom`; 1 for no zoom.
         jitter: Strength of the color jitter, see `augment.jitter`; 0 for none.
-        workers: Number of processes that gather batches. With the cache none is needed.
-        cache: Whether to decode once into the cache, or at each access.
+        workers: Number of processes that gather batches; 0 is enough with the cache.
+        cache: Whether to decode once into the cache, instead of at each access.
         cache_dir: Folder of all caches; None for the user's cache folder.
         cache_limit_gb: Maximum size of all caches in `cache_dir`, in 10^9 bytes; the least recently used are removed.
         drop_gray: Whether crops without colors (`crops.is_gray`) are left out of every split.
@@ -138,7 +138,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         self._splits: dict[str, Crops] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a worker process needs to decode: neither the trainer nor the splits."""
+        """Exclude the trainer and the splits, which a worker process does not need."""
         return {key: value for key, value in self.__dict__.items() if key not in ("trainer", "_splits", "index")}
 
     @abstractmethod
@@ -265,9 +265,9 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         crops = self._splits[split]
         training = {"seed": self.seed, "length": self.epoch_samples} if split == "train" else {}
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        for name, other in self._splits.items():  # all of them: the test may be hours after the first batch
+        for name, other in self._splits.items():  # also of later stages, to fail before training
             if len(other) < world:
-                raise UserError(f"{len(other)} crop(s) for {name}, for {world} processes: give fewer trainer.devices=.")
+                raise UserError(f"{len(other)} crop(s) for {name}, for {world} processes: reduce trainer.devices=.")
         return DataLoader(
             crops,
             sampler=EpochSampler(len(crops), self.batch_size, rank=rank, world=world, **training),

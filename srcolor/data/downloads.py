@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def fetch(folder: Path, download: Callable[[Path], None]) -> None:
     """Download a data set unless it exists.
 
-    It is unpacked under a temporary name beside its folder, and renamed when complete. Leftovers of a killed download
+    It is unpacked under a temporary name next to its folder, and renamed when complete. Leftovers of a killed download
     are removed. Of several processes that need the same data set, one downloads it and the others wait.
 
     Args:
@@ -46,8 +46,8 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except Exception as error:  # torchvision, gdown and the network raise errors of many types
         raise UserError(
-            f"cannot download {folder.name}: {error}. It needs the network, once; or put the unpacked data set at "
-            f"{folder}."
+            f"cannot download {folder.name}: {error}. The first use needs a network connection; or put the "
+            f"unpacked data set at {folder}."
         ) from error
 
 

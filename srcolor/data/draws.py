@@ -1,7 +1,7 @@
 """The random numbers of training: one table per epoch, one row per position in the epoch.
 
-The draws of a sample are a function of (seed, epoch, position). So it gets the same window, flip and jitter whatever
-the number of workers and processes, the batch size and the device, in a resumed run too.
+The draws of a sample are a function of (seed, epoch, position). So it gets the same window, flip and jitter for any
+number of workers and processes, any batch size and any device, and in a resumed run.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tenso
     first, skip = divmod(number * length, rows)
     passes = range(first, first - (-(skip + length) // rows))
     order = torch.cat([torch.randperm(rows, generator=_generator(seed, 0, n)) for n in passes])
-    # Columns added later have a separate generator, so that the numbers of the others did not change.
+    # Columns added later have a separate generator, so that the earlier ones keep their values.
     blocks = (torch.rand(length, n, generator=_generator(seed, k, number)) for k, n in ((1, 13), (2, COLUMNS - 13)))
     return order[skip : skip + length], torch.cat(list(blocks), 1)
 

@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
 
 class Source(Protocol):
-    """What the index and the cache require of a source of images; `ImageDataModule` has the defaults.
+    """The interface of an image source for the index and the cache; `ImageDataModule` has the defaults.
 
     Attributes:
         size: Side of the crops.
@@ -66,12 +66,12 @@ class Source(Protocol):
         """Return everything besides the files that pixels and crops depend on."""
 
     def identity(self) -> str:
-        """Return what distinguishes this source's cache from others: a folder's path, for example."""
+        """Return a string that identifies the source among caches, such as the path of its folder."""
 
 
 @dataclass
 class Index:
-    """What `scan` records of a source.
+    """The result of `scan`.
 
     Attributes:
         names: The n usable images, in order.
@@ -80,7 +80,7 @@ class Index:
         splits: Number of each image's split, (n,); -1 if its regions belong to different splits.
         crops: The crops, one per row; for the columns see `srcolor.data.crops`.
         skipped: Names of unusable files, each with the reason.
-        flat: Number of crops left out because they have no content.
+        flat: Number of crops without content, which are left out.
     """
 
     names: list[str]
@@ -100,7 +100,7 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the files written by `save`; raise the readers' own errors if one is damaged."""
+        """Read the files written by `save`; a damaged file raises the error of its reader."""
         rest = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         with np.load(folder / "index.npz") as arrays:
             return cls(**rest, **arrays)
@@ -240,7 +240,7 @@ def by_reason(skipped: Sequence[tuple[str, str]], limit: int = 10) -> str:
 
 @contextmanager
 def on_threads() -> Iterator[Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]]:
-    """Provide an ordered `map` on threads that stays close to its consumer and is canceled when the consumer stops."""
+    """Provide an ordered `map` on threads that runs slightly ahead of its consumer and is canceled with it."""
     threads = os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock of `path`; wait if another process holds it.
 
-    The lock is a file beside it, `<path>.lock`, which is never removed: otherwise two processes could hold it. The
+    The lock is the file `<path>.lock`, which is never removed: otherwise two processes could hold it. The
     operating system releases the lock of a killed process.
 
     Args:

@@ -1,4 +1,4 @@
-"""What training, evaluation and comparison require of a datamodule, and harmless defaults for all of it.
+"""The interface of a datamodule for training, evaluation and comparison, with default implementations.
 
 Any `LightningDataModule` whose batches are `Pair`s can be trained by `train.py` once it inherits the defaults:
 
@@ -22,7 +22,7 @@ class DecodedImages(NamedTuple):
 
     Attributes:
         names: Their names.
-        used: Rows of those that training and validation use.
+        used: Rows of the images in training and validation.
         read: Returns the image of a row, height x width x 3 or more planes.
         folder: Folder in which results computed from them can be cached; None if there is none.
     """
@@ -34,11 +34,11 @@ class DecodedImages(NamedTuple):
 
 
 class DataModule(Protocol):
-    """A datamodule, besides what Lightning requires; `DataModuleDefaults` implements every member but `setup`.
+    """The members of a datamodule beyond Lightning's; `DataModuleDefaults` implements all of them except `setup`.
 
     Attributes:
         folder: Absolute path of the data, which a run records as its `data.root`; None without one.
-        handed_over: When the last batch left the data loader, by `time.monotonic`; up to then the device waited.
+        handed_over: Time at which the last batch left the data loader (`time.monotonic`), the end of the wait for data.
     """
 
     folder: Path | None
@@ -61,11 +61,11 @@ class DataModule(Protocol):
 
         Returns:
             `files`: SHA-256 of the training images' files, (N, 32) uint8. `cut`: if an image has parts in both the
-            training and the test split, the settings that decide which; else None.
+            training and the test split, the settings that determine the parts; else None.
         """
 
     def overlap(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return the names of the test images that networks with these `trained_on` records were trained on."""
+        """Return the names of the test images that are in these `trained_on` records."""
 
     def pairs(self, split: str, limit: int | None = None) -> Iterator[Pair]:
         """Yield pairs of a split on the CPU, without augmentation.
@@ -79,11 +79,11 @@ class DataModule(Protocol):
         """Return the images themselves; None if they cannot be checked."""
 
     def write_splits(self, path: Path) -> None:
-        """Write which image belongs to which split, as CSV."""
+        """Write the split of each image, as CSV."""
 
 
 class DataModuleDefaults:
-    """Defaults for `DataModule`: unnamed samples without files, of which nothing is recorded."""
+    """Defaults of `DataModule` for samples without files: nothing is recorded."""
 
     folder: Path | None = None
     handed_over = 0.0

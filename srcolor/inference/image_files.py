@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from srcolor.errors import UserError
 
-logging.getLogger("pyvips").setLevel(logging.WARNING)  # it reports every thread
+logging.getLogger("pyvips").setLevel(logging.WARNING)  # it logs every thread
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-LARGEST_TIFF = 3_500_000_000  # bytes of pixels that fit into the 4 GiB of a plain TIFF
-# Metadata that is copied, beside the description of a TIFF.
+LARGEST_TIFF = 3_500_000_000  # maximum bytes of pixels in a plain TIFF, which is limited to 4 GiB
+# Metadata that is copied, in addition to the description of a TIFF.
 METADATA = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
 SAVING: dict[str, dict[str, Any]] = {
     ".jpg": {"Q": 95, "subsample_mode": "off"},
@@ -33,7 +33,7 @@ SAVING: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Picture:
-    """An opened image file, decoded where it is indexed.
+    """An opened image file, decoded on indexing.
 
     `picture[top:bottom, left:right]` is a part of it, (h, w, 3), uint8 or uint16, RGB, upright.
 
@@ -98,7 +98,8 @@ class Picture:
 def read(path: Path, max_megapixels: float) -> Picture:
     """Open an image file.
 
-    It is turned as its EXIF says. Gray, palette and CMYK become RGB. Of several frames or pages the first is read.
+    Its EXIF orientation is applied. Gray, palette and CMYK images are converted to RGB. Of several frames or pages,
+    only the first is read.
 
     Args:
         path: A JPEG, PNG, WebP, TIFF or BMP file.
@@ -161,7 +162,7 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
     Args:
         path: The file; its suffix chooses the format.
         image: RGB, 8 or 16 bits per channel.
-        source: The image it was made from. Its transparency is resized to that of the result (Lanczos).
+        source: The source of the result. Its transparency is resized to the size of the result (Lanczos).
         gray: Whether to write the luma alone.
 
     Raises:
@@ -254,5 +255,5 @@ def _reason(error: pyvips.Error) -> str:
 
 
 def _detail(error: pyvips.Error) -> str:
-    # Threads share the buffer of the detail: another one may have emptied it.
+    # Threads share the buffer of the detail: another thread may have emptied it.
     return next(iter(error.detail.strip().splitlines()), error.message)

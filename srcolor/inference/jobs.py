@@ -30,18 +30,18 @@ def plan(
 ) -> Iterator[Job]:
     """Find the image files, and yield each with the file of its result, `<stem>_<ending>` with the same suffix.
 
-    Results of earlier calls are not processed again, unless they are to be overwritten: then a file that is named and
-    would also be a result is an error.
+    Results of earlier calls are not processed again, except with `overwrite`: then an input that would also be a result
+    is an error.
 
     Args:
         inputs: Files, directories that are searched recursively, or patterns.
-        output: Directory of the results; None for that of each source.
+        output: Directory of the results; None for the directory of each source.
         ending: A mode, or `sheet`.
         overwrite: Whether existing results are overwritten.
         compare: Whether comparisons are written too.
 
     Raises:
-        UserError: A file does not exist, or two results would have the same name, or that of a source.
+        UserError: A file does not exist, or a result would have the name of another result or of a source.
     """
     sources: dict[Path, Path] = {}  # with their paths below `output`
     files: list[Path] = []
@@ -80,7 +80,7 @@ def plan(
 
 
 def _real(file: Path) -> Path:
-    """Return the path of a file, the same whatever links its directory is reached by."""
+    """Return the path of a file with the links of its directory resolved."""
     return file.parent.resolve() / file.name
 
 
@@ -89,7 +89,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _without_results(files: list[Path]) -> list[Path]:
-    """Leave out files named as the result of another of the files, in whatever directory."""
+    """Leave out files that have the name of another file's result, in any directory."""
     names = {file.name for file in files}
     pattern = re.compile(rf"(.+)_({'|'.join((*MODES, 'sheet'))})(_compare)?", re.DOTALL)
     matches = {file: pattern.fullmatch(file.stem) for file in files}

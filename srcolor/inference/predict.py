@@ -22,14 +22,14 @@ from srcolor.nets import Net, fused
 from srcolor.runs import foreign
 
 SHIPPED = {"upscale": "srcolor/sr_x2_small", "colorize": "srcolor/colorize64"}
-LARGE = 2**28  # bytes from which on a result is kept in a file instead of in memory
+LARGE = 2**28  # minimum size in bytes of a result that is kept in a file instead of in memory
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse and check the command line; `jobs` and `render_sizes` are added to the options.
 
     Args:
-        arguments: None for those of the process.
+        arguments: The arguments; None for those of the process.
     """
     parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
     add = parser.add_argument
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--max-megapixels", type=float, default=250, help="refuse larger images (default: %(default)s)")
     add("--version", action="version", version=__version__)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses it between options and inputs
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse drops it between options and inputs
     args = parser.parse_intermixed_args(arguments[:end])
     args.inputs += arguments[end + 1 :]
     if not args.inputs:
@@ -112,7 +112,7 @@ class Predictor:
         sr_run = args.run if args.mode == "upscale" else args.sr_run
         self.color = None if args.mode == "upscale" else load(args.run or SHIPPED["colorize"], "colorize")
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale")
-        # Whether networks from elsewhere tolerate bfloat16 is unknown.
+        # External networks may not tolerate bfloat16.
         self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     console.print(f"{job.source}: {remark}", markup=False, highlight=False, emoji=False, soft_wrap=True)
                 result = predictor.sheet(source) if args.sheet else predictor.predict(source, show)
                 writing.append((job, writer.submit(_save, job, source, result, args)))
-            except Exception as error:  # whatever it is, the other images are processed
+            except Exception as error:  # the other images are processed
                 failed.append((job.source, _message(error)))
             show(1)
             while len(writing) > 1:  # keep few results in memory
@@ -271,7 +271,7 @@ def _is_written(job: Job, writing: Future[None], failed: list[tuple[Path, str]])
     """Wait for a result to be written; add a failure to `failed`."""
     try:
         writing.result()
-    except Exception as error:  # whatever it is, the other images are processed
+    except Exception as error:  # the other images are processed
         failed.append((job.source, _message(error)))
         return False
     return True

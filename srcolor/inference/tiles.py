@@ -1,4 +1,4 @@
-"""Apply networks to images of any size: enlarge them in tiles, colorize them at the size of training."""
+"""Apply networks to images of any size: enlarge them in tiles, colorize them at the training size."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -14,9 +14,9 @@ from srcolor import images
 from srcolor.errors import UserError
 from srcolor.nets import Net
 
-STRIP = 2**21  # pixels that are recombined at once
+STRIP = 2**21  # number of pixels that are recombined together
 SMALLEST, LARGEST = 32, 256  # sides of tiles; larger ones are not faster, or slower: see `hardware.keep_memory`
-MAPS = 8  # activations of a network's widest layer in memory at once; measured: 4 for residual, 5 for SESR
+MAPS = 8  # assumed number of the widest layer's activations in memory; measured: 4 for residual, 5 for SESR
 
 
 class Pixels(Protocol):

@@ -13,7 +13,7 @@ from srcolor.images import rgb_to_lab
 class Measure(nn.Module):
     """A metric: one value per image.
 
-    Its weights, if it has any, are fixed: they move to the device of the task, and are not part of checkpoints.
+    Its weights, if any, are fixed: they move to the device of the task, and are not saved in checkpoints.
 
     Attributes:
         name: Key in `metrics.json` and of the monitor: `psnr`, `val/psnr`.
@@ -42,7 +42,7 @@ class Measure(nn.Module):
         """
 
     def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
-        """Return no weights: a checkpoint of the task has none of its measures."""
+        """Return no weights: checkpoints of a task exclude its measures."""
         return {} if destination is None else destination
 
 
@@ -50,7 +50,7 @@ def measure(measures: Mapping[str, Measure], prediction: Tensor, target: Tensor)
     """Return the values, (N,), of several measures.
 
     Args:
-        measures: By name.
+        measures: The measures by name.
         prediction: (N, C, H, W) in [0, 1], RGB if a measure needs CIELAB. The images are converted once.
         target: The same shape.
     """
@@ -61,10 +61,10 @@ def measure(measures: Mapping[str, Measure], prediction: Tensor, target: Tensor)
 
 
 def mean(values: Tensor) -> Tensor:
-    """Return the mean of the values, (N,), that are not infinite, in float64; infinite if all are.
+    """Return the mean of the values, (N,), without infinite ones, in float64; infinite if all are.
 
-    The mean over images is not that of the pooled error: 20 dB and 40 dB give 30 dB, not 22.97. An image that is
-    reproduced exactly has an infinite PSNR and is left out.
+    The mean over images differs from the PSNR of the pooled error: 20 dB and 40 dB give 30 dB, not 22.97. An image
+    that is reproduced exactly has an infinite PSNR and is left out.
 
     >>> mean(torch.tensor([20.0, 40.0, torch.inf])).item()
     30.0
@@ -86,7 +86,7 @@ class Values:
             self._columns.setdefault(name, []).append(values)
 
     def gather(self) -> dict[str, Tensor]:
-        """Return the values of all processes, one process after the other, on the CPU, and start again."""
+        """Return the values of all processes, ordered by process, on the CPU, and clear them."""
         columns = {name: torch.cat(parts).cpu() for name, parts in self._columns.items()}
         self._columns.clear()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

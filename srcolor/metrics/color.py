@@ -32,7 +32,7 @@ class ABRMSE(Measure):
 
 
 class Tint(ABRMSE):
-    """The constant part of the a*, b* error, its mean over the image: root mean square of a* and b*."""
+    """The constant part of the a*, b* error: root mean square of its means over the image."""
 
     name = "tint"
     heading = "tint (CIELAB)"
@@ -43,7 +43,7 @@ class Tint(ABRMSE):
 
 
 class Patches(ABRMSE):
-    """Unevenness: the mean a*, b* errors of the cells of an 8x8 grid less that of the image, root mean square.
+    """Unevenness: root mean square of the mean a*, b* errors of the cells of an 8x8 grid, less the mean of the image.
 
     Raises:
         UserError: A side is not a multiple of 8.
@@ -128,7 +128,7 @@ def ciede2000(first: Tensor, second: Tensor) -> Tensor:
     turn = h2 - h1
     turn = turn - 2 * torch.pi * turn.sign() * (turn.abs() > torch.pi)  # the shorter way round
     turn = torch.where(both, turn, torch.zeros_like(turn))
-    # The middle; the angle of a gray color is 0, and the sum is that of the other.
+    # The mean hue; the angle of a gray color is 0, so the sum is the angle of the other color.
     hue = torch.where(both, h1 + turn / 2, h1 + h2)
     lightness, chroma = (l1 + l2) / 2, (c1 + c2) / 2
     weight = (
@@ -171,7 +171,7 @@ class Colorfulness(Measure):
 
 
 class ColorfulnessRatio(Measure):
-    """Colorfulness of the prediction over that of the target: below 1 is duller, above 1 more vivid.
+    """Ratio of the colorfulness of prediction and target: below 1 is duller, above 1 more vivid.
 
     1 if both are gray; infinite, and so left out of the mean, if only the target is.
     """

@@ -22,7 +22,7 @@ class PSNR(Measure):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `Measure`."""
-        # Imported here: tables of runs read headings from this module, and should not wait for torchmetrics.
+        # Imported here, as commands that only read headings from this module should not import torchmetrics.
         from torchmetrics.functional.image import peak_signal_noise_ratio
 
         return peak_signal_noise_ratio(prediction, target, data_range=1.0, dim=(1, 2, 3), reduction="none")
@@ -107,7 +107,7 @@ class PSNRLuma(PSNR):
 
 
 class PSNRRGB(PSNR):
-    """PSNR over RGB, where it is reported beside that of Y."""
+    """PSNR over RGB, reported together with that of Y."""
 
     name = "psnr_rgb"
     heading = "PSNR RGB (dB)"

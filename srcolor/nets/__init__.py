@@ -10,7 +10,7 @@ class Net(nn.Module):
 
     Attributes:
         inputs: Number of input channels (1: gray, 3: RGB); None for any number.
-        outputs: Number of output channels; None for that of the input.
+        outputs: Number of output channels; None if it equals that of the input.
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.
         receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.
@@ -24,12 +24,12 @@ class Net(nn.Module):
 
 
 def fused(net: nn.Module) -> nn.Module:
-    """Replace re-parameterized modules by their inference form, in place where possible.
+    """Replace re-parameterized modules with their inference form, in place where possible.
 
     Such a module has a method `fused`, which returns that form, and `fused_arguments`, the arguments that build it.
 
     Returns:
-        The network, which is another object only if `net` itself is re-parameterized.
+        The network; a new object only if `net` itself is re-parameterized.
     """
     if (fuse := getattr(net, "fused", None)) is not None:
         return cast(nn.Module, fuse())

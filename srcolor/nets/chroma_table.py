@@ -19,7 +19,7 @@ def floors(scale: int = 1) -> dict[str, "ChromaTable"]:
     """
     return {
         name: ChromaTable(levels, scale)
-        for name, levels in (("gray", 0), ("mean_colour", 1), ("mean_ab_given_luma", 256))
+        for name, levels in (("gray", 0), ("mean_color", 1), ("mean_ab_given_luma", 256))
     }
 
 

@@ -1,4 +1,4 @@
-"""A luma network that is trained wide and applied narrow: collapsible linear re-parameterization."""
+"""A luma network with collapsible linear re-parameterization: trained wide, applied narrow."""
 
 from typing import ClassVar, Self, cast
 
@@ -19,7 +19,7 @@ class Collapsed(nn.Module):
 
     Args:
         inputs: Number of input channels.
-        outputs: Number of output channels; the input is added if it has as many.
+        outputs: Number of output channels; the input is added if it equals `inputs`.
         width: Number of channels between the two convolutions.
     """
 

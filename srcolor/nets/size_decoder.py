@@ -1,6 +1,6 @@
 """U-Nets of the 2020 article, which add encoder features in the decoder.
 
-`SizeDecoder`, the article's network, has one more step up than down; `UNetRGB`, in a file of its own, has as many.
+`SizeDecoder`, the article's network, has one more step up than down; `UNetRGB` (`unet_rgb.py`) has as many up as down.
 """
 
 from itertools import pairwise
@@ -33,8 +33,8 @@ class ArticleUNet(Net):
     outputs = 3
     head_widths: ClassVar[tuple[int, ...]]
     stride = 16
-    # One of the deepest features depends on 31 input pixels, and the next one lies 16 pixels further; an output pixel
-    # depends on at most three of them side by side.
+    # Each of the deepest features depends on 31 input pixels, and neighbors are 16 pixels apart; an output pixel
+    # depends on at most three adjacent ones.
     receptive_field = 31 + 2 * 16
 
     def __init__(self) -> None:

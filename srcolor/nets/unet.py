@@ -38,7 +38,7 @@ class UNet(Net):
     initialized to zero, so an untrained network outputs gray.
 
     Args:
-        channels: Width of the finest level; the others have twice as many.
+        channels: Width of the finest level; the other levels are twice as wide.
         blocks: Residual blocks per level, in the encoder and in the decoder.
         levels: Number of luma levels.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: how they are read, and how a network is built from one."""
+"""Read checkpoints, and build networks from them."""
 
 import importlib
 import math
@@ -24,7 +24,7 @@ def read(file: Path) -> dict[str, Any]:
     if file.suffix == ".safetensors":
         return weights.read(file)
     if str(file).startswith(foreign.SPANDREL):
-        raise UserError(f"{file}: a network from elsewhere can be used and tested, not trained further or exported.")
+        raise UserError(f"{file}: an external network can be used and tested, but not trained further or exported.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
@@ -37,11 +37,11 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def best_score(checkpoint: Mapping[str, Any], monitor: str) -> float | None:
-    """Return the monitored figure of the network in `best.ckpt`; None if it is not finite.
+    """Return the value of the monitored metric of `best.ckpt`; None if it is not finite.
 
     Args:
-        checkpoint: As `read` returns it.
-        monitor: Name of the validation figure.
+        checkpoint: The checkpoint, see `read`.
+        monitor: Name of the monitored metric, `val/psnr`.
     """
     scores = (float(s["current_score"]) for s in checkpoint["callbacks"].values() if s.get("monitor") == monitor)
     score = next(scores, math.nan)
@@ -63,48 +63,48 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
     """Load weights into a network.
 
     Raises:
-        UserError: They belong to another network; names what differs.
+        UserError: They belong to another network; the message lists the differences.
     """
-    own = net.state_dict()
-    differences = [f"{key}: not in the file" for key in own if key not in state]
-    differences += [f"{key}: not in the network" for key in state if key not in own]
+    current = net.state_dict()
+    differences = [f"{key}: not in the file" for key in current if key not in state]
+    differences += [f"{key}: not in the network" for key in state if key not in current]
     differences += [
-        f"{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the network"
-        for key in own
-        if key in state and own[key].shape != state[key].shape
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(current[key].shape)} in the network"
+        for key in current
+        if key in state and current[key].shape != state[key].shape
     ]
     if differences:
         listed = "".join(f"\n  {line}" for line in differences[:8])
         more = f"\n  and {len(differences) - 8} more" if len(differences) > 8 else ""
         raise UserError(
-            f"{source}: weights of another network than {type(net).__name__} as configured:{listed}{more}\n"
+            f"{source}: the weights do not fit {type(net).__name__} as configured:{listed}{more}\n"
             "Choose the network that the weights belong to with net=... and its settings."
         )
     net.load_state_dict(state)
 
 
 def net_class(config: Mapping[str, Any]) -> type[nn.Module]:
-    """Return the class of a network's configuration: the only thing that is ever imported because a file names it.
+    """Return the class that a network's configuration names; nothing else is ever imported because of a file.
 
     Raises:
-        UserError: `_target_` is not the name of an `nn.Module` class of `srcolor.nets`.
+        UserError: `_target_` does not name an `nn.Module` class of `srcolor.nets`.
     """
     name = config.get("_target_")
     module, _, attribute = str(name).rpartition(".")
-    found = None
+    result = None
     if module.startswith("srcolor.nets."):
         with suppress(ImportError):
-            found = getattr(importlib.import_module(module), attribute, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            result = getattr(importlib.import_module(module), attribute, None)
+    if not (isinstance(result, type) and issubclass(result, nn.Module)):
         raise UserError(f"{name}: the checkpoint's configuration must name a network of srcolor.nets.")
-    return found
+    return result
 
 
 def build_net(config: Mapping[str, Any]) -> nn.Module:
-    """Build a network from a plain dictionary: `_target_` and its arguments, which may be networks too.
+    """Build a network from a plain dictionary: `_target_` and its arguments, which may be networks themselves.
 
     Raises:
-        UserError: `_target_` is not the name of an `nn.Module` class, or the arguments do not fit it.
+        UserError: `_target_` does not name a network of `srcolor.nets`, or the arguments do not fit it.
     """
     net = net_class(config)
     arguments = {
@@ -117,5 +117,5 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
     except TypeError as error:
         raise UserError(
             f"{config['_target_']}: the checkpoint's configuration does not fit the network of srcolor {__version__}: "
-            f"{error}. It may be of another version; train it anew."
+            f"{error}. It may be of another version; train the network again."
         ) from error

@@ -1,4 +1,4 @@
-"""Networks that srcolor did not build: ONNX models, and checkpoints that the spandrel library recognises."""
+"""External networks: ONNX models, and checkpoints of architectures that the spandrel library supports."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,17 @@ from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net
 
 SPANDREL = "spandrel:"
-AROUND = 32  # pixels that a network of unknown reach is given at every side of a tile
+AROUND = 32  # padding of a tile in pixels for a network whose receptive field is unknown
 
 
 class Onnx(Net):
     """An ONNX model that `srcolor-export` wrote, run by onnxruntime on the CPU.
 
     Args:
-        file: The model.
+        file: The model file.
 
     Raises:
-        UserError: It cannot be read, is none of srcolor's, or onnxruntime is not installed.
+        UserError: It cannot be read, was not exported by srcolor, or onnxruntime is not installed.
     """
 
     def __init__(self, file: Path) -> None:
@@ -34,43 +34,43 @@ class Onnx(Net):
             raise UserError(f"{file}: no such file.")
         try:
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4  # what is wrong is raised too
+            options.log_severity_level = 4  # errors are raised too
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of onnxruntime's own kinds
+        except Exception as error:  # onnxruntime has exception types of its own
             raise UserError(f"{file}: cannot be read as ONNX ({str(error).splitlines()[0]}).") from error
-        told = self._session.get_modelmeta().custom_metadata_map
-        if "srcolor" not in told:
-            raise UserError(f"{file}: none of srcolor's models: its scale and colours are not known.")
-        for key, value in json.loads(told["srcolor"]).items():
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "srcolor" not in metadata:
+            raise UserError(f"{file}: not exported by srcolor: its metadata has no scale and colors.")
+        for key, value in json.loads(metadata["srcolor"]).items():
             if key in ("inputs", "outputs", "scale", "stride", "receptive_field"):
                 setattr(self, key, value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, D, scale * H, scale * W).
+        """Map (N, C, H, W) to (N, D, scale * H, scale * W).
 
         Raises:
-            MemoryError: There is not enough.
+            MemoryError: Memory does not suffice.
         """
         (name,) = (value.name for value in self._session.get_inputs())
         try:
             return torch.from_numpy(self._session.run(None, {name: x.float().contiguous().numpy()})[0])
-        except Exception as error:  # of onnxruntime's own kinds
-            # By an allocation of its own, or of the C++ library below it.
+        except Exception as error:  # onnxruntime has exception types of its own
+            # The first message is onnxruntime's, the second the C++ library's.
             if "Failed to allocate memory" in str(error) or "std::bad_alloc" in str(error):
-                raise MemoryError(f"{type(error).__name__} of onnxruntime") from error
+                raise MemoryError(f"onnxruntime: {type(error).__name__}") from error
             raise
 
 
 class Spandrel(Net):
-    """A super-resolution network of any kind that spandrel recognises, from a checkpoint file.
+    """A super-resolution network of any architecture that spandrel supports, from a checkpoint file.
 
-    How far such a network sees is not known: tiles get `AROUND` pixels at every side, and its own multiple of sides.
+    Its receptive field is unknown: tiles are padded by `AROUND` pixels.
 
     Args:
-        file: The checkpoint.
+        file: The checkpoint file.
 
     Raises:
-        UserError: It cannot be read or recognised, does not take RGB, or spandrel is not installed.
+        UserError: It cannot be read, its architecture is not supported or not RGB to RGB, or spandrel is not installed.
     """
 
     inputs = 3
@@ -86,16 +86,17 @@ class Spandrel(Net):
         if not file.exists():
             raise UserError(f"{SPANDREL}{file}: no such file.")
         try:
-            found: Any = spandrel.ModelLoader().load_from_file(file)
+            descriptor: Any = spandrel.ModelLoader().load_from_file(file)
         except Exception as error:  # a foreign file can raise anything
-            raise UserError(f"{SPANDREL}{file}: not recognised by spandrel ({type(error).__name__}).") from error
-        if (found.input_channels, found.output_channels) != (3, 3):
-            raise UserError(f"{SPANDREL}{file}: takes {found.input_channels} channels; expected a network of RGB.")
-        self.model = found.model.eval()
-        self._call = found
-        self.scale = found.scale
-        self.stride = found.size_requirements.multiple_of or 1
+            raise UserError(f"{SPANDREL}{file}: not supported by spandrel ({type(error).__name__}).") from error
+        channels = (descriptor.input_channels, descriptor.output_channels)
+        if channels != (3, 3):
+            raise UserError(f"{SPANDREL}{file}: maps {channels[0]} to {channels[1]} channels; expected RGB to RGB.")
+        self.model = descriptor.model.eval()
+        self._call = descriptor
+        self.scale = descriptor.scale
+        self.stride = descriptor.size_requirements.multiple_of or 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, 3, H, W) to (N, 3, scale * H, scale * W); spandrel pads to the sides that the network takes."""
+        """Map (N, 3, H, W) to (N, 3, scale * H, scale * W); spandrel pads to the sizes that the network accepts."""
         return self._call(x)

@@ -21,15 +21,15 @@ def overview(folder: Path) -> list[dict[str, Any]]:
     """Describe every run below a folder, newest first.
 
     Returns:
-        For each run: `run`, its folder; `experiment`; `state`; `metric`, the monitored one, and `validation`, its
-        figure; `test`, the test figures by metric; `seconds` of training; `ended`, a time stamp. What a run that is
-        not done lacks is None or empty.
+        For each run: `run`, its folder; `experiment`; `state`; `metric`, the monitored metric, and `validation`, its
+        value; `test`, the test metrics by name; `seconds` of training; `ended`, a time stamp. Values that a run
+        does not have yet are None or empty.
     """
     rows = []
     for file in folder.glob("**/.hydra/config.yaml"):
         run = file.parent.parent
         config = configuration(run)
-        if "monitor" not in config or "hparams" in config:  # a comparison, or a search
+        if "monitor" not in config or "hparams" in config:  # a comparison or a search
             continue
         result = run / "metrics.json"
         results = json.loads(result.read_text()) if result.exists() else None
@@ -53,11 +53,13 @@ def overview(folder: Path) -> list[dict[str, Any]]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Print the runs: `python -m srcolor.runs list [folder]`, or `rank <folder>`, best validation first."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m srcolor.runs", description="List or rank runs.")
-    help = "newest first; or best validation first, runs with the same validation images together"
+    help = "list: newest first; rank: best validation first, grouped by validation images"
     parser.add_argument("order", choices=("list", "rank"), help=help)
-    parser.add_argument("folder", nargs="?", default=ROOT, type=Path, help=f"where to look; {ROOT} if not given")
+    parser.add_argument(
+        "folder", nargs="?", default=ROOT, type=Path, help=f"folder to search for runs (default: {ROOT})"
+    )
     options = parser.parse_args(args)
     try:
         rows = overview(options.folder)

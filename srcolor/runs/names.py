@@ -1,4 +1,4 @@
-"""Names of networks and runs: how they are resolved, and which of several runs is best."""
+"""Resolve the names of networks and runs, and rank runs."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from srcolor.runs import foreign, weights
 from srcolor.runs.checkpoints import best_score, read
 from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
-# Data settings that do not change the images of the validation.
+# Data settings that do not affect validation.
 TRAINING_ONLY = "batch_size epoch_samples flips zoom jitter workers cache cache_dir cache_limit_gb".split()
 
 
@@ -21,14 +21,13 @@ def find(name: str) -> Path:
     """Resolve a name to a run folder or a checkpoint file.
 
     Args:
-        name: A run's folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run that has a checkpoint under
-            `runs/`; `best:<experiment>`, the finished run of an experiment with the best validation figure, where
-            all of them were validated on the same images; `srcolor/<name>`, a network that comes with srcolor; or
-            `spandrel:<file>`, one from elsewhere (see `foreign.Spandrel`), which can be used and tested but not
-            trained further.
+        name: A run folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run under `runs/` that has a
+            checkpoint; `best:<experiment>`, the finished run of an experiment with the best validation, provided that
+            all of them were validated on the same images; `srcolor/<name>`, a bundled network; or `spandrel:<file>`,
+            an external network (see `foreign.Spandrel`), which can be used and tested but not trained further.
 
     Raises:
-        UserError: There is no such run or file, or `best:` has runs on different images to choose from.
+        UserError: There is no such run or file, or the runs of `best:` were validated on different images.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
@@ -41,13 +40,13 @@ def find(name: str) -> Path:
         else:
             chosen = _best(name, [run for run in runs if experiment(run) == name.removeprefix("best:")])
         if chosen is None:
-            known = sorted({experiment(run) for run in runs})
-            there = f"There are runs of {', '.join(known)}." if known else "Train one: python train.py"
-            raise UserError(f"{name}: no such trained run under {ROOT.absolute()}. {there}")
+            experiments = sorted({experiment(run) for run in runs})
+            hint = f"There are runs of {', '.join(experiments)}." if experiments else "Train one: python train.py"
+            raise UserError(f"{name}: no such trained run under {ROOT.absolute()}. {hint}")
         return chosen
     path = Path(name).expanduser()
     if not path.exists():
-        raise UserError(f"{name}: no such run folder or checkpoint file. Runs lie under {ROOT.absolute()}.")
+        raise UserError(f"{name}: no such run folder or checkpoint file. Runs are saved under {ROOT.absolute()}.")
     return path
 
 
@@ -79,10 +78,10 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
     if path.is_file() or name.startswith(foreign.SPANDREL):
         return path
     file = path / "checkpoints" / f"{which}.ckpt"
-    if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # what SLURM's signal had written
+    if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # saved at SLURM's signal
         file = max(filter(Path.exists, (file, *requeued)), key=lambda file: file.stat().st_mtime)
     if not file.exists():
-        raise UserError(f"{path}: no {file.relative_to(path)}; the run ended before its first validation. Start anew.")
+        raise UserError(f"{path}: no {file.relative_to(path)}; the run ended before its first validation. Train again.")
     return file
 
 
@@ -108,16 +107,16 @@ def data_settings(name: str) -> dict[str, Any]:
     if run is None:
         return {}
     config = configuration(run)
-    own = cast(dict[str, Any], OmegaConf.to_container(config.data))
-    own.pop("_target_")
-    named = {f"data.{key}": v for key, v in own.items() if not OmegaConf.is_interpolation(config.data, key)}
+    data = cast(dict[str, Any], OmegaConf.to_container(config.data))
+    data.pop("_target_")
+    named = {f"data.{key}": v for key, v in data.items() if not OmegaConf.is_interpolation(config.data, key)}
     return {"size": config.size, "data": str(choices(run).data), **named}
 
 
 def validated(run: Path) -> float | None:
-    """Return the validation figure that chose a run's best checkpoint; None for a run that only tests.
+    """Return the monitored metric of a run's best checkpoint; None for a run that only tests.
 
-    `metrics.json` has it. Before the test, and in runs of older versions, it is read from the checkpoint.
+    It is read from `metrics.json`, or from the checkpoint if the run was not tested yet or is of an older version.
     """
     file = run / "metrics.json"
     results = json.loads(file.read_text()) if file.exists() else {}
@@ -140,42 +139,41 @@ def experiment(run: Path) -> str:
 
 
 def comparable(runs: Sequence[Path]) -> dict[str, list[Path]]:
-    """Group runs by what they were validated on, the best first; the label of a group says how it differs."""
+    """Group runs by validation settings, the best run of a group first; labels name the settings that differ."""
     groups: dict[tuple[str, ...], list[Path]] = {}
     for run in runs:
         groups.setdefault(_validated_on(run), []).append(run)
     shared = set.intersection(*map(set, groups)) if groups else set()
-    labels = {settings: " ".join(word for word in settings if word not in shared) for settings in groups}
+    labels = {settings: " ".join(setting for setting in settings if setting not in shared) for settings in groups}
     return {labels[settings]: sorted(groups[settings], key=_score, reverse=True) for settings in sorted(groups)}
 
 
 def _best(name: str, runs: Sequence[Path]) -> Path | None:
-    """Return the run that is best in validation; None if there is no run."""
+    """Return the run with the best validation; None if there is no run."""
     done = [run for run in runs if state(run) == "done"]
     if runs and not done:
-        raise UserError(f"{name}: no run of it is done. Name one by its folder.")
+        raise UserError(f"{name}: no run of this experiment is done. Name a run by its folder.")
     groups = comparable(done)
     if len(groups) > 1:
         listed = "".join(f"\n  {label}: {group[0]}" for label, group in groups.items())
         raise UserError(
-            f"{name}: the validation figures of runs on different images cannot be compared. Name one run by its "
-            f"folder; the best of each kind:{listed}"
+            f"{name}: runs validated on different images cannot be ranked. Name a run by its folder; the best of each "
+            f"group:{listed}"
         )
     return next((group[0] for group in groups.values()), None)
 
 
 def _validated_on(run: Path) -> tuple[str, ...]:
-    """Return the settings that decide on which pairs, and by which metric, a run was validated."""
+    """Return the settings that determine the pairs and the metric of a run's validation, `key=value` each."""
     config = configuration(run)
     settings = data_settings(str(run)) | {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
     for key in ("scale", "monitor", "trainer.limit_val_batches"):
         settings[key] = OmegaConf.select(config, key)
-    left_out = {f"data.{key}" for key in TRAINING_ONLY}
-    words = [f"{key}={value}" for key, value in settings.items() if key not in left_out]
-    return tuple(sorted(words))
+    excluded = {f"data.{key}" for key in TRAINING_ONLY}
+    return tuple(sorted(f"{key}={value}" for key, value in settings.items() if key not in excluded))
 
 
 def _score(run: Path) -> float:
-    """Return the validation figure of a run, negative if less is better: never the test's."""
+    """Return the validation metric of a run, negated if lower is better; never a test metric."""
     value = validated(run)
     return -math.inf if value is None else value if higher_is_better(run) else -value

@@ -1,4 +1,4 @@
-"""Records of a run beside its checkpoints: `metrics.json`, `per_image.csv`, the printed table."""
+"""Results of a run: `metrics.json`, `per_image.csv`, and the printed table."""
 
 import csv
 import io
@@ -26,12 +26,12 @@ def results(per_image: PerImage, sets: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         per_image: Value of each test image, by network (`net`, then the baselines) and measure.
-        sets: The set of each image, if there are several.
+        sets: Name of the set of each image, if there are several sets.
 
     Returns:
         `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite),
-        `images`, and `exact`: the number of images that were reproduced exactly, whose PSNR is infinite. With sets,
-        each has its number of `images` too, and a baseline has `sets` of its own.
+        `images`, and `exact`: the number of images that were reproduced exactly, whose PSNR is infinite. With several
+        sets, each entry of `sets` has its number of `images`, and each baseline has its own `sets`.
 
     Raises:
         UserError: A value is NaN.
@@ -77,7 +77,7 @@ def record(folder: Path, metrics: Mapping[str, Any], names: Sequence[str], per_i
 
     Args:
         folder: The run's folder.
-        metrics: What `results` returns, with `validation`, `parameters` and `train`; version and git revision are
+        metrics: The result of `results`, with `validation`, `parameters` and `train`; version and Git revision are
             added. `validation` is the monitored metric of the tested network, `{"metric": "psnr", "value": 34.2,
             "higher_is_better": true}`; None for a run that only tests.
         names: Names of the test images, in order.

@@ -1,4 +1,4 @@
-"""A run's folder: its status, and the configuration and overrides that it recorded."""
+"""The folder of a run: its status, and its recorded configuration and overrides."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from srcolor.runs import records
 ROOT = Path("runs")
 STATES = ("done", "failed", "running", "unfinished")
 
-# Class paths that older runs recorded, by prefix, and where the classes are now. The longest prefix counts.
+# Prefixes of class paths in older runs, and their current values. The longest matching prefix applies.
 MOVED = {
     **{
         f"srcolor.{room}callbacks.{old}": f"srcolor.training.{new}"
@@ -40,8 +40,8 @@ def state(run: Path) -> str:
     """Return the status of a run.
 
     Returns:
-        `done`: it has `metrics.json`. `failed`: its `error.txt` says why. `running`: a process runs in it.
-        `unfinished`: it was stopped, or killed.
+        `done`: it has `metrics.json`. `failed`: its `error.txt` has the reason. `running`: a process is using it.
+        `unfinished`: it was stopped or killed.
     """
     if (run / "metrics.json").exists():
         return "done"
@@ -67,15 +67,15 @@ def overrides(run: Path) -> list[str]:
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
         raise UserError(f"{run}: not a srcolor run: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
-    return list({word.split("=", 1)[0]: word for word in map(str, OmegaConf.load(file))}.values())
+    return list({override.split("=", 1)[0]: override for override in map(str, OmegaConf.load(file))}.values())
 
 
 def record_settings(run: Path, values: Mapping[str, Any]) -> None:
-    """Replace settings in a run's recorded configuration by what they turned out to be, `auto` for one.
+    """Replace settings in a run's recorded configuration by their resolved values, such as those of `auto`.
 
     Args:
-        run: The run's folder.
-        values: By the keys' full names.
+        run: Folder of the run.
+        values: The values by full key.
     """
     config = configuration(run)
     for key, value in values.items():
@@ -87,18 +87,18 @@ def configuration(run: Path) -> DictConfig:
     """Return the recorded configuration of a run."""
     config = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
     pinned = run / ".hydra" / "pinned.yaml"
-    for word in OmegaConf.load(pinned) if pinned.exists() else ():  # srcolor 0.1 recorded the data's root there
-        key, _, value = str(word).partition("=")
+    for override in OmegaConf.load(pinned) if pinned.exists() else ():  # srcolor 0.1 recorded data.root there
+        key, _, value = str(override).partition("=")
         OmegaConf.update(config, key, value.strip('"'), force_add=True)
     _move_classes(config)
     return config
 
 
 def higher_is_better(run: Path) -> bool:
-    """Return whether more is better of the figure that chose a finished run's best checkpoint."""
+    """Return whether a higher value of a finished run's monitored metric is better."""
     file = run / "metrics.json"
     validation = json.loads(file.read_text()).get("validation") if file.exists() else None
-    if validation is None:  # of srcolor 0.1, which recorded `mode`
+    if validation is None:  # srcolor 0.1 recorded `mode` instead
         return bool(configuration(run).get("mode", "max") == "max")
     return bool(validation["higher_is_better"])
 

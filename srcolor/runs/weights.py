@@ -1,6 +1,7 @@
-"""Networks in one file each, as safetensors: weights, what they are built from, and what they were trained on.
+"""Networks as safetensors files: weights, network configuration, and records of the training images.
 
-`reference/` has those that come with srcolor, named `srcolor/<name>`; `reference/hashes.json` has their SHA-256.
+`reference/` has the networks bundled with srcolor, named `srcolor/<name>`; `reference/hashes.json` has the SHA-256 of
+their files.
 """
 
 import hashlib
@@ -23,28 +24,28 @@ PREFIX = "srcolor/"
 
 
 def shipped() -> list[str]:
-    """Names the networks that come with srcolor."""
+    """Return the names of the bundled networks."""
     return sorted(json.loads(HASHES.read_text(encoding="utf-8")))
 
 
 def find(name: str) -> Path:
-    """Finds the file of a network that comes with srcolor.
+    """Return the file of a bundled network.
 
     Args:
-        name: With its `srcolor/`.
+        name: Name of the network, with the prefix `srcolor/`.
 
     Raises:
-        UserError: There is none of this name, or its file is missing or not as it was.
+        UserError: There is no network of this name, or its file is missing or damaged.
     """
-    known = json.loads(HASHES.read_text(encoding="utf-8"))
+    hashes = json.loads(HASHES.read_text(encoding="utf-8"))
     short = name.removeprefix(PREFIX)
-    if short not in known:
-        raise UserError(f"{name}: no such network comes with srcolor. Known: {', '.join(PREFIX + n for n in known)}.")
+    if short not in hashes:
+        raise UserError(f"{name}: no such bundled network. Available: {', '.join(PREFIX + n for n in hashes)}.")
     file = FOLDER / f"{short}.safetensors"
     if not file.exists():
-        raise UserError(f"{name}: its file is missing: {file}. Install srcolor anew.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != known[short]:
-        raise UserError(f"{name}: {file} is damaged: its SHA-256 is not {known[short]}. Install srcolor anew.")
+        raise UserError(f"{name}: its file is missing: {file}. Reinstall srcolor.")
+    if hashlib.sha256(file.read_bytes()).hexdigest() != hashes[short]:
+        raise UserError(f"{name}: {file} is damaged: its SHA-256 is not {hashes[short]}. Reinstall srcolor.")
     return file
 
 
@@ -54,40 +55,40 @@ def write(
     state: Mapping[str, torch.Tensor],
     trained_on: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Writes a network, complete or not at all.
+    """Write a network, complete or not at all.
 
     Args:
-        file: Its name ends in `.safetensors`.
-        net_config: What the network is built from; a plain dictionary.
+        file: The file; its name ends in `.safetensors`.
+        net_config: Configuration of the network, a plain dictionary.
         state: Its weights.
-        trained_on: See `ImageDataModule.trained_on`.
+        trained_on: Records of its training images, see `ImageDataModule.trained_on`.
     """
     tensors = {f"net.{key}": value.contiguous() for key, value in state.items()}
     tensors |= {f"trained_on.{number}": record["files"] for number, record in enumerate(trained_on)}
     cuts = [record["cut"] for record in trained_on]
     unfinished = file.with_name(file.name + ".unfinished")
-    told = {"net_config": json.dumps(net_config), "trained_on": json.dumps(cuts), "version": __version__}
-    unfinished.write_bytes(save(tensors, told))
+    metadata = {"net_config": json.dumps(net_config), "trained_on": json.dumps(cuts), "version": __version__}
+    unfinished.write_bytes(save(tensors, metadata))
     os.replace(unfinished, file)
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Reads what `write` wrote, as a checkpoint: `net_config`, `state_dict` and `trained_on`.
+    """Read a file written by `write` as a checkpoint: `net_config`, `state_dict` and `trained_on`.
 
     Raises:
-        UserError: It is damaged, or none of srcolor's.
+        UserError: It is damaged, or was not written by srcolor.
     """
     try:
         with safe_open(file, "pt") as content:
-            told = content.metadata() or {}
+            metadata = content.metadata() or {}
             tensors = {key: content.get_tensor(key) for key in content.keys()}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: cannot be read as safetensors ({error}). Is it complete?") from error
-    if not {"net_config", "trained_on"} <= told.keys():
-        raise UserError(f"{file}: no network of srcolor: it does not say what it holds.")
+    if not {"net_config", "trained_on"} <= metadata.keys():
+        raise UserError(f"{file}: not a srcolor network: its metadata has no `net_config` and `trained_on`.")
     records = [
         {"files": tensors[f"trained_on.{number}"], "cut": cut}
-        for number, cut in enumerate(json.loads(told["trained_on"]))
+        for number, cut in enumerate(json.loads(metadata["trained_on"]))
     ]
     state = {key: value for key, value in tensors.items() if key.startswith("net.")}
-    return {"net_config": json.loads(told["net_config"]), "state_dict": state, "trained_on": records}
+    return {"net_config": json.loads(metadata["net_config"]), "state_dict": state, "trained_on": records}

@@ -1,4 +1,4 @@
-"""What every task shares: optimization, averaged weights, progress and schedule, measures."""
+"""The base class of tasks: optimization, averaged weights, progress and schedule, measures."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from srcolor.metrics import MEASURES, Measure, Values, mean, measure
 
 
 class Task(LightningModule):
-    """Train a network on pairs, and evaluate it on whole images beside baselines.
+    """Train a network on pairs, and evaluate it on whole images together with baselines.
 
     The network that is validated, saved as best, tested and loaded has the averaged weights, if there are any.
 
@@ -33,8 +33,8 @@ class Task(LightningModule):
         ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
             (1 + n) / (10 + n); None for no average.
         baselines: Networks without trainable parameters, evaluated on the same images.
-        measures: Names of the measures of the test, in `srcolor.metrics.MEASURES`; None for `default_measures`.
-        validated: Names of those that each validation computes too; None for those in `default_validated`.
+        measures: Names of the test measures, keys of `srcolor.metrics.MEASURES`; None for `default_measures`.
+        validated: Names of the measures computed in validation too; None for those in `default_validated`.
 
     Attributes:
         measures: The measures by name.
@@ -75,10 +75,10 @@ class Task(LightningModule):
         self.baselines = nn.ModuleDict(baselines)
         names = self.default_measures if measures is None else measures
         self.validated = [n for n in self.default_validated if n in names] if validated is None else list(validated)
-        for key, chosen, known in (("measures", names, MEASURES), ("validated", self.validated, names)):
+        for key, chosen, allowed in (("measures", names, MEASURES), ("validated", self.validated, names)):
             for name in chosen:
-                if name not in known:
-                    raise UserError(f"task.{key}: unknown measure {name}. {nearest(name, known)}")
+                if name not in allowed:
+                    raise UserError(f"task.{key}: unknown measure {name}. {nearest(name, allowed)}")
         self.measures = nn.ModuleDict({name: MEASURES[name]() for name in names}).requires_grad_(False)
         self.register_load_state_dict_post_hook(_expect_no_measures)  # type: ignore[no-untyped-call]
         self.losses: dict[str, float] = {}
@@ -96,7 +96,7 @@ class Task(LightningModule):
 
     # -- training ------------------------------------------------------------------------------------
 
-    # A step reads no tensor of the device that trains, which would make the host wait for it; values that the host
+    # A training step never reads a tensor on the device, which would synchronize the host with it; values that the host
     # needs are copied asynchronously.
 
     def configure_optimizers(self) -> Any:
@@ -122,7 +122,7 @@ class Task(LightningModule):
                 optimizer.register_step_post_hook(self._update_average)
 
     def on_train_start(self) -> None:
-        """Prepare a resumed run; stop at once if it has spent its budget."""
+        """Prepare a resumed run; stop immediately if its budget is spent."""
         for group, settings in self._groups():
             group.update(settings)  # as configured, not as in the checkpoint
         if self.average is not None:
@@ -189,10 +189,10 @@ class Task(LightningModule):
         self.log(f"train/{name}", value)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Check the losses of the batches of this step; by now the backward pass has started.
+        """Check the losses of the batches of this step; called while the backward pass may still run on the device.
 
         Raises:
-            UserError: A loss is not finite; names the step and the batch's files.
+            UserError: A loss is not finite; the message names the step and the images of the batch.
         """
         for name, value, event, rows in self._unchecked:
             if event is not None:
@@ -250,11 +250,11 @@ class Task(LightningModule):
         return prediction, batch.target
 
     def on_validation_epoch_start(self) -> None:
-        """Start without values."""
+        """Clear the collected values."""
         self._values = {name: Values() for name in ("net", *self.baselines)}
 
     def on_test_epoch_start(self) -> None:
-        """Start without values."""
+        """Clear the collected values."""
         self.on_validation_epoch_start()
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
@@ -266,11 +266,11 @@ class Task(LightningModule):
         self._evaluate(batch, self.measures)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means of the validation."""
+        """Log the mean of each validation measure."""
         self._gather("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the means of the test, and keep the values of each image."""
+        """Log the mean of each test measure, and keep the values of each image."""
         rows, columns = self._gather("test")
         self.rows = rows.tolist()
         self.per_image = {
@@ -332,7 +332,7 @@ class Task(LightningModule):
 
 
 def _expect_no_measures(task: nn.Module, keys: Any) -> None:
-    """Let a state without the weights of measures, which are fixed, count as complete."""
+    """Ignore missing weights of measures, which are fixed and not saved."""
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith("measures.")]
 
 

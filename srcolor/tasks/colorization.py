@@ -4,14 +4,14 @@ from typing import Any
 
 from srcolor.tasks.base import Task
 
-FITTED_ON = 2000  # maximum number of training images that a baseline is fitted on
+FITTED_ON = 2000  # maximum number of training images for fitting a baseline
 
 
 class ColorizationTask(Task):
     """Train and evaluate a network that colorizes; see `Task` for the arguments.
 
-    PSNR prefers uniform brown, and SSIM prefers gray, to colors that are plausible but not those of the image. So the
-    baselines show what is reached without a network; those with a method `fit` are fitted on the training split.
+    PSNR prefers uniform brown, and SSIM prefers gray, to plausible colors that differ from those of the image. The
+    baselines show the metrics of color without a network. Those with a method `fit` are fitted on the training split.
     """
 
     default_measures = (
@@ -23,6 +23,13 @@ class ColorizationTask(Task):
     def setup(self, stage: str) -> None:
         """Fit the baselines."""
         self.fit_baselines(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rename the baseline `mean_color`, which checkpoints of older versions call `mean_colour`."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            key.replace("baselines.mean_colour.", "baselines.mean_color."): state[key] for key in state
+        }
 
     def fit_baselines(self, data: Any) -> None:
         """Fit the baselines on a datamodule's training split."""

@@ -1,1 +1,1 @@
-"""What the Trainer is given: schedules, progress bar, sample grids, speed, checkpoints, signals."""
+"""Arguments of the Trainer: schedules, progress bar, sample grids, speed, checkpoints, signals."""

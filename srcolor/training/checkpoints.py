@@ -13,7 +13,7 @@ from srcolor.metrics import higher_is_better
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write to a file beside the target and rename it; Lightning's own moves a file from another file system."""
+    """Write a checkpoint next to its target and rename it; Lightning's own class moves a file across file systems."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -58,7 +58,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Key of the state in a checkpoint: that of `ModelCheckpoint`, as in runs of srcolor 0.1."""
+        """Key of the state in a checkpoint: the key of `ModelCheckpoint`, as in runs of srcolor 0.1."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

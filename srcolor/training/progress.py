@@ -36,7 +36,7 @@ class ProgressBar(Callback):
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
-        """Update the bar, at most ten times a second, with values that the host has already."""
+        """Update the bar, at most ten times a second, with values that are already on the host."""
         if self._bar is None:
             return
         progress = min(1.0, pl_module.progress)
@@ -48,7 +48,7 @@ class ProgressBar(Callback):
         self._bar.update(self._bar.tasks[0].id, completed=progress, epoch=trainer.current_epoch, metrics=text)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the validation metric, once."""
+        """Read the validation metric."""
         if self.monitor in trainer.callback_metrics:
             self._validation = {self.monitor: trainer.callback_metrics[self.monitor].item()}
 

@@ -19,7 +19,7 @@ from srcolor.tasks.base import Task
 
 
 class SampleGrid(Callback):
-    """Grids of the same few images, written to `samples/*.png` and to every logger that takes images.
+    """Grids of the same few images, written to `samples/*.png` and to every logger that supports images.
 
     One row per image; for the columns see `columns`. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
 
@@ -53,12 +53,12 @@ class SampleGrid(Callback):
     def columns(self, batch: Pair, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the heading and the images of each column.
 
-        By default input, each baseline, prediction, target, and the prediction's absolute error, its mean over
-        channels times ten.
+        By default input, each baseline, prediction, target, and the prediction's absolute error, averaged over
+        channels, times ten.
 
         Args:
             batch: A few examples.
-            predictions: Those of the network (`net`) and of each baseline.
+            predictions: Predictions of the network (`net`) and of each baseline.
         """
         prediction = predictions["net"]
         error = (prediction - batch.target).abs().mean(1, keepdim=True) * 10
@@ -100,7 +100,7 @@ class ColorSampleGrid(SampleGrid):
 
 
 def log_image(logger: Logger, key: str, image: Image.Image, step: int) -> None:
-    """Log an image to TensorBoard, Weights & Biases or MLflow; other loggers take no images."""
+    """Log an image to TensorBoard, Weights & Biases or MLflow; other loggers do not support images."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(key, np.asarray(image), step, dataformats="HWC")
     elif isinstance(logger, WandbLogger):

@@ -65,7 +65,7 @@ class Speed(Callback):
         self._step_end = time.monotonic()
         self._stepping += self._step_end - self._step_start
         rate = self._images / (self._stepping + self._waiting)
-        pl_module.log("train/images_per_second", torch.tensor(rate))  # a float would be copied to the device at once
+        pl_module.log("train/images_per_second", torch.tensor(rate))  # a float would be copied to the device
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exclude the validation from waiting and from memory."""

@@ -13,24 +13,24 @@ from srcolor.tasks.base import Task
 
 
 class BudgetTimer(Timer):
-    """Measure the time of training; see `Timer`. The task ends training, so that all processes agree on the batch.
+    """Measure the training time; see `Timer`. The task ends training, so that all processes stop after the same batch.
 
-    `Timer` itself broadcasts after every batch whether the time is over.
+    `Timer` itself would broadcast after every batch.
     """
 
     @property
     def state_key(self) -> str:
-        """Key of the state in a checkpoint: that of `Timer`."""
+        """Key of the state in a checkpoint: the key of `Timer`."""
         return Timer.__qualname__
 
     def on_fit_start(self, *_: Any, **__: Any) -> None:
-        """Do not check the time."""
+        """Do nothing: the task checks the time."""
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Do not check the time."""
+        """Do nothing: the task checks the time."""
 
     def on_train_epoch_end(self, *_: Any, **__: Any) -> None:
-        """Do not check the time."""
+        """Do nothing: the task checks the time."""
 
 
 class StopTogether(Callback):
@@ -68,7 +68,7 @@ class StopTogether(Callback):
         self._received = number
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Task, *_: Any) -> None:
-        """Apply in all processes what one of them received or measured."""
+        """Apply a signal or a spent time budget of one process in all of them."""
         received = self._agree(pl_module)
         effect = self._effects[signal.Signals(received)] if received else None
         if callable(effect):

@@ -1,4 +1,4 @@
-"""Routes, their tables and refusals, on tiny networks."""
+"""Comparisons of tiny networks: routes, tables and errors."""
 
 import csv
 import json
@@ -38,9 +38,9 @@ def compared(tmp_path_factory, study_runs, call_compare):
     return folder
 
 
-def test_the_super_resolution_network_may_be_from_elsewhere(study_runs, elsewhere, call_compare, tmp_path, capfd):
+def test_the_super_resolution_network_may_be_external(study_runs, elsewhere, call_compare, tmp_path, capfd):
     assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
-    assert set(read(tmp_path / "one")["routes"]) == {"bicubic_colour", "chain", "chain_luma", "direct", "keep_luma"}
+    assert set(read(tmp_path / "one")["routes"]) == {"bicubic_color", "chain", "chain_luma", "direct", "keep_luma"}
     assert "the training images are unknown" in " ".join(capfd.readouterr().out.split())
 
 
@@ -48,9 +48,9 @@ def read(folder):
     return json.loads((folder / "comparison.json").read_text())
 
 
-SMALL = ["bicubic_colour", "chain", "chain_luma", "chain_tuned"]
+SMALL = ["bicubic_color", "chain", "chain_luma", "chain_tuned"]
 LARGE = ["direct", "keep_luma", "trained_at_128"]
-FLOORS = ["gray", "mean_colour", "mean_ab_given_luma"]
+FLOORS = ["gray", "mean_color", "mean_ab_given_luma"]
 
 
 def test_every_route_is_reported_with_its_input_and_costs(compared):
@@ -100,12 +100,12 @@ def measured():
     target = torch.rand(2, 3, 32, 32, generator=generator)
     target[1] = images.luma(target[1:]) + 0.1 * (target[1] - images.luma(target[1:]))
     floors = routes.floors(lambda: [Pair(images.luma(target), target, torch.arange(2))], 2)
-    measured = {"chain": floors["bicubic_mean_colour"], "direct": floors["gray"]}
+    measured = {"chain": floors["bicubic_mean_color"], "direct": floors["gray"]}
     routes.measure(measured, [target], 2)
     return measured
 
 
-def test_the_squares_of_the_parts_add_up_to_that_of_the_ab_error_in_each_image(measured):
+def test_the_squares_of_the_parts_add_up_to_the_squared_ab_error_of_each_image(measured):
     for route in measured.values():
         parts = sum(route.values[part] ** 2 for part in ("tint", "patches", "detail"))
         np.testing.assert_allclose(parts, route.values["ab_rmse"] ** 2, rtol=1e-4)
@@ -136,7 +136,7 @@ def test_differences_across_the_groups_are_reported(compared):
     assert low <= mean <= high
 
 
-def test_seeds_are_averaged_and_differences_that_hold_in_all_are_marked(compared):
+def test_seeds_are_averaged_and_differences_that_hold_in_every_seed_are_marked(compared):
     results = {0: read(compared), 1: read(compared)}
     for metric, ends in (("psnr", [1.0, 0.5, 1.5]), ("ssim", [0.01, -0.01, 0.03]), ("tint", [1.0, 0.5, 1.5])):
         results[0]["routes"]["keep_luma"]["difference"][metric] = ends
@@ -146,7 +146,9 @@ def test_seeds_are_averaged_and_differences_that_hold_in_all_are_marked(compared
     results[1]["routes"]["keep_luma"]["psnr"] = results[0]["routes"]["keep_luma"]["psnr"] + 2
     (line,) = [line for line in comparison.over_seeds(results).splitlines() if line.startswith("| keep_luma |")]
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells[0] == f"{results[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"  # clear of zero in both
+    assert (
+        cells[0] == f"{results[0]['routes']['keep_luma']['psnr'] + 1:.2f} ± 1.41*"
+    )  # the interval excludes zero in both
     assert not cells[1].endswith("*")  # in neither
     assert not cells[7].endswith("*")  # with opposite signs
 
@@ -166,7 +168,7 @@ def test_csv_and_markdown_agree_with_json(compared):
         assert picture.width == 9 * (64 + 4) - 4  # gray, seven routes, truth
 
 
-def test_a_repeated_comparison_is_equal_but_for_times(compared, study_runs, call_compare, tmp_path):
+def test_a_repeated_comparison_is_equal_except_for_times(compared, study_runs, call_compare, tmp_path):
     more = {"colorize128": study_runs["colorize128"], "chain": study_runs["chain64to128"]}
     assert call_compare(*arguments(study_runs, tmp_path / "two", **more)) == 0
 
@@ -180,7 +182,7 @@ def test_a_repeated_comparison_is_equal_but_for_times(compared, study_runs, call
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_chain_loads_without_the_runs_it_was_made_from(study_runs, tmp_path, call):
+def test_a_chain_loads_without_the_runs_of_its_networks(study_runs, tmp_path, call):
     checkpoint = tmp_path / "chain.ckpt"
     shutil.copy(study_runs["chain64to128"] / "checkpoints" / "best.ckpt", checkpoint)
     config = runs.read(checkpoint)["net_config"]
@@ -351,7 +353,7 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
     assert "does not fit the network of srcolor" in capfd.readouterr().err
 
 
-def test_a_run_whose_training_images_are_not_on_record_is_refused(study_runs, call_compare, tmp_path, capfd):
+def test_a_run_without_a_record_of_its_training_images_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy)
     file = copy / "checkpoints" / "best.ckpt"
@@ -383,7 +385,7 @@ def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_na
 
 def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, tmp_path, capfd):
     """A region of the astronaut that one network was trained on is part of what the other is tested on."""
-    short = [word for word in COLOR if "min_side" not in word] + ["data=photos", "data.epoch_samples=8"]
+    short = [override for override in COLOR if "min_side" not in override] + ["data=photos", "data.epoch_samples=8"]
     folders = {}
     for name, experiment, holdout in (
         ("color", "colorize64", "region"),
@@ -421,12 +423,12 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
     splits = []
     pairs = Folder.pairs
     monkeypatch.setattr(
-        Folder, "pairs", lambda self, split, most=None: splits.append(split) or pairs(self, split, most)
+        Folder, "pairs", lambda self, split, limit=None: splits.append(split) or pairs(self, split, limit)
     )
     fit = ChromaTable.fit
 
-    def fitted(table, given):
-        fit(table, given)
+    def fitted(table, batches):
+        fit(table, batches)
         assert set(splits) == {"train"}
 
     monkeypatch.setattr(ChromaTable, "fit", fitted)
@@ -436,6 +438,6 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare,
 def test_compare_uses_the_data_settings_of_the_colorizer(study_runs):
     line = overrides.compare_args([f"colorize={study_runs['colorize64']}", "data.batch_size=3"])
     assert line[:2] == ["size=64", "data=folder"]
-    assert any(word.startswith("data.root=") for word in line)
+    assert any(arg.startswith("data.root=") for arg in line)
     assert "data.drop_gray=true" in line
-    assert [word for word in line if word.startswith("data.batch_size")] == ["data.batch_size=3"]
+    assert [arg for arg in line if arg.startswith("data.batch_size")] == ["data.batch_size=3"]

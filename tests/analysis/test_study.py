@@ -1,4 +1,4 @@
-"""The study in processes of its own: killed, gone on with, and called once more."""
+"""The study in subprocesses: killed, resumed, and repeated."""
 
 import argparse
 import json
@@ -35,7 +35,7 @@ def start(root, folder):
     return subprocess.Popen(command, cwd=folder.parent, **options)
 
 
-def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pictures, tmp_path):
+def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_path):
     seed = tmp_path / "study" / "seed0"
     (tmp_path / "relative").symlink_to(pictures)
     process = start("relative", tmp_path / "study")
@@ -48,21 +48,21 @@ def test_a_study_goes_on_where_it_was_killed_and_a_second_call_trains_nothing(pi
     process.wait()
     first = (seed / "colorize64" / "metrics.json").read_bytes()
 
-    said, _ = start("relative", tmp_path / "study").communicate(timeout=300)
-    assert "Traceback" not in said
+    output, _ = start("relative", tmp_path / "study").communicate(timeout=300)
+    assert "Traceback" not in output
     assert (seed / "colorize64" / "metrics.json").read_bytes() == first
     for stage in STAGES:
         assert runs.read(seed / stage / "checkpoints" / "last.ckpt")["epoch"] == 1, stage
-    told = json.loads((seed / "comparison" / "comparison.json").read_text())
-    assert {"chain", "chain_tuned", "direct", "keep_luma", "trained_at_128"} <= set(told["routes"])
+    results = json.loads((seed / "comparison" / "comparison.json").read_text())
+    assert {"chain", "chain_tuned", "direct", "keep_luma", "trained_at_128"} <= set(results["routes"])
 
     other = start(pictures.parent, tmp_path / "study")
-    said, _ = other.communicate(timeout=60)
+    output, _ = other.communicate(timeout=60)
     assert other.returncode == 1
-    assert "belongs to another study" in said
+    assert "belongs to another study" in output
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     again = start("relative", tmp_path / "study")
-    said, _ = again.communicate(timeout=60)
-    assert again.returncode == 0, said
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0, output
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -83,13 +83,13 @@ def test_a_sweep_over_seeds_alone_is_one_setting(tmp_path):
     assert "| 1 | 2/2 | 2.0000 ± 1.4142 | -2.0000 ± 1.4142 | 1 |" in (tmp_path / "sweep.md").read_text()
 
 
-def job(folder, override, value, more):
+def job(folder, override, value, higher_is_better):
     """Write the files of a finished job by hand."""
     config = folder / override / ".hydra"
     config.mkdir(parents=True)
     (config / "overrides.yaml").write_text(f"- {override}\n")
     (config / "config.yaml").write_text("monitor: val/x\n")
-    validation = {"metric": "x", "value": value, "higher_is_better": more}
+    validation = {"metric": "x", "value": value, "higher_is_better": higher_is_better}
     results = {"test": {"x": -value}, "train": {"seconds": 1}, "validation": validation}
     (folder / override / "metrics.json").write_text(json.dumps(results))
 
@@ -105,16 +105,16 @@ def test_a_sweep_of_finished_jobs_loads_no_checkpoint(swept, monkeypatch):
         if row["state"] == "done":
             score = runs.best_score(runs.read(swept / name / "checkpoints" / "best.ckpt"), "val/psnr")
             assert float(row["validation"]) == score
-    assert len(loaded) == 2  # so the count works
+    assert len(loaded) == 2  # the count works
 
 
-@pytest.mark.parametrize("more", [True, False])
-def test_the_best_in_validation_comes_first_whichever_way_is_better(more, tmp_path):
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_best_validation_comes_first_in_either_direction(higher_is_better, tmp_path):
     for net, value in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
-        job(tmp_path, f"net={net}", value, more)
+        job(tmp_path, f"net={net}", value, higher_is_better)
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['net=a,b,c']}}\n")
     order = sweeps.settings(tmp_path, sweeps.jobs(tmp_path))["net"].tolist()
-    assert order == (["b", "c", "a"] if more else ["a", "c", "b"])
+    assert order == (["b", "c", "a"] if higher_is_better else ["a", "c", "b"])
 
 
 def test_repeating_the_command_runs_missing_and_failed_jobs(pictures, call, tmp_path, capfd):
@@ -220,7 +220,7 @@ def test_runs_are_listed_newest_first_and_ranked_best_first(swept, capsys):
     assert f"psnr {float(best['validation']):.2f}" in lines[0]
     assert f"psnr {float(best['psnr']):.2f}" in lines[0]
     assert str(swept / best["job"]) in lines[0]
-    assert [line.split()[3] for line in lines[3:]] == ["failed", "failed"]  # in a table of their own
+    assert [line.split()[3] for line in lines[3:]] == ["failed", "failed"]  # in a separate table
 
 
 def test_a_folder_without_runs_says_how_to_get_one(tmp_path, capsys):

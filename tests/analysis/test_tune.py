@@ -1,4 +1,4 @@
-"""The search: gone on with, pruned, refused for another space, and told as a command."""
+"""The search: resumed, pruned, refused for another search space, and its result as a command."""
 
 import os
 import re
@@ -22,27 +22,27 @@ from srcolor.errors import UserError
 SPACE = {"net.channels": {"choices": [4, 8]}, "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
-def tune(tmp_path, pictures, *own):
-    """Run tune.py in a process of its own, with a relative data root; return the completed process."""
-    short = [word for word in TINY if not word.startswith("net.channels")]
+def tune(tmp_path, pictures, *args):
+    """Run tune.py in a subprocess, with a relative data root; return the completed process."""
+    short = [override for override in TINY if not override.startswith("net.channels")]
     if not (tmp_path / "relative").exists():
         (tmp_path / "relative").symlink_to(pictures)
     command = [sys.executable, str(ROOT / "tune.py"), *short, "data=folder", "data.root=relative"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command += [f"hydra.run.dir={tmp_path / 'search'}", *own]
+    command += [f"hydra.run.dir={tmp_path / 'search'}", *args]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory, pictures):
-    """A search of two trials, gone on with for one more; answers its folder's parent and what was said."""
+    """Run a search of two trials, and resume it for a third; return the parent folder and both processes."""
     folder = tmp_path_factory.mktemp("tune")
     first = tune(folder, pictures, "trials=2")
     assert first.returncode == 0, first.stderr
     return folder, first, tune(folder, pictures, "trials=3")
 
 
-def test_the_same_command_goes_on_and_the_best_is_told_as_a_command(search):
+def test_the_same_command_resumes_and_the_best_is_printed_as_a_command(search):
     folder, first, second = search
     assert second.returncode == 0, second.stderr
     assert "2 trials: 2 complete" in first.stdout
@@ -55,9 +55,9 @@ def test_the_same_command_goes_on_and_the_best_is_told_as_a_command(search):
         validated = [event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/psnr")]
         assert trial.value == pytest.approx(max(validated), rel=1e-6)
         assert trial.intermediate_values[10] == pytest.approx(validated[-1], rel=1e-6)
-    (told,) = re.findall(r"best  (python train\.py .*)", second.stdout)
-    assert all(word in told for word in tuning.overrides(study.best_params))
-    assert "hparams" not in told
+    (command,) = re.findall(r"best  (python train\.py .*)", second.stdout)
+    assert all(override in command for override in tuning.overrides(study.best_params))
+    assert "hparams" not in command
     assert (folder / "search" / "history.png").exists()
 
 
@@ -68,12 +68,12 @@ def test_another_space_is_refused_by_name(search, pictures):
     assert "Name another folder with hydra.run.dir=" in done.stderr
 
 
-def open_one(tmp_path, words=("size=32",)):
+def open_one(tmp_path, shared=("size=32",)):
     distributions = {"x": optuna.distributions.FloatDistribution(0, 1)}
-    return tuning.open_study(tmp_path, distributions, list(words), "val/psnr", 0), distributions
+    return tuning.open_study(tmp_path, distributions, list(shared), "val/psnr", 0), distributions
 
 
-def test_a_trial_that_was_killed_is_tried_again(tmp_path):
+def test_a_trial_that_was_killed_is_repeated(tmp_path):
     study, distributions = open_one(tmp_path)
     lost = study.ask(distributions)
     again, _ = open_one(tmp_path)
@@ -83,8 +83,8 @@ def test_a_trial_that_was_killed_is_tried_again(tmp_path):
         open_one(tmp_path, ["size=64"])
 
 
-def test_a_hopeless_trial_is_pruned(tmp_path):
-    """Worse, at the same tenth, than the median of five that ended."""
+def test_a_trial_below_the_median_is_pruned(tmp_path):
+    """Below the median of five complete trials at the same tenth of the budget."""
     study, distributions = open_one(tmp_path)
 
     class Trainer:
@@ -116,7 +116,7 @@ def test_a_hopeless_trial_is_pruned(tmp_path):
     assert study.best_value == pytest.approx(9.1)
 
 
-def test_a_trial_whose_run_failed_counts_as_failed_whatever_it_had_validated(tmp_path):
+def test_a_trial_whose_run_failed_counts_as_failed_even_after_a_validation(tmp_path):
     study, distributions = open_one(tmp_path)
     validated, silent = study.ask(distributions), study.ask(distributions)
     study.set_user_attr(f"trial {validated.number}", {"best": 1.0, "pruned": False, "validations": [[1, 1.0]]})
@@ -134,22 +134,22 @@ def test_every_space_fits_its_experiment(hparams):
 
 
 @pytest.mark.parametrize(
-    ("hparams", "says"),
+    ("hparams", "message"),
     [
-        ({"net.chanels": {"choices": [1]}}, "no key net.chanels here. Did you mean net.channels?"),
+        ({"net.chanels": {"choices": [1]}}, "no key net.chanels. Did you mean net.channels?"),
         ({"net.channels": {"low": 8}}, r"net.channels: .*expected choices: \[...\], or low: and high:"),
         ({"net.channels": {"low": 8, "high": 4}}, "net.channels"),
         ({"net.channels": [8, 4]}, "net.channels"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused(hparams, says):
+def test_an_invalid_search_space_is_refused(hparams, message):
     cfg = OmegaConf.create({"net": {"channels": 8, "blocks": 1}, "hparams": hparams})
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         tuning.space(cfg)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "message"),
     [
         (["-m"], "leave out -m"),
         (["seed=0,1"], "several values"),
@@ -158,8 +158,8 @@ def test_a_space_that_makes_no_sense_is_refused(hparams, says):
         (["trials=0"], "trials=0: expected at least 1"),
     ],
 )
-def test_words_that_make_no_sense_are_refused(words, says, tmp_path, capfd):
-    assert call_script(script, "tune", overrides.tune_args, [*words, f"hydra.run.dir={tmp_path}"]) == 1
+def test_invalid_arguments_are_refused(args, message, tmp_path, capfd):
+    assert call_script(script, "tune", overrides.tune_args, [*args, f"hydra.run.dir={tmp_path}"]) == 1
     error = capfd.readouterr().err
-    assert says in error
+    assert message in error
     assert "Traceback" not in error

@@ -166,7 +166,7 @@ def test_fewer_images_than_processes_is_an_error(sets):
     benchmark = Benchmark(root=str(sets), scale=2)
     benchmark.setup()
     benchmark.trainer = SimpleNamespace(global_rank=0, world_size=5)
-    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: give fewer trainer.devices="):
+    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: reduce trainer.devices="):
         benchmark.test_dataloader()
 
 

@@ -21,7 +21,7 @@ PARTS = {"chain64to128": ("first", "second")}
 def test_every_experiment_passes_the_check(experiment):
     cfg = composed(f"experiment={experiment}", *(f"net.{part}.run=x" for part in PARTS.get(experiment, ())))
     schema.check(cfg)
-    if "Colorization" in cfg.task._target_:  # colours are the target: nothing may turn them
+    if "Colorization" in cfg.task._target_:  # colors are the target and must not be jittered
         assert cfg.data.jitter == 0
         assert cfg.data.drop_gray
         assert cfg.monitor == "val/ab_rmse"

@@ -1,4 +1,4 @@
-"""Batches and pairs, whatever the cache, the workers and the batch size."""
+"""Batches and pairs for any cache setting, number of workers and batch size."""
 
 import inspect
 import pickle

@@ -148,7 +148,7 @@ def test_bad_arguments(arguments, message, exported, capsys, tmp_path, monkeypat
         (lambda file: file.write_text("text"), r"x\.onnx: cannot be read as ONNX"),
         (
             lambda file: onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), file),
-            r"x\.onnx: (none of srcolor's models|cannot be read as ONNX)",
+            r"x\.onnx: (not exported by srcolor|cannot be read as ONNX)",
         ),
     ],
 )
@@ -187,9 +187,9 @@ def test_a_spandrel_network_equals_its_original(elsewhere):
 def test_a_file_unknown_to_spandrel_is_refused(elsewhere, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
-    assert "a network from elsewhere can be used and tested, not trained further" in capsys.readouterr().err
+    assert "an external network can be used and tested, but not trained further" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"x\.pth: not recognised by spandrel"):
+    with pytest.raises(UserError, match=r"x\.pth: not supported by spandrel"):
         predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")
     with pytest.raises(UserError, match=r"y\.pth: no such file"):
         predict.load(f"spandrel:{tmp_path / 'y.pth'}", "upscale")

@@ -78,11 +78,11 @@ def make(file, space, bits, alpha, turned, profile):
 
 
 @pytest.mark.parametrize(tuple(PROPERTIES), list(pairwise()))
-def test_formats_and_metadata_are_kept(suffix, space, bits, alpha, turned, profile, mode, bicubic, colour, tmp_path):
+def test_formats_and_metadata_are_kept(suffix, space, bits, alpha, turned, profile, mode, bicubic, color, tmp_path):
     file = tmp_path / f"it's{suffix}"
     make(file, space, bits, alpha, turned, profile)
     # Colors of an untrained network are extreme: WebP, which halves their resolution, would change the luma.
-    runs = {"upscale": ["--run", bicubic], "colorize": ["--run", colour, "--saturation", "0.3"]}
+    runs = {"upscale": ["--run", bicubic], "colorize": ["--run", color, "--saturation", "0.3"]}
     runs["restore"] = [*runs["colorize"], "--sr-run", bicubic]
     assert predict.main([str(file), "-m", mode, *runs[mode]]) == 0
     written = tmp_path / f"it's_{mode}{suffix}"
@@ -122,10 +122,10 @@ def test_formats_and_metadata_are_kept(suffix, space, bits, alpha, turned, profi
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("bands", [3, 4])
-def test_16_bits_are_kept(suffix, bands, bicubic, colour, tmp_path):
+def test_16_bits_are_kept(suffix, bands, bicubic, color, tmp_path):
     ramp = np.linspace(0, 65535, 256 * 4).reshape(4, 256, 1).round().astype(np.uint16).repeat(bands, 2)
     pyvips.Image.new_from_array(ramp, interpretation="rgb16").write_to_file(str(tmp_path / f"deep{suffix}"))
-    for mode, run, scale in (("upscale", bicubic, 2), ("colorize", colour, 1)):
+    for mode, run, scale in (("upscale", bicubic, 2), ("colorize", color, 1)):
         assert predict.main([str(tmp_path / f"deep{suffix}"), "--run", run, "--mode", mode]) == 0
         result = pyvips.Image.new_from_file(str(tmp_path / f"deep_{mode}{suffix}"))
         assert (result.width, result.height, result.bands, result.format) == (256 * scale, 4 * scale, bands, "ushort")
@@ -201,11 +201,11 @@ def test_resolution_and_kind_of_a_tiff_are_kept(bicubic, tmp_path):
     assert (tmp_path / "x_upscale.tif").read_bytes()[:4] == b"II*\0"  # not BigTIFF
 
 
-def test_a_gray_image_keeps_its_profile_and_a_colorized_one_loses_it(bicubic, colour, tmp_path):
+def test_a_gray_image_keeps_its_profile_and_a_colorized_one_loses_it(bicubic, color, tmp_path):
     profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # color space in its header
     SMALL.convert("L").save(tmp_path / "x.png", icc_profile=profile)
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0
-    assert predict.main([str(tmp_path / "x.png"), "--run", colour, "-m", "colorize"]) == 0
+    assert predict.main([str(tmp_path / "x.png"), "--run", color, "-m", "colorize"]) == 0
     with Image.open(tmp_path / "x_upscale.png") as larger, Image.open(tmp_path / "x_colorize.png") as colored:
         assert (larger.mode, larger.info.get("icc_profile")) == ("L", profile)
         assert (colored.mode, colored.info.get("icc_profile")) == ("RGB", None)

@@ -26,20 +26,20 @@ COMMAND = str(Path(sys.executable).with_name("srcolor-predict"))
 # -- results ----------------------------------------------------------------------------------------------------
 
 
-def test_restore_colorizes_and_enlarges(bicubic, colour, tmp_path):
+def test_restore_colorizes_and_enlarges(bicubic, color, tmp_path):
     SMALL.convert("L").save(tmp_path / "old.png")
-    arguments = [str(tmp_path / "old.png"), "-m", "restore", "--run", colour, "--sr-run", bicubic, "--tile", "64"]
+    arguments = [str(tmp_path / "old.png"), "-m", "restore", "--run", color, "--sr-run", bicubic, "--tile", "64"]
     assert predict.main(arguments) == 0
     result = np.asarray(Image.open(tmp_path / "old_restore.png"))
-    colored = tiles.colorize(predict.load(colour, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
+    colored = tiles.colorize(predict.load(color, "colorize"), np.asarray(SMALL.convert("L").convert("RGB")))
     whole = tiles.enlarge(Bicubic(), colored, tile=64)
     np.testing.assert_array_equal(result, whole)
 
 
-def test_a_color_photo_is_treated_as_gray_with_a_remark(colour, tmp_path, capsys):
+def test_a_color_photo_is_treated_as_gray_with_a_remark(color, tmp_path, capsys):
     SMALL.save(tmp_path / "a.png")
     SMALL.convert("L").convert("RGB").save(tmp_path / "b.png")
-    assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
+    assert predict.main([str(tmp_path), "--run", color, "-m", "colorize"]) == 0
     errors = capsys.readouterr().err.replace("\n", "")
     assert errors.count("has color; treated as gray") == 1
     assert "a.png: has color" in errors
@@ -56,9 +56,9 @@ def test_the_python_snippet_of_the_readme(tmp_path, monkeypatch):
     assert namespace["large"].dtype == np.uint8
 
 
-def test_sheets_and_comparisons(bicubic, colour, tmp_path, capsys):
+def test_sheets_and_comparisons(bicubic, color, tmp_path, capsys):
     SMALL.save(tmp_path / "a.png")
-    arguments = [str(tmp_path / "a.png"), "--run", colour, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
+    arguments = [str(tmp_path / "a.png"), "--run", color, "-m", "colorize", "--sheet", "--render-size", "16,24,32"]
     assert predict.main(arguments) == 0
     assert Image.open(tmp_path / "a_sheet.png").size == (3 * 47, 33)
     assert "a.png: sheet, from left to right: colorized at 16, 24, 32\n" in capsys.readouterr().err
@@ -326,7 +326,7 @@ BAD = {
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
     "folder without pictures": (lambda tmp_path: ["."], 2, ".: no image in this folder. Formats: .jpg"),
     "two results of one name": (two_of_one_name, 2, "would both be written to out/x_upscale.png: rename one of them"),
-    "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such network comes with srcolor"),
+    "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such bundled network"),
     "no run": (good("--run", "runs/nowhere"), 2, "runs/nowhere: no such run folder or checkpoint file"),
     "the wrong kind": (
         good("--mode", "colorize"),
@@ -403,10 +403,10 @@ def test_a_pattern_expanded_by_the_shell_skips_results_the_second_time(bicubic, 
         assert capsys.readouterr().out == output
 
 
-def test_file_names_are_not_markup(colour, tmp_path, capsys):
+def test_file_names_are_not_markup(color, tmp_path, capsys):
     (tmp_path / "q[").mkdir()
     SMALL.save(tmp_path / "q[" / "b].png")
-    assert predict.main([str(tmp_path), "--run", colour, "-m", "colorize"]) == 0
+    assert predict.main([str(tmp_path), "--run", color, "-m", "colorize"]) == 0
     assert "q[/b].png: has color" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Every network: shapes, receptive field, and its own properties against independent references."""
+"""Every network: shapes, receptive field, and specific properties against independent references."""
 
 import copy
 
@@ -27,7 +27,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def wake(net: nn.Module) -> nn.Module:
-    """Give all layers random weights, those initialized to zero too, so that every layer has an effect."""
+    """Give all layers random weights, including those initialized to zero, so that every layer has an effect."""
     torch.manual_seed(0)
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):

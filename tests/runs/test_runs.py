@@ -26,7 +26,7 @@ from srcolor.runs.run_folder import current_class
 
 
 class Payload:
-    """What a hostile checkpoint carries: unpickled, it writes a file."""
+    """The content of a hostile checkpoint: unpickling it creates a file."""
 
     def __init__(self, path):
         self.path = path
@@ -42,7 +42,7 @@ def test_a_hostile_checkpoint_executes_nothing(tmp_path):
         runs.load_net(str(file))
     assert not mark.exists()
     torch.load(file, weights_only=False)
-    assert mark.exists()  # so the payload was alive
+    assert mark.exists()  # the payload works
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ COMMANDS = {
         ["--run", str(file), "--format", "safetensors", "--output", str(s.tmp / "x.safetensors")]
     ),
     "srcolor-predict": lambda file, s: predict.main([str(s.picture), "--run", str(file), "-o", str(s.tmp / "out")]),
-    "eval.py": lambda file, s: s.call_eval(f"ckpt={file}", *s.words),
-    "train.py init_from": lambda file, s: s.call(f"init_from={file}", *s.words),
+    "eval.py": lambda file, s: s.call_eval(f"ckpt={file}", *s.overrides),
+    "train.py init_from": lambda file, s: s.call(f"init_from={file}", *s.overrides),
     "train.py net.first.run": lambda file, s: s.call(
-        "experiment=chain64to128", f"net.first.run={file}", f"net.second.run={file}", *s.words
+        "experiment=chain64to128", f"net.first.run={file}", f"net.second.run={file}", *s.overrides
     ),
     "train.py resume": lambda file, s: s.call(
         f"resume={hostile_run(s.chain, s.tmp / 'copy', s.config, 'last')}", "trainer.max_epochs=9"
@@ -122,7 +122,13 @@ def test_no_command_imports_what_a_checkpoint_names(
         weights.write(file, hostile, {}, [])
     scene = SimpleNamespace(
         tmp=tmp_path,
-        words=["data=folder", f"data.root={pictures}", "size=32", "trainer=debug", f"hydra.run.dir={tmp_path / 'run'}"],
+        overrides=[
+            "data=folder",
+            f"data.root={pictures}",
+            "size=32",
+            "trainer=debug",
+            f"hydra.run.dir={tmp_path / 'run'}",
+        ],
         picture=next(pictures.rglob("*.png")),
         config=hostile,
         tiny=tiny_run,
@@ -135,7 +141,7 @@ def test_no_command_imports_what_a_checkpoint_names(
         COMMANDS[command](file, scene)
     assert not mark.exists()
     importlib.import_module("trap")
-    assert mark.exists()  # so the trap works
+    assert mark.exists()  # the trap works
 
 
 def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
@@ -144,7 +150,7 @@ def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
 
 
 def finished(run, validation, test, experiment="sr64to128", data="photos", monitor="val/psnr"):
-    """Makes the folder of a run as training leaves it; without a figure, as an interrupted one does."""
+    """Create the folder of a finished run; of an interrupted one if `validation` is None."""
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
     (run / ".hydra").mkdir()
@@ -156,24 +162,24 @@ def finished(run, validation, test, experiment="sr64to128", data="photos", monit
     (run / ".hydra" / "config.yaml").write_text(json.dumps(config))
     if validation is not None:
         metric = monitor.removeprefix("val/")
-        chosen = {"metric": metric, "value": validation, "higher_is_better": metric != "ab_rmse"}
-        results = {"test": {metric: test}, "train": {"seconds": 1.0}, "validation": chosen}
+        monitored = {"metric": metric, "value": validation, "higher_is_better": metric != "ab_rmse"}
+        results = {"test": {metric: test}, "train": {"seconds": 1.0}, "validation": monitored}
         (run / "metrics.json").write_text(json.dumps(results))
     return run
 
 
-@pytest.mark.parametrize("least", [False, True])
-def test_best_is_chosen_by_validation_never_by_the_test(least, tmp_path, monkeypatch):
-    """The run with the best test figure is the one with the worst validation figure."""
+@pytest.mark.parametrize("lower_is_better", [False, True])
+def test_best_is_chosen_by_validation_never_by_the_test(lower_is_better, tmp_path, monkeypatch):
+    """The run with the best test metric has the worst validation metric."""
     monkeypatch.setattr(names, "ROOT", tmp_path)
-    monitor = "val/ab_rmse" if least else "val/psnr"
+    monitor = "val/ab_rmse" if lower_is_better else "val/psnr"
     for number, (name, validation, experiment) in enumerate(
         [("a", 30.0, "sr64to128"), ("b", 35.0, "sr64to128"), ("c", 40.0, "other"), ("d", None, "sr64to128")]
     ):
         run = finished(tmp_path / name, validation, validation and 100 - validation, experiment, monitor=monitor)
         os.utime(run / "checkpoints" / "best.ckpt", (number, number))
     assert runs.find("latest").name == "d"
-    assert runs.find("best:sr64to128").name == ("a" if least else "b")
+    assert runs.find("best:sr64to128").name == ("a" if lower_is_better else "b")
     with pytest.raises(UserError, match=r"no such trained run under .* There are runs of other, sr64to128"):
         runs.find("best:nothing")
 
@@ -182,7 +188,7 @@ def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_na
     monkeypatch.setattr(names, "ROOT", tmp_path)
     for name, validation, data in (("a", 30.0, "photos"), ("b", 31.0, "photos"), ("c", 20.0, "lfw")):
         finished(tmp_path / name, validation, 0.0, data=data)
-    with pytest.raises(UserError, match=r"best:sr64to128: .* cannot be compared") as error:
+    with pytest.raises(UserError, match=r"best:sr64to128: .* cannot be ranked") as error:
         runs.find("best:sr64to128")
     assert f"data=photos: {tmp_path / 'b'}" in str(error.value)
     assert f"data=lfw: {tmp_path / 'c'}" in str(error.value)
@@ -198,7 +204,7 @@ def test_a_debug_run_is_not_compared_with_one_that_was_validated_on_all_images(t
         runs.find("best:sr64to128")
 
 
-def test_settings_that_only_training_sees_keep_runs_comparable(tmp_path, monkeypatch):
+def test_training_only_settings_keep_runs_comparable(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "ROOT", tmp_path)
     one, other = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 30.0), ("b", 31.0)))
     file = one / ".hydra" / "config.yaml"
@@ -209,7 +215,7 @@ def test_settings_that_only_training_sees_keep_runs_comparable(tmp_path, monkeyp
 def test_an_interrupted_run_is_not_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "ROOT", tmp_path)
     finished(tmp_path / "a", None, None)
-    with pytest.raises(UserError, match=r"best:sr64to128: no run of it is done"):
+    with pytest.raises(UserError, match=r"best:sr64to128: no run of this experiment is done"):
         runs.find("best:sr64to128")
 
 
@@ -223,14 +229,14 @@ def test_rank_groups_runs_by_data_and_orders_them_by_validation(tmp_path, capsys
         finished(tmp_path / name, validation, test, data=data)
     listing.main(["rank", str(tmp_path)])
     lines = capsys.readouterr().out.splitlines()
-    found = [next((name for name in "abcd" if str(tmp_path / name) in line), line.strip()) for line in lines]
-    assert [line for line in found if not line.startswith("ended")] == ["data=lfw", "c", "data=photos", "b", "a", "d"]
-    assert "psnr 31.00" in lines[found.index("b")]
-    assert "psnr 8.00" in lines[found.index("b")]
+    order = [next((name for name in "abcd" if str(tmp_path / name) in line), line.strip()) for line in lines]
+    assert [line for line in order if not line.startswith("ended")] == ["data=lfw", "c", "data=photos", "b", "a", "d"]
+    assert "psnr 31.00" in lines[order.index("b")]
+    assert "psnr 8.00" in lines[order.index("b")]
 
 
 @pytest.mark.parametrize("order", ["list", "rank"])
-def test_a_benchmark_test_among_the_runs_is_listed_by_a_figure_it_has(order, tmp_path, capsys):
+def test_a_benchmark_test_is_listed_by_the_metric_it_has(order, tmp_path, capsys):
     run = finished(tmp_path / "a", 30.0, 31.0, data="benchmark")
     results = {"test": {"psnr_y": 37.456, "ssim_y": 0.9}, "train": {"seconds": None}, "validation": None}
     (run / "metrics.json").write_text(json.dumps(results))
@@ -238,7 +244,7 @@ def test_a_benchmark_test_among_the_runs_is_listed_by_a_figure_it_has(order, tmp
     assert "psnr_y 37.46" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_no_run_is_one_line_in_the_list(tmp_path, capsys):
+def test_a_folder_that_is_not_a_run_is_a_one_line_error(tmp_path, capsys):
     run = finished(tmp_path / "a", 30.0, 31.0)
     (run / ".hydra" / "hydra.yaml").unlink()
     with pytest.raises(SystemExit, match="1"):
@@ -263,7 +269,7 @@ def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint
     assert runs.validated(run) == 29.5
 
 
-def test_means_leave_out_what_is_not_finite_and_count_it():
+def test_means_leave_out_infinite_values_and_count_them():
     per_image = {"net": {"psnr": [30.0, float("inf"), 40.0]}, "bicubic": {"psnr": [float("inf")] * 3}}
     assert records.results(per_image) == {
         "test": {"psnr": 35.0},
@@ -274,7 +280,7 @@ def test_means_leave_out_what_is_not_finite_and_count_it():
     }
 
 
-def test_a_record_is_json_and_csv_whatever_the_files_are_called(tmp_path):
+def test_a_record_is_valid_json_and_csv_for_any_file_name(tmp_path):
     names = ['a,"b".png@0,0', "写真.png@0,0"]
     per_image = {"net": {"psnr": [30.0, 31.5]}, "bicubic": {"psnr": [29.0, 28.5]}}
     records.record(tmp_path, records.results(per_image), names, per_image)
@@ -301,15 +307,15 @@ def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
     figures = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
     assert {figure.name.tag for figure in figures} == {"test/psnr", "test/ssim"}
-    told = json.loads((tiny_run / "metrics.json").read_text())["test"]
-    assert events.Scalars("test/psnr")[-1].value == pytest.approx(told["psnr"], rel=1e-6)
+    recorded = json.loads((tiny_run / "metrics.json").read_text())["test"]
+    assert events.Scalars("test/psnr")[-1].value == pytest.approx(recorded["psnr"], rel=1e-6)
 
 
-# -- weights in a file of their own ------------------------------------------------------------------------------------
+# -- networks as safetensors -----------------------------------------------------------------------------------------
 
 
 def same_network(one, other):
-    """Asserts equal weights and, within a tolerance, equal answers."""
+    """Assert equal weights and, within a tolerance, equal outputs."""
     first, second = runs.load_net(one), runs.load_net(other)
     states = first.state_dict(), second.state_dict()
     assert states[0].keys() == states[1].keys()
@@ -318,15 +324,15 @@ def same_network(one, other):
     torch.testing.assert_close(first(x), second(x), rtol=0, atol=1e-6)
 
 
-def test_a_network_taken_out_of_its_run_answers_the_same_and_knows_what_it_was_trained_on(tiny_run, tmp_path):
+def test_an_exported_network_has_the_weights_and_the_training_record_of_its_run(tiny_run, tmp_path):
     file = tmp_path / "net.safetensors"
     export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
     same_network(str(file), str(tiny_run))
-    (own,), (before,) = runs.trained_on(str(file)), runs.trained_on(str(tiny_run))
-    assert runs.same_record(own, before)
+    (exported,), (original,) = runs.trained_on(str(file)), runs.trained_on(str(tiny_run))
+    assert runs.same_record(exported, original)
 
 
-def test_a_network_that_trains_in_another_form_is_taken_out_in_the_one_it_is_used_in(tmp_path):
+def test_a_reparameterized_network_is_exported_in_its_inference_form(tmp_path):
     net = LumaSR(SESR(channels=4, layers=1, width=8))
     torch.nn.init.normal_(net.net.convs[-1].narrow)
     config = {"_target_": "srcolor.nets.luma_sr.LumaSR", "net": {"_target_": "srcolor.nets.sesr.SESR"}}
@@ -334,15 +340,15 @@ def test_a_network_that_trains_in_another_form_is_taken_out_in_the_one_it_is_use
     state = {f"net.{key}": value for key, value in net.state_dict().items()}
     torch.save({"net_config": config, "state_dict": state, "trained_on": []}, tmp_path / "net.ckpt")
     export.to_safetensors(str(tmp_path / "net.ckpt"), tmp_path / "net.safetensors")
-    made = runs.load_net(str(tmp_path / "net.safetensors"))
-    assert {name for name, _ in made.named_parameters()} == {
+    exported = runs.load_net(str(tmp_path / "net.safetensors"))
+    assert {name for name, _ in exported.named_parameters()} == {
         f"net.convs.{i}.{k}" for i in range(3) for k in ("weight", "bias")
     }
     x = torch.rand(1, 3, 9, 7)
-    torch.testing.assert_close(made(x), net.eval()(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(exported(x), net.eval()(x), rtol=0, atol=1e-5)
 
 
-def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
+def test_an_existing_file_is_not_overwritten(tiny_run, tmp_path, capsys):
     file = tmp_path / "net.safetensors"
     file.write_text("mine")
     with pytest.raises(SystemExit, match="1"):
@@ -353,7 +359,7 @@ def test_a_file_that_is_there_is_not_written_over(tiny_run, tmp_path, capsys):
 
 @pytest.fixture
 def reference(tiny_run, tmp_path, monkeypatch):
-    """A folder of networks that come with srcolor, with one in it."""
+    """Replace the bundled networks by a single one; return its file."""
     export.to_safetensors(str(tiny_run), tmp_path / "one.safetensors")
     digest = hashlib.sha256((tmp_path / "one.safetensors").read_bytes()).hexdigest()
     (tmp_path / "hashes.json").write_text(json.dumps({"one": digest}))
@@ -362,12 +368,12 @@ def reference(tiny_run, tmp_path, monkeypatch):
     return tmp_path / "one.safetensors"
 
 
-def test_a_network_that_comes_with_srcolor_is_named(reference, tiny_run):
+def test_a_bundled_network_is_loaded_by_its_name(reference, tiny_run):
     same_network("srcolor/one", str(tiny_run))
 
 
-def test_a_network_that_comes_with_srcolor_is_as_it_was(reference):
-    with pytest.raises(UserError, match=r"srcolor/two: no such network comes with srcolor\. Known: srcolor/one"):
+def test_an_unknown_damaged_or_missing_bundled_network_is_an_error(reference):
+    with pytest.raises(UserError, match=r"srcolor/two: no such bundled network\. Available: srcolor/one"):
         runs.load_net("srcolor/two")
     content = bytearray(reference.read_bytes())
     content[-1] ^= 1
@@ -375,7 +381,7 @@ def test_a_network_that_comes_with_srcolor_is_as_it_was(reference):
     with pytest.raises(UserError, match=r"one\.safetensors is damaged: its SHA-256 is not"):
         runs.load_net("srcolor/one")
     reference.unlink()
-    with pytest.raises(UserError, match=r"srcolor/one: its file is missing: .*Install srcolor anew"):
+    with pytest.raises(UserError, match=r"srcolor/one: its file is missing: .*Reinstall srcolor"):
         runs.load_net("srcolor/one")
 
 
@@ -385,18 +391,18 @@ def test_a_damaged_or_foreign_safetensors_file_is_an_error(reference, tmp_path):
     with pytest.raises(UserError, match=r"copy\.safetensors: cannot be read as safetensors"):
         runs.load_net(str(copy))
     safetensors.torch.save_file({"x": torch.zeros(1)}, copy)
-    with pytest.raises(UserError, match=r"copy\.safetensors: no network of srcolor"):
+    with pytest.raises(UserError, match=r"copy\.safetensors: not a srcolor network"):
         runs.load_net(str(copy))
 
 
 @pytest.mark.parametrize("name", weights.shipped())
-def test_every_network_that_comes_with_srcolor_loads_and_is_small(name):
+def test_every_bundled_network_loads_and_is_small(name):
     file = weights.find(f"srcolor/{name}")
     assert file.stat().st_size <= 6e6
     net = runs.load_net(f"srcolor/{name}")
-    answer = net(torch.rand(1, net.inputs or 3, 64, 64))
-    assert answer.shape == (1, 3, 64 * net.scale, 64 * net.scale)
-    assert answer.isfinite().all()
+    output = net(torch.rand(1, net.inputs or 3, 64, 64))
+    assert output.shape == (1, 3, 64 * net.scale, 64 * net.scale)
+    assert output.isfinite().all()
 
 
 @pytest.mark.parametrize(

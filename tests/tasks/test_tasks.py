@@ -1,4 +1,4 @@
-"""The training step of a single optimizer: budgets, rates, average, and no wait of the host for the device."""
+"""Tasks with one optimizer: budgets, learning rates, the average, measures, and steps without synchronization."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from srcolor.data import augment, draws, pairs
 from srcolor.errors import UserError
 from srcolor.images import Pair
 from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.chroma_table import floors
 from srcolor.nets.residual import Residual
 from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.tasks import base
@@ -27,7 +28,7 @@ def make_task(net=None, optimizer=torch.optim.Adam, schedule=schedules.constant,
 
 
 class Recorder(Callback):
-    """Records the rates and the weight of the first layer for each batch."""
+    """Record the learning rates and the progress after each batch."""
 
     def __init__(self):
         self.rates, self.progress = [], []
@@ -39,7 +40,7 @@ class Recorder(Callback):
 
 @pytest.mark.parametrize("net", [Residual(8, 1, 2), SizeDecoder()], ids=["residual", "size_decoder"])
 def test_a_training_step_reads_nothing_from_the_device(net, monkeypatch):
-    """A tensor on `meta` has no values: reading one raises. The one copy that the host waits for is replaced."""
+    """A tensor on `meta` has no values, so reading one raises. The one copy to the host is replaced."""
     monkeypatch.setattr(base, "_copy_to_host", lambda loss: (torch.zeros(()), None))
     task = make_task(net).to("meta")
     task.log = lambda *_: None
@@ -165,6 +166,17 @@ def test_postprocess_and_check_can_be_overridden():
     task = make_task(Bicubic(2), ema=None, kind=Signed)
     expected = (Bicubic(2)(batch.input).clamp(-1, 1) + 1) / 2
     torch.testing.assert_close(task.predictions(batch)["net"], expected)
+
+
+def test_a_checkpoint_of_an_older_version_loads_with_its_former_baseline_name():
+    build = partial(ColorizationTask, Residual(8, 1, 2), losses.L1(), torch.optim.Adam, schedules.constant, None)
+    task = build(floors())
+    task.baselines["mean_color"].ab.fill_(3.0)
+    older = {key.replace("mean_color", "mean_colour"): value for key, value in task.state_dict().items()}
+    checkpoint, other = {"state_dict": older}, build(floors())
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])
+    assert torch.equal(other.baselines["mean_color"].ab, task.baselines["mean_color"].ab)
 
 
 def test_every_test_image_is_kept_with_its_row(tmp_path):

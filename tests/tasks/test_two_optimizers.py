@@ -1,4 +1,4 @@
-"""A task with two optimizers and manual optimization: the same batches, schedule, average and resume as one."""
+"""A task with two optimizers and manual optimization: batches, schedule, average and resume as with one."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from srcolor.training.speed import Speed
 
 
 class Adversarial(SuperResolutionTask):
-    """A network and its critic, which steps twice for each step of the network."""
+    """A network and a critic that takes two steps for each step of the network."""
 
     def __init__(self, schedule=schedules.constant):
         net = nn.Sequential(Bicubic(2), nn.Conv2d(3, 3, 3, padding=1))
@@ -33,11 +33,11 @@ class Adversarial(SuperResolutionTask):
         optimizer, critic_optimizer = self.optimizers()
         prediction = self.predict(self.net, batch)
         for _ in range(2):
-            self.update("critic", critic_optimizer, self.judge(batch.target) - self.judge(prediction.detach()))
+            self.update("critic", critic_optimizer, self.score(batch.target) - self.score(prediction.detach()))
         loss = self.loss(prediction, batch.target)
-        self.update("loss", optimizer, loss + 0.01 * self.judge(prediction))
+        self.update("loss", optimizer, loss + 0.01 * self.score(prediction))
 
-    def judge(self, images):
+    def score(self, images):
         return F.softplus(self.critic(images)).mean()
 
     def update(self, name, optimizer, loss):
@@ -48,7 +48,7 @@ class Adversarial(SuperResolutionTask):
 
 
 class Recorder(Callback):
-    """Records weights, average and rates of every batch."""
+    """Record weights, average and learning rates after each batch."""
 
     def __init__(self):
         self.weights, self.averages, self.rates = [], [], []
@@ -127,10 +127,10 @@ def test_its_images_are_counted_exactly_after_a_resume(tmp_path):
 
 
 class Broken(Adversarial):
-    """Its critic diverges."""
+    """A task whose critic diverges."""
 
-    def judge(self, images):
-        return super().judge(images) * torch.nan
+    def score(self, images):
+        return super().score(images) * torch.nan
 
 
 def test_the_loss_that_is_not_finite_is_named(tmp_path):

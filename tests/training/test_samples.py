@@ -12,7 +12,7 @@ from srcolor.training.samples import SampleGrid
 
 
 class Wandb(WandbLogger):
-    """Records what is logged; the package is not installed."""
+    """Record the logged images; the package is not installed."""
 
     def __init__(self):
         self.logged = []

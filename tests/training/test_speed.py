@@ -56,7 +56,7 @@ def test_a_resumed_run_continues_the_totals():
     assert second.figures["seconds"] > first.figures["seconds"]
 
 
-def test_the_wait_for_data_ends_where_the_datamodule_says(monkeypatch):
+def test_the_wait_for_data_ends_when_the_batch_is_handed_over(monkeypatch):
     """Of the second batch: 3 s between the end of a step and the loader's, 1 s of transfer, 2 s of the step."""
     clock = iter([0.0, 10.0, 16.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))

@@ -1,4 +1,4 @@
-"""Images in files: what the sources with a folder of files share."""
+"""Image files: the base class of sources with a folder of files."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from srcolor.errors import UserError, check_range
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any image that Pillow opens to 8-bit RGB, as a viewer would show it.
 
-    Its EXIF orientation is applied; of an animation the first frame is taken; transparency is put on white; 16-bit gray
+    Its EXIF orientation is applied; the first frame of an animation is used; transparency becomes white; 16-bit gray
     is scaled to 8 bits, which Pillow's own conversion would clip.
 
     Raises:

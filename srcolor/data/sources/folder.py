@@ -47,9 +47,9 @@ class Folder(Files):
             UserError: The root is not a folder, or contains no image file; or a pattern of `exclude` matches none.
         """
         if not self.folder.is_dir():
-            what = "is a file" if self.folder.exists() else "does not exist"
+            problem = "is a file" if self.folder.exists() else "does not exist"
             raise UserError(
-                f"data.root={self.folder} {what}: expected a folder with pictures. If it was moved, give its new "
+                f"data.root={self.folder} {problem}: expected a folder with pictures. If it was moved, give its new "
                 "place with data.root=..."
             )
         files = sorted(_image_files(str(self.folder), ""))
