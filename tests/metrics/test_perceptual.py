@@ -206,6 +206,8 @@ def test_each_value_is_that_of_the_image_alone(truth):
         together = measure(prediction, truth).tolist()
         alone = [measure(prediction[i : i + 1], truth[i : i + 1]).item() for i in range(len(truth))]
         assert together == pytest.approx(alone, rel=1e-5)
+        gray = [images.luma(batch) for batch in (prediction, truth)]  # the pair `bicubic_luma` has one channel
+        assert measure(*gray).shape == (len(truth),)
 
 
 @pytest.mark.parametrize(
