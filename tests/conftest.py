@@ -65,11 +65,12 @@ FILES = {"crop": "center"}
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
-    """Keep the tests out of the user's cache."""
+    """Keep the tests out of the user's caches; without the weights of LPIPS, runs have the same columns anywhere."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.delenv("SRCOLOR_DATA", raising=False)
+        patch.delenv("TORCH_HOME", raising=False)
         yield folder
 
 

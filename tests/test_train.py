@@ -43,7 +43,8 @@ def test_metrics_json_has_its_one_shape(tiny_run):
     results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
     assert list(whole) == [*results, "version", "git"]
     assert whole["validation"]["metric"] == "psnr"
-    assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == {"psnr", "ssim"}
+    names = {"psnr", "ssim", "texture", "consistency", "band_energy"}
+    assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == names
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
     assert 0 <= whole["train"]["data_wait"] < 1
@@ -211,6 +212,9 @@ def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, cal
     results = figures(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
         assert results.pop("psnr_luma") is None  # the luma is that of the input
+    if "colorize" in experiment:
+        assert 0 < results["palette"] <= 1
+        assert "palette" not in (run / "per_image.csv").read_text()
     assert all(math.isfinite(value) for value in results.values())
 
 

@@ -128,7 +128,7 @@ class Session:
         if not self.trainer.is_global_zero:
             return
         sets = self.data.sets(task.rows)
-        metrics = records.results(task.per_image, sets)
+        metrics = records.results(task.per_image, sets, task.statistics)
         metrics["validation"] = validation
         metrics["parameters"] = sum(parameter.numel() for parameter in nets.fused(net).parameters())
         metrics["train"] = speed.figures(self.trainer)

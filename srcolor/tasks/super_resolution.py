@@ -4,4 +4,11 @@ from srcolor.tasks.base import Task
 
 
 class SuperResolutionTask(Task):
-    """Train and evaluate a network that enlarges, by PSNR and SSIM over RGB; see `Task` for the arguments."""
+    """Train and evaluate a network that enlarges; see `Task` for the arguments.
+
+    PSNR and SSIM prefer blur, `texture` and `lpips` sharpness. The latter two are only meaningful for predictions that
+    agree with their input, which `consistency` shows.
+    """
+
+    default_measures = ("psnr", "ssim", "texture", "consistency", "band_energy", "lpips")
+    default_validated = ("psnr", "ssim", "texture", "band_energy")
