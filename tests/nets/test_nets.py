@@ -11,6 +11,7 @@ from srcolor.errors import UserError
 from srcolor.metrics import PSNR
 from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.blend import Blend
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
 from srcolor.nets.keep_luma import KeepLuma
@@ -20,6 +21,7 @@ from srcolor.nets.sesr import SESR, Collapsed
 from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_rgb import UNetRGB
+from srcolor.nets.unsharp import Unsharp
 
 
 def parameters(net: nn.Module) -> int:
@@ -50,6 +52,8 @@ NETS = [
     pytest.param(wake(Chain(UNetRGB(), Residual(channels=8, blocks=1))), id="chain"),
     pytest.param(wake(KeepLuma(UNetRGB())), id="keep_luma"),
     pytest.param(wake(LumaSR(Residual(channels=8, blocks=2))), id="luma_sr"),
+    pytest.param(wake(Blend(Residual(channels=4, blocks=1), Residual(channels=8, blocks=1), 0.5)), id="blend"),
+    pytest.param(wake(Unsharp(Residual(channels=8, blocks=1), 0.5)), id="unsharp"),
     pytest.param(wake(SESR(channels=8, layers=2, width=16)), id="sesr"),
     pytest.param(wake(SESR(channels=8, layers=2, width=16, scale=3)), id="sesr x3"),
     pytest.param(wake(LumaSR(SESR(channels=8, layers=2, width=16))), id="luma_sr of sesr"),
