@@ -378,7 +378,7 @@ def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_na
     torch.save(checkpoint, copy)
     assert call_compare(*arguments(study_runs, tmp_path / "out", chain=copy)) == 1
     assert (
-        f"was trained on {len(tested)} of the {len(tested)} test images: {min(tested.values())}"
+        f"was trained on {len(tested)} of the {len(tested)} test images, for example {min(tested.values())}"
         in capfd.readouterr().err
     )
 
