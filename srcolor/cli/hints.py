@@ -58,8 +58,8 @@ def hint(args: Sequence[str], config_name: str) -> str:
     groups = []
     for override in overrides:
         group, choice = str(override.key_or_group), override.value()
-        if group == "hydra/launcher" and choice in LAUNCHERS:
-            return f"hydra/launcher={choice} needs its plugin: {LAUNCHERS[str(choice)]}"
+        if group == "hydra/launcher":
+            return "; ".join(f"hydra/launcher={name} requires {command}" for name, command in LAUNCHERS.items())
         if known := schema.options(group):
             if isinstance(choice, str) and choice not in known:
                 return nearest(choice, known)

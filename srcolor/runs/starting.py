@@ -32,8 +32,8 @@ class Start:
     weights: tuple[nn.Module, Path] | None = None
 
     def records(self, own: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the records without that of the run's own images."""
-        return [record for record in self.trained_on if not same_record(record, own)]
+        """Return `trained_on`; a resumed run may train on the same images as before, whose record is then left out."""
+        return [record for record in self.trained_on if self.state is None or not same_record(record, own)]
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """Load the weights of a new run's network; return the network in training mode.

@@ -200,7 +200,7 @@ def test_launching_does_not_import_pandas():
 
 def test_a_missing_launcher_names_the_extra(call, capfd):
     assert call("-m", "seed=0,1", "hydra/launcher=ray") == 1
-    assert "joblib comes with pip install -e '.[sweep]'" in capfd.readouterr().err
+    assert "hydra/launcher=joblib requires pip install -e '.[sweep]'" in capfd.readouterr().err
 
 
 def test_resume_is_not_a_sweep(tiny_run, call, capfd):

@@ -154,7 +154,7 @@ def test_an_invalid_search_space_is_refused(hparams, message):
         (["-m"], "leave out -m"),
         (["seed=0,1"], "several values"),
         (["resume=latest"], "every trial is a new run"),
-        (["trainer=ddp"], "tune.py trains in one process a trial"),
+        (["trainer=ddp"], "tune.py trains in one process per trial"),
         (["trials=0"], "trials=0: expected at least 1"),
     ],
 )
