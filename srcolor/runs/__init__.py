@@ -13,7 +13,17 @@ from torch import nn
 
 from srcolor.errors import UserError
 from srcolor.runs import foreign
-from srcolor.runs.checkpoints import best_score, build_net, judged, load_weights, net_class, read, same_record
+from srcolor.runs.checkpoints import (
+    best_score,
+    build_net,
+    initialize,
+    judged,
+    load_weights,
+    net_class,
+    read,
+    reference,
+    same_record,
+)
 from srcolor.runs.folder import (
     ROOT,
     STATES,
@@ -48,8 +58,10 @@ __all__ = [
     "folder",
     "full_name",
     "higher_is_better",
+    "initialize",
     "judged",
     "load_net",
+    "load_reference",
     "load_weights",
     "net_class",
     "overrides",
@@ -87,6 +99,27 @@ def load_net(run: str) -> nn.Module:
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
     load_weights(net, judged(checkpoint["state_dict"]), str(file))
+    return net.eval()
+
+
+def load_reference(run: str) -> nn.Module:
+    """Build the network that the pixel loss alone had trained before the adversary of a run started.
+
+    Args:
+        run: As for `find`, a run with an adversary.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        UserError: The file is missing or damaged, or the run had no adversary.
+    """
+    if run.startswith(foreign.SPANDREL):
+        raise UserError(f"{run}: expected a run of srcolor with an adversary, got a network from elsewhere.")
+    file = checkpoint_file(run)
+    checkpoint = read(file)
+    net = build_net(checkpoint["net_config"])
+    load_weights(net, reference(checkpoint["state_dict"], str(file)), str(file))
     return net.eval()
 
 

@@ -172,9 +172,13 @@ class Task(LightningModule):
             for name in self.measures:  # before training, not after hours of it
                 MEASURES[name].check(batch.target)
         self._batch_rows = batch.row
-        factor = self._schedule(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
+        factor = self.rate_factor(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
         for group, settings in self._groups():
             group["lr"] = settings["lr"] * factor
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the factor on the learning rates at a share of the run."""
+        return self._schedule(progress)
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
         """Return the loss of a batch; None with manual optimization."""
@@ -236,10 +240,13 @@ class Task(LightningModule):
         """The network with the averaged weights, or the trained one if there is no average."""
         return self.net if self.average is None else self.average.module
 
+    def evaluated_nets(self) -> dict[str, nn.Module]:
+        """Return the evaluated network (`net`) and each baseline."""
+        return {"net": self.evaluated_net, **dict(self.baselines.items())}
+
     def predictions(self, batch: Pair) -> dict[str, Tensor]:
-        """Return the postprocessed predictions of the evaluated network (`net`) and of each baseline."""
-        nets = {"net": self.evaluated_net, **dict(self.baselines.items())}
-        return {name: self.postprocess(self.predict(net, batch)) for name, net in nets.items()}
+        """Return the postprocessed predictions of every evaluated network."""
+        return {name: self.postprocess(self.predict(net, batch)) for name, net in self.evaluated_nets().items()}
 
     def postprocess(self, prediction: Tensor) -> Tensor:
         """Return a prediction as it is evaluated and shown: clamped to [0, 1]."""
@@ -251,7 +258,7 @@ class Task(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start without values."""
-        self._values = {name: Values() for name in ("net", *self.baselines)}
+        self._values = {name: Values() for name in self.evaluated_nets()}
 
     def on_test_epoch_start(self) -> None:
         """Start without values."""
@@ -277,13 +284,15 @@ class Task(LightningModule):
             net: {name: values.tolist() for name, values in measured.items()} for net, measured in columns.items()
         }
 
-    def _evaluate(self, batch: Pair, names: Iterable[str]) -> None:
+    def _evaluate(self, batch: Pair, names: Iterable[str]) -> dict[str, Tensor]:
         measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
         # Evaluation is float32 whatever training is, convolutions in the measures too.
         with torch.autocast(self.device.type, enabled=False):
-            for name, prediction in self.predictions(batch).items():
+            predictions = self.predictions(batch)
+            for name, prediction in predictions.items():
                 values = measure(measures, *self.metric_inputs(prediction, batch))
                 self._values[name].update({"row": batch.row, **values})
+        return predictions
 
     def _gather(self, split: str) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Log the mean of every measure; return the rows and the columns of each network, sorted by row."""
