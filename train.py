@@ -151,7 +151,7 @@ def main(cfg: DictConfig) -> None:
     if not trainer.is_global_zero:
         return
     sets = data.sets(task.rows)
-    metrics = records.results(task.per_image, sets)
+    metrics = records.results(task.per_image, sets, task.statistics)
     metrics["validation"] = validation
     metrics["parameters"] = sum(p.numel() for p in nets.fused(net).parameters())
     metrics["train"] = speed.figures(trainer)

@@ -64,11 +64,12 @@ FILES = {"crop": "center"}
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
-    """Keeps the tests out of the user's own cache."""
+    """Keeps the tests out of the user's own cache, without the weights that LPIPS needs: columns are the same anywhere."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.delenv("SRCOLOR_DATA", raising=False)
+        patch.delenv("TORCH_HOME", raising=False)
         yield folder
 
 

@@ -43,7 +43,8 @@ def test_metrics_json_has_its_one_shape(tiny_run):
     results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
     assert list(whole) == [*results, "version", "git"]
     assert whole["validation"]["metric"] == "psnr"
-    assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == {"psnr", "ssim"}
+    names = {"psnr", "ssim", "texture", "consistency", "band_energy"}
+    assert set(whole["test"]) == set(whole["baselines"]["bicubic"]) == names
     assert set(whole["train"]) == {"seconds", "images_per_second", "data_wait", "peak_memory_mb", "precision"}
     assert whole["train"]["precision"] == "32-true"
     assert 0 <= whole["train"]["data_wait"] < 1

@@ -25,8 +25,12 @@ from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.tasks.colorization import ColorizationTask
 
-# The measures that are compared.
-METRICS = tuple(name for name in ColorizationTask.default_measures if name != "colorfulness")
+# The measures that are compared: those with a value per image, on every machine.
+METRICS = tuple(
+    name
+    for name in ColorizationTask.default_measures
+    if name not in ("colorfulness", "lpips") and not issubclass(metrics.MEASURES[name], metrics.SetMeasure)
+)
 # Those whose mean squares are reported too: the squares of the last three add up to that of the first.
 SQUARES = ("ab_rmse", "tint", "patches", "detail")
 # The networks whose training stands behind a route.

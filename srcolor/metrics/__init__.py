@@ -1,10 +1,14 @@
-"""Metrics of restored images: one `Measure` each, which returns the value of every image.
+"""Metrics of restored images: one `Measure` each, which returns the value of every image, or one of a whole set.
 
 A measure is the only place that defines how its metric is named, rounded and ranked.
 """
 
+import functools
+import logging
+from collections.abc import Iterable
+
 from srcolor.errors import UserError
-from srcolor.metrics.base import Measure, Values, mean, measure
+from srcolor.metrics.base import Measure, SetMeasure, Values, mean, measure
 from srcolor.metrics.color import (
     ABRMSE,
     CIEDE2000,
@@ -12,32 +16,67 @@ from srcolor.metrics.color import (
     ColorfulnessRatio,
     Detail,
     HueError,
+    Palette,
     Patches,
     Tint,
     ciede2000,
 )
-from srcolor.metrics.quality import PSNR, PSNRRGB, PSNRY, SSIM, SSIMY, PSNRLuma, ssim
+from srcolor.metrics.perceptual import LPIPS, BandEnergy, Checkerboard, Texture
+from srcolor.metrics.quality import PSNR, PSNRRGB, PSNRY, SSIM, SSIMY, Consistency, PSNRLuma, ssim
 
-__all__ = ["MEASURES", "Measure", "Values", "ciede2000", "higher_is_better", "mean", "measure", "ssim"]
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "SetMeasure",
+    "Values",
+    "available",
+    "ciede2000",
+    "higher_is_better",
+    "mean",
+    "measure",
+    "ssim",
+]
+
+log = logging.getLogger(__name__)
+
 
 MEASURES: dict[str, type[Measure]] = {
     one.name: one
     for one in (
         *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
-        *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail),
+        *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail, Palette),
+        *(Texture, Consistency, BandEnergy, Checkerboard, LPIPS),
     )
 }
+
+
+def available(names: Iterable[str]) -> list[str]:
+    """Return the measures that this machine has the files for; log those that are left out, and why."""
+    return [name for name in names if not _left_out(name)]
+
+
+@functools.cache  # one line per process, however many tasks it builds
+def _left_out(name: str) -> bool:
+    missing = MEASURES[name].missing()
+    if missing is not None:
+        log.info("Without %s. %s", name, missing)
+    return missing is not None
 
 
 def higher_is_better(monitor: str) -> bool:
     """Return whether a higher value of a monitored metric, `val/psnr`, is better.
 
     Raises:
-        UserError: There is no such metric, or a higher value is neither better nor worse.
+        UserError: There is no such metric, it is one of a whole set, or a higher value is neither better nor worse.
     """
-    one = MEASURES.get(monitor.removeprefix("val/"))
-    if one is None or one.higher_is_better is None:
-        ranked = ", ".join(f"val/{name}" for name, other in MEASURES.items() if other.higher_is_better is not None)
-        problem = "no such metric" if one is None else "a higher value is neither better nor worse"
-        raise UserError(f"monitor={monitor}: {problem}. Expected one of {ranked}.")
-    return one.higher_is_better
+    ranked = {
+        f"val/{name}": one.higher_is_better
+        for name, one in MEASURES.items()
+        if one.higher_is_better is not None and not issubclass(one, SetMeasure)
+    }
+    if monitor not in ranked:
+        problem = "a higher value is neither better nor worse, or it measures a whole set"
+        if monitor.removeprefix("val/") not in MEASURES:
+            problem = "no such metric"
+        raise UserError(f"monitor={monitor}: {problem}. Expected one of {', '.join(ranked)}.")
+    return ranked[monitor]

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,21 @@ class Measure(nn.Module):
         """Return the value of each image, (N,), for images (N, C, H, W) in the color space `space`."""
 
     @classmethod
+    def missing(cls) -> str | None:
+        """Return which file the metric lacks on this machine and where to put it; None if it can be built."""
+        return None
+
+    @classmethod
+    def for_scale(cls, scale: int) -> Self:  # most metrics do not depend on it
+        """Return the measure for a network with this upscaling factor."""
+        return cls()
+
+    @classmethod
+    def summarize(cls, values: Tensor) -> Tensor:
+        """Return the value of a set, a scalar in float64, from what `forward` returned for its images."""
+        return mean(values)
+
+    @classmethod
     def check(cls, images: Tensor) -> None:  # most metrics are defined at any size
         """Check that the metric is defined for images of this shape, (N, C, H, W).
 
@@ -46,8 +61,27 @@ class Measure(nn.Module):
         return {} if destination is None else destination
 
 
+class SetMeasure(Measure):
+    """A metric of a whole set of images, not of each: one value per set.
+
+    `forward` returns statistics of each image, (N, K), and the value is a function of their mean over the images. So
+    a bootstrap resamples images by averaging rows: `result(weights @ statistics)`, where each row of `weights` has sum
+    1. No run can be monitored by such a metric.
+    """
+
+    @staticmethod
+    @abstractmethod
+    def result(statistics: Tensor) -> Tensor:
+        """Return the value of each set, (...), in float64, from the mean statistics of its images, (..., K)."""
+
+    @classmethod
+    def summarize(cls, values: Tensor) -> Tensor:
+        """See `Measure`; for statistics (N, K)."""
+        return cls.result(values.double().mean(0))
+
+
 def measure(measures: Mapping[str, Measure], prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return the values, (N,), of several measures.
+    """Return the values, (N,), of several measures; statistics, (N, K), of a `SetMeasure`.
 
     Args:
         measures: By name.
@@ -75,13 +109,13 @@ def mean(values: Tensor) -> Tensor:
 
 
 class Values:
-    """Columns of values of the images of a split, gathered once over all processes."""
+    """Columns of values or statistics of the images of a split, gathered once over all processes."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list[Tensor]] = {}
 
     def update(self, columns: Mapping[str, Tensor]) -> None:
-        """Append the values of a batch, (N,) each; columns have the same names every time."""
+        """Append the values of a batch, (N,) or (N, K) each; columns have the same names every time."""
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
 

@@ -1,16 +1,20 @@
-"""Color metrics: the error of a* and b* and its parts, CIEDE2000, hue, and colorfulness.
+"""Color metrics: the error of a* and b* and its parts, CIEDE2000, hue, colorfulness, and the palette of a set.
 
 Measures of the space `lab` take CIELAB images; an error of a* and b* has the units of CIELAB.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from srcolor.errors import UserError
-from srcolor.metrics.base import Measure
+from srcolor.metrics.base import Measure, SetMeasure
 
 GRID = 8  # patches are the cells of a grid with this many rows and columns
+PALETTE_BIN = 10  # width of the bins of a* and b*; the middles are multiples of it, so gray is inside a bin
+PALETTE_SIDE = 23  # bins of a* and of b*, with middles from -110 to 110: all of sRGB
 GRAY_CHROMA = 0.01  # a pixel with less chroma has no hue; kornia's grays have up to 0.005
 
 
@@ -220,3 +224,39 @@ class HueError(Measure):
         chroma = torch.hypot(a2, b2)
         chroma = torch.where(chroma < GRAY_CHROMA, 0.0, chroma)
         return (angle * chroma).sum((1, 2)) / chroma.sum((1, 2)).clamp(min=1e-6)
+
+
+class Palette(SetMeasure):
+    """Jensen-Shannon divergence, in bits, between the a*, b* histograms of two sets: 0 if equal, 1 if disjoint.
+
+    Predictions and targets are compared as sets, whichever image has which color. So a wrong color that another image
+    should have had costs nothing, while colors that are always too dull do. Bins of 10x10; every image counts the same,
+    whatever its size. The statistics of an image are the shares of its pixels in each bin, prediction first, then
+    target, K = 2 * 23 * 23. Small sets differ by chance: compare networks on the same images only.
+    """
+
+    name = "palette"
+    heading = "palette (bits)"
+    digits = 3
+    higher_is_better = False
+    space = "lab"
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """See `SetMeasure`."""
+        return torch.cat([_palette(prediction), _palette(target)], 1)
+
+    @staticmethod
+    def result(statistics: Tensor) -> Tensor:
+        """See `SetMeasure`."""
+        predicted, true = statistics.double().chunk(2, -1)
+        entropy = torch.special.entr(torch.stack([(predicted + true) / 2, predicted, true])).sum(-1)
+        return ((entropy[0] - (entropy[1] + entropy[2]) / 2) / math.log(2)).clamp(min=0)
+
+
+def _palette(lab: Tensor) -> Tensor:
+    bins = (lab[:, 1:] / PALETTE_BIN).round().long() + PALETTE_SIDE // 2
+    a, b = bins.clamp(0, PALETTE_SIDE - 1).flatten(2).unbind(1)
+    count = PALETTE_SIDE**2
+    image = torch.arange(len(lab), device=lab.device)[:, None] * count
+    counts = torch.bincount((image + a * PALETTE_SIDE + b).flatten(), minlength=len(lab) * count)
+    return counts.reshape(len(lab), count) / a.shape[1]

@@ -1,11 +1,15 @@
-"""Fidelity metrics: PSNR and SSIM, over RGB, over the luma, and over the Y of the literature."""
+"""Fidelity metrics: PSNR and SSIM, over RGB, the luma, and the Y of the literature; consistency with the input."""
+
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from srcolor.errors import UserError
-from srcolor.images import luma
+from srcolor.images import block_mean, luma
 from srcolor.metrics.base import Measure
+
+EXACT = 120.0  # dB; above, the only difference is rounding in float32
 
 
 class PSNR(Measure):
@@ -103,7 +107,45 @@ class PSNRLuma(PSNR):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `Measure`."""
         psnr = super().forward(luma(prediction), luma(target))
-        return psnr.where(psnr < 120, torch.inf)
+        return psnr.where(psnr < EXACT, torch.inf)
+
+
+class Consistency(PSNR):
+    """PSNR between prediction and target at low resolution, in dB: does the prediction agree with its input?
+
+    Both are reduced to the means of blocks of `scale` x `scale` pixels. For the pair `block_mean` those of the target
+    are the input. For the pair `bicubic` they are not: the value still detects drifts of brightness and color, but a
+    prediction that agrees exactly with its input may have a finite one.
+
+    Infinite above 120 dB, as `PSNRLuma`, and then left out of the mean.
+
+    Args:
+        scale: Side of a block in pixels.
+
+    Raises:
+        UserError: A side is not a multiple of `scale`.
+
+    >>> target = torch.tensor([[0.2, 0.4], [0.6, 0.8]]).expand(1, 3, 2, 2)
+    >>> Consistency()(target.flip(3), target), Consistency()(target + 0.1, target)
+    (tensor([inf]), tensor([20.0000]))
+    """
+
+    name = "consistency"
+    heading = "consistency (dB)"
+
+    def __init__(self, scale: int = 2) -> None:
+        super().__init__()
+        self.scale = scale
+
+    @classmethod
+    def for_scale(cls, scale: int) -> Self:
+        """See `Measure`."""
+        return cls(scale)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """See `Measure`."""
+        psnr = super().forward(block_mean(prediction, self.scale), block_mean(target, self.scale))
+        return psnr.where(psnr < EXACT, torch.inf)
 
 
 class PSNRRGB(PSNR):

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from srcolor import __version__
 from srcolor.errors import UserError
@@ -21,15 +22,19 @@ from srcolor.metrics import MEASURES
 PerImage = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-def results(per_image: PerImage, sets: Sequence[str] = ()) -> dict[str, Any]:
+def results(
+    per_image: PerImage, sets: Sequence[str] = (), statistics: Mapping[str, Mapping[str, Tensor]] | None = None
+) -> dict[str, Any]:
     """Compute the test section of `metrics.json`.
 
     Args:
         per_image: Value of each test image, by network (`net`, then the baselines) and measure.
         sets: The set of each image, if there are several.
+        statistics: The same as `per_image` of every `SetMeasure`: (N, K).
 
     Returns:
-        `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite),
+        `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite, and the
+        value of each `SetMeasure`),
         `images`, and `exact`: the number of images that were reproduced exactly, whose PSNR is infinite. With sets,
         each has its number of `images` too, and a baseline has `sets` of its own.
 
@@ -44,25 +49,26 @@ def results(per_image: PerImage, sets: Sequence[str] = ()) -> dict[str, Any]:
     for position, name in enumerate(sets):
         positions.setdefault(name, []).append(position)
 
-    def means(net: str) -> dict[str, Any]:
-        return {name: _mean(values) for name, values in per_image[net].items()}
+    set_level = {} if statistics is None else statistics
+
+    def summary(net: str, part: Sequence[int]) -> dict[str, Any]:
+        means = {name: _mean([values[position] for position in part]) for name, values in per_image[net].items()}
+        whole = {name: MEASURES[name].summarize(rows[part]).item() for name, rows in set_level.get(net, {}).items()}
+        return means | whole
 
     def by_set(net: str) -> dict[str, Any]:
-        return {
-            name: {
-                **{key: _mean([values[position] for position in part]) for key, values in per_image[net].items()},
-                "images": len(part),
-            }
-            for name, part in positions.items()
-        }
+        return {name: {**summary(net, part), "images": len(part)} for name, part in positions.items()}
 
     baselines = [net for net in per_image if net != "net"]
     psnr = per_image["net"].get("psnr", per_image["net"].get("psnr_rgb", ()))
+    every: list[Any] = [*per_image["net"].values(), *set_level.get("net", {}).values()]
+    images = len(every[0])
+    everything = list(range(images))
     return {
-        "test": means("net"),
+        "test": summary("net", everything),
         "sets": by_set("net"),
-        "baselines": {net: means(net) | ({"sets": by_set(net)} if sets else {}) for net in baselines},
-        "images": len(next(iter(per_image["net"].values()))),
+        "baselines": {net: summary(net, everything) | ({"sets": by_set(net)} if sets else {}) for net in baselines},
+        "images": images,
         "exact": sum(value == math.inf for value in psnr),
     }
 

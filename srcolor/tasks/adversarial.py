@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from srcolor.errors import UserError
 from srcolor.images import Pair
-from srcolor.metrics import Values, mean
+from srcolor.metrics import Values, available, mean
 from srcolor.tasks.adversary import Adversary, mean_over_processes
 from srcolor.tasks.base import Task
 
@@ -57,7 +57,7 @@ class AdversarialTask(Task):
     ) -> None:
         if adversary is not None:
             if measures is None:
-                measures = _available(dict.fromkeys((*self.default_measures, *self.adversarial_measures)))
+                measures = available(dict.fromkeys((*self.default_measures, *self.adversarial_measures)))
             if validated is None:
                 wanted = dict.fromkeys((*self.default_validated, *self.adversarial_measures))
                 validated = [name for name in wanted if name in measures]
@@ -168,7 +168,7 @@ class AdversarialTask(Task):
         if penalty is None:
             return loss
         self.adversary.penalty.copy_(mean_over_processes(penalty))
-        self.log("train/penalty", self.adversary.penalty)
+        self.log("train/penalty", self.adversary.penalty.clone())
         return loss + self.adversary.penalty_weight * penalty
 
     def _generator_loss(self, prediction: Tensor, target: Tensor, encoded: Tensor, encoded_target: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class AdversarialTask(Task):
         self.adversary.update_weight(pixel_loss, adversarial_loss, self.net)
         self.log_loss("loss", pixel_loss)
         self.log_loss("adversarial", adversarial_loss)
-        self.log("train/weight", self.adversary.weight)
+        self.log("train/weight", self.adversary.weight.clone())
         weight = self.adversary.ramp * self.adversary.strength * self.adversary.weight
         return pixel_loss + weight * adversarial_loss
 
@@ -223,7 +223,3 @@ class AdversarialTask(Task):
         if REFERENCE in self.evaluated_nets():
             for name, values in self._game.gather().items():
                 self.log(f"val/{name}", mean(values))
-
-
-def _available(names: Iterable[str]) -> list[str]:
-    return list(names)

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srcolor.errors import UserError, check_range, nearest
 from srcolor.images import Pair
-from srcolor.metrics import MEASURES, Measure, Values, mean, measure
+from srcolor.metrics import MEASURES, Measure, Values, available, measure
 
 
 class Task(LightningModule):
@@ -33,7 +33,7 @@ class Task(LightningModule):
         ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
             (1 + n) / (10 + n); None for no average.
         baselines: Networks without trainable parameters, evaluated on the same images.
-        measures: Names of the measures of the test, in `srcolor.metrics.MEASURES`; None for `default_measures`.
+        measures: Names of the test's measures in `srcolor.metrics.MEASURES`; None for the available `default_measures`.
         validated: Names of those that each validation computes too; None for those in `default_validated`.
 
     Attributes:
@@ -45,6 +45,7 @@ class Task(LightningModule):
         losses: The latest losses that the host has read, by name; see `log_loss`.
         rows: After a test: row of each test image in the test split.
         per_image: After a test: value of each test image, by network (`net` and the baselines) and measure.
+        statistics: The same of every `SetMeasure`: statistics of the test images, (N, K).
     """
 
     default_measures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")
@@ -73,17 +74,19 @@ class Task(LightningModule):
         if self.average is not None:
             self.average.requires_grad_(False)
         self.baselines = nn.ModuleDict(baselines)
-        names = self.default_measures if measures is None else measures
+        names = available(self.default_measures) if measures is None else measures
         self.validated = [n for n in self.default_validated if n in names] if validated is None else list(validated)
         for key, chosen, known in (("measures", names, MEASURES), ("validated", self.validated, names)):
             for name in chosen:
                 if name not in known:
                     raise UserError(f"task.{key}: unknown measure {name}. {nearest(name, known)}")
-        self.measures = nn.ModuleDict({name: MEASURES[name]() for name in names}).requires_grad_(False)
+        built = {name: MEASURES[name].for_scale(getattr(net, "scale", 1)) for name in names}
+        self.measures = nn.ModuleDict(built).requires_grad_(False)
         self.register_load_state_dict_post_hook(_expect_no_measures)  # type: ignore[no-untyped-call]
         self.losses: dict[str, float] = {}
         self.rows: list[int] = []
         self.per_image: dict[str, dict[str, list[float]]] = {}
+        self.statistics: dict[str, dict[str, Tensor]] = {}
         self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
         self._optimizer = optimizer
         self._schedule = schedule
@@ -280,9 +283,9 @@ class Task(LightningModule):
         """Log the means of the test, and keep the values of each image."""
         rows, columns = self._gather("test")
         self.rows = rows.tolist()
-        self.per_image = {
-            net: {name: values.tolist() for name, values in measured.items()} for net, measured in columns.items()
-        }
+        for net, measured in columns.items():
+            self.per_image[net] = {name: values.tolist() for name, values in measured.items() if values.ndim == 1}
+            self.statistics[net] = {name: values for name, values in measured.items() if values.ndim == 2}
 
     def _evaluate(self, batch: Pair, names: Iterable[str]) -> dict[str, Tensor]:
         measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
@@ -295,14 +298,15 @@ class Task(LightningModule):
         return predictions
 
     def _gather(self, split: str) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Log the mean of every measure; return the rows and the columns of each network, sorted by row."""
+        """Log the value of every measure; return the rows and the columns of each network, sorted by row."""
         columns = {name: values.gather() for name, values in self._values.items()}
         rows, order = columns["net"]["row"].sort()
         for name, measured in columns.items():
             del measured["row"]
             for key, values in measured.items():
                 measured[key] = values[order]
-                self.log(f"{split if name == 'net' else f'{split}_{name}'}/{key}", mean(measured[key]))
+                value = MEASURES[key].summarize(measured[key])
+                self.log(f"{split if name == 'net' else f'{split}_{name}'}/{key}", value)
         return rows, columns
 
     # -- shared --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ class ColorizationTask(AdversarialTask):
 
     default_measures = (
         *("psnr", "ssim", "psnr_luma", "ab_rmse", "ciede2000", "colorfulness", "colorfulness_ratio", "hue_error"),
-        *("tint", "patches", "detail"),
+        *("tint", "patches", "detail", "palette", "lpips"),
     )
     default_validated = ("psnr", "ssim", "ab_rmse", "colorfulness_ratio")
     adversarial_measures = ("patches", "detail", "lpips")

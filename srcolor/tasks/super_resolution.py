@@ -4,4 +4,12 @@ from srcolor.tasks.adversarial import AdversarialTask
 
 
 class SuperResolutionTask(AdversarialTask):
-    """Train and evaluate a network that enlarges, by PSNR and SSIM over RGB; see `AdversarialTask` for the arguments."""
+    """Train and evaluate a network that enlarges; see `AdversarialTask` for the arguments.
+
+    PSNR and SSIM prefer blur, `texture` and `lpips` sharpness. The latter two are only meaningful for predictions that
+    agree with their input, which `consistency` shows.
+    """
+
+    default_measures = ("psnr", "ssim", "texture", "consistency", "band_energy", "lpips")
+    default_validated = ("psnr", "ssim", "texture", "band_energy")
+    adversarial_measures = ("checkerboard",)

@@ -137,7 +137,7 @@ def test_accumulated_gradients_move_the_average_once(tmp_path):
 
 def test_measures_are_built_once_and_named_by_the_configuration():
     task = ColorizationTask(Residual(8, 1, 2), losses.L1(), torch.optim.Adam, schedules.constant, None, {})
-    assert [kind.name for kind in task.measures.values()] == list(ColorizationTask.default_measures)
+    assert [kind.name for kind in task.measures.values()] == list(ColorizationTask.default_measures[:-1])
     build = partial(SuperResolutionTask, Residual(8, 1, 2), losses.L1(), torch.optim.Adam, schedules.constant, None, {})
     assert build(measures=["ssim", "psnr_luma"]).validated == ["ssim"]
     assert build(measures=["psnr_luma"], validated=["psnr_luma"]).validated == ["psnr_luma"]
@@ -175,8 +175,8 @@ def test_every_test_image_is_kept_with_its_row(tmp_path):
     trainer.test(task, TinyData(), verbose=False)
     assert task.rows == [0, 1]
     assert {net: list(columns) for net, columns in task.per_image.items()} == {
-        "net": ["psnr", "ssim"],
-        "bicubic": ["psnr", "ssim"],
+        "net": ["psnr", "ssim", "texture", "consistency", "band_energy"],
+        "bicubic": ["psnr", "ssim", "texture", "consistency", "band_energy"],
     }
     batch = next(iter(TinyData().test_dataloader()))
     psnr = task.measures["psnr"](Bicubic(2)(batch.input).clamp(0, 1), batch.target)
