@@ -95,9 +95,9 @@ class HuberAB(nn.Module):
 def relativistic(better: Tensor, worse: Tensor) -> Tensor:
     """Return the relativistic paired loss, softplus(worse - better), of logits; log 2 where they are equal.
 
-    After Jolicoeur-Martineau 2018 (arXiv 1807.00734) and R3GAN (Huang et al. 2024, arXiv 2501.05441). A critic minimizes
-    it with the logits of a target as `better` and those of the prediction of the same input as `worse`, and a generator
-    with the two exchanged.
+    After Jolicoeur-Martineau 2018 (arXiv 1807.00734) and R3GAN (Huang et al. 2024, arXiv 2501.05441). For a critic
+    `better` are the logits of targets, and `worse` those of predictions of the same inputs; for a generator the two are
+    exchanged.
 
     Args:
         better: Logits of any shape.

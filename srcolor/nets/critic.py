@@ -66,8 +66,7 @@ class Critic(nn.Module):
                 f"{type(self).__name__} judges gray or RGB images, the targets have {channels} channels: give "
                 "adversary=none."
             )
-        with torch.autocast(images.device.type, enabled=False):
-            return self._encode(images.float().expand(-1, 3, -1, -1))
+        return self._encode(images.float().expand(-1, 3, -1, -1))
 
     @abstractmethod
     def _encode(self, rgb: Tensor) -> Tensor: ...

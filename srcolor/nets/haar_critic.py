@@ -42,9 +42,13 @@ class HaarCritic(Critic):
 
 
 def haar(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the orthonormal Haar detail of 2x2 blocks, (N, 3 * C, H / 2, W / 2), and their means, (N, C, H / 2, W / 2).
+    """Return the detail of 2x2 blocks in the orthonormal Haar basis, and their means.
 
-    The detail is horizontal, vertical and diagonal, each with C channels.
+    Args:
+        images: (N, C, H, W), H and W even.
+
+    Returns:
+        The detail across columns, rows and both, (N, 3 * C, H / 2, W / 2), and the means, (N, C, H / 2, W / 2).
 
     >>> detail, mean = haar(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
     >>> detail.flatten().tolist(), mean.item()

@@ -70,7 +70,7 @@ def reference(state: Mapping[str, torch.Tensor], source: str) -> dict[str, torch
     Raises:
         UserError: The task had no adversary.
     """
-    step = state.get("adversary._step")
+    step = state.get("adversary.saved_step")
     if step is None:
         raise UserError(
             f"{source}: expected a network that was trained against an adversary, which has its pixel-loss network "

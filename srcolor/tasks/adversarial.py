@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -104,17 +104,25 @@ class AdversarialTask(Task):
         if self.adversary is not None:
             self.adversary.restore()
 
-    def rate_factor(self, progress: float) -> float:
-        """Return the factor on the learning rates; each part of the run has its schedule. Start the second part."""
-        if self.adversary is None:
-            return super().rate_factor(progress)
-        start = self.adversary.start
-        if self.adversary.step is None and progress < start:
-            return super().rate_factor(progress / start)
-        if self.adversary.step is None:
+    def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
+        """See `Task`; start the adversarial part when it is time."""
+        if (
+            self.adversary is not None
+            and self.adversary.step is None
+            and self.mid_batch_progress >= self.adversary.start
+        ):
             self.adversary.reference.load_state_dict(self.evaluated_net.state_dict())
             self._return_to_reference()
             self.adversary.advance()
+        super().on_train_batch_start(batch, batch_idx)
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the factor on the learning rates; each part of the run has its own schedule."""
+        if self.adversary is None:
+            return super().rate_factor(progress)
+        start = self.adversary.start
+        if self.adversary.step is None:
+            return super().rate_factor(progress / start)
         return self.adversary.schedule(max(0.0, progress - start) / (1 - start))
 
     def restart(self, strength: float) -> None:
@@ -144,7 +152,7 @@ class AdversarialTask(Task):
         """Train on a batch: the network by the pixel loss alone, the critic alone, or both."""
         if self.adversary is None:
             return super().training_step(batch, batch_idx)
-        pixel_optimizer, optimizer, critic_optimizer = self.optimizers()  # type: ignore[misc]
+        pixel_optimizer, optimizer, critic_optimizer = cast("list[LightningOptimizer]", self.optimizers())
         if self.adversary.step is None:
             self._update(pixel_optimizer, super().training_step(batch, batch_idx), self.net)  # type: ignore[arg-type]
             return None
@@ -153,7 +161,8 @@ class AdversarialTask(Task):
             prediction = self.predict(self.net, batch).float()
             encoded = self.adversary.critic.encode(prediction)
         target = self.adversary.critic.encode(batch.target)
-        self._update(critic_optimizer, self._critic_loss(target, encoded.detach()), self.adversary.critic, not trains_net)
+        critic_loss = self._critic_loss(target, encoded.detach())
+        self._update(critic_optimizer, critic_loss, self.adversary.critic, counted=not trains_net)
         if trains_net:
             self._update(optimizer, self._generator_loss(prediction, batch.target, encoded, target), self.net)
         self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU

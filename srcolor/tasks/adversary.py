@@ -45,6 +45,8 @@ class Adversary(nn.Module):
     weight: Tensor
     penalty: Tensor
     strength: Tensor
+    saved_start: Tensor
+    saved_step: Tensor
     reference: nn.Module
 
     def __init__(
@@ -78,18 +80,18 @@ class Adversary(nn.Module):
         self.register_buffer("weight", torch.tensor(0.0))  # the gradient ratio
         self.register_buffer("penalty", torch.tensor(0.0))  # the latest R1 + R2
         self.register_buffer("strength", torch.tensor(1.0))
-        self.register_buffer("_start", torch.tensor(self.start, dtype=torch.float64))
-        self.register_buffer("_step", torch.tensor(-1))
+        self.register_buffer("saved_start", torch.tensor(self.start, dtype=torch.float64))
+        self.register_buffer("saved_step", torch.tensor(-1))
 
     def restore(self) -> None:
         """Read the host's part of the state from a checkpoint that was loaded."""
-        self.start, step = float(self._start), int(self._step)
+        self.start, step = float(self.saved_start), int(self.saved_step)
         self.step = None if step < 0 else step
 
     def advance(self) -> None:
         """Count a step; the first call starts the adversarial part."""
         self.step = 0 if self.step is None else self.step + 1
-        self._step += 1
+        self.saved_step += 1
 
     def rewind(self, strength: float) -> None:
         """Start the adversarial part again, with a new critic.
@@ -100,7 +102,7 @@ class Adversary(nn.Module):
         self.strength *= strength
         self.weight.zero_()
         self.penalty.zero_()
-        self._step.zero_()
+        self.saved_step.zero_()
         self.step = 0
         self.critic.reset(seed=1)
 
@@ -130,7 +132,7 @@ class Adversary(nn.Module):
         penalty = None
         assert self.step is not None
         if self.gamma > 0 and self.step % self.penalty_interval == 0:
-            penalty = sum(losses.gradient_penalty(self.critic, images) for images in (target, prediction))
+            penalty = losses.gradient_penalty(self.critic, target) + losses.gradient_penalty(self.critic, prediction)
         return losses.relativistic(real, fake), penalty, (real - fake).detach().mean()
 
     @property

@@ -146,6 +146,11 @@ class Task(LightningModule):
         """
         return self._progress(self.trainer.fit_loop.total_batch_idx + 1)
 
+    @property
+    def mid_batch_progress(self) -> float:
+        """The progress at the middle of the batch that is about to start."""
+        return self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
+
     def time_share(self) -> float:
         """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
         timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
@@ -175,7 +180,7 @@ class Task(LightningModule):
             for name in self.measures:  # before training, not after hours of it
                 MEASURES[name].check(batch.target)
         self._batch_rows = batch.row
-        factor = self.rate_factor(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
+        factor = self.rate_factor(self.mid_batch_progress)
         for group, settings in self._groups():
             group["lr"] = settings["lr"] * factor
 

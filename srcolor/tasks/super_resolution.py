@@ -1,5 +1,7 @@
 """Super-resolution: from a small image to the large one it was computed from."""
 
+from typing import ClassVar
+
 from srcolor.tasks.adversarial import AdversarialTask
 
 
@@ -10,6 +12,6 @@ class SuperResolutionTask(AdversarialTask):
     agree with their input, which `consistency` shows.
     """
 
-    default_measures = ("psnr", "ssim", "texture", "consistency", "band_energy", "lpips")
-    default_validated = ("psnr", "ssim", "texture", "band_energy")
-    adversarial_measures = ("checkerboard",)
+    default_measures: ClassVar[tuple[str, ...]] = ("psnr", "ssim", "texture", "consistency", "band_energy", "lpips")
+    default_validated: ClassVar[tuple[str, ...]] = ("psnr", "ssim", "texture", "band_energy")
+    adversarial_measures: ClassVar[tuple[str, ...]] = ("checkerboard",)

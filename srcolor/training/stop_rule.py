@@ -135,6 +135,7 @@ class StopRule(RunCheckpoint):
         self.history: list[Epoch] = []
         self.failures = 0
         self.finished = False
+        self._admissible = True  # the last epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the checkpoint and of the rule."""
@@ -155,21 +156,25 @@ class StopRule(RunCheckpoint):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
-        """Judge the epoch, and save it if it is the best so far."""
+        """Judge the epoch."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        if REFERENCE not in pl_module.evaluated_nets():
+        if REFERENCE in pl_module.evaluated_nets():
+            self.history.append(self._epoch(trainer.callback_metrics, pl_module))
+            verdict = judge(self.history, self.tolerance, self.limit)
+            self._admissible = verdict.admissible
+            if verdict.failure is not None:
+                self._fail(trainer, pl_module, verdict.failure)
+            elif verdict.finished:
+                log.info("Stopping: %s has not improved for %d epochs", self.monitor, PATIENCE)
+                self.finished = trainer.should_stop = True
+        if self._admissible:
             super().on_validation_end(trainer, pl_module)
-            return
-        self.history.append(self._epoch(trainer.callback_metrics, pl_module))
-        verdict = judge(self.history, self.tolerance, self.limit)
-        if verdict.failure is not None:
-            self._fail(trainer, pl_module, verdict.failure)
-        elif verdict.admissible:
-            super().on_validation_end(trainer, pl_module)
-        if verdict.finished and verdict.failure is None:
-            log.info("Stopping: %s has not improved for %d epochs", self.monitor, PATIENCE)
-            self.finished = trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
+        """Save the epoch if it may be kept and is the best so far."""
+        if self._admissible:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
         """Keep the reference if no epoch was kept."""
