@@ -64,7 +64,7 @@ FILES = {"crop": "center"}
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory):
-    """Keeps the tests out of the user's own cache, without the weights that LPIPS needs: columns are the same anywhere."""
+    """Keep the tests out of the user's caches: without the weights of LPIPS, runs have the same columns anywhere."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))

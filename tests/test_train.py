@@ -212,6 +212,9 @@ def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, cal
     told = figures(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
         assert told.pop("psnr_luma") is None  # its luma is the input's own
+    if "colorize" in experiment:
+        assert 0 < told["palette"] <= 1
+        assert "palette" not in (run / "per_image.csv").read_text()
     assert all(math.isfinite(value) for value in told.values())
 
 

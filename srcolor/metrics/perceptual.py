@@ -25,9 +25,9 @@ class Texture(Measure):
     """Error of the amount of local texture, relative to the mean amount in the target.
 
     The amount of texture is the mean gradient magnitude of the luma, by forward differences, in windows of 8x8 pixels,
-    stride 4. The value is the mean absolute difference over the windows, divided by the mean over the target. Detail
-    that is invented counts as right if there is as much of it in the same place, while blur and noise both count as
-    errors. The target's own detail, 2 pixels off, is nearly right, so quote it beside `Consistency`.
+    stride 4. The value is the mean absolute difference over the windows, divided by the mean over the target. Invented
+    detail is right if there is as much of it in the same place; blur and noise are errors. More contrast than the input
+    allows may improve the value too, so it is only meaningful beside `Consistency`.
 
     0 if both images are flat; infinite, and so left out of the mean, if only the target is.
     """

@@ -30,13 +30,12 @@ def results(
     Args:
         per_image: Value of each test image, by network (`net`, then the baselines) and measure.
         sets: The set of each image, if there are several.
-        statistics: The same as `per_image` of every `SetMeasure`: (N, K).
+        statistics: Statistics of the test images, (N, K), by network and `SetMeasure`.
 
     Returns:
         `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite, and the
-        value of each `SetMeasure`),
-        `images`, and `exact`: the number of images that were reproduced exactly, whose PSNR is infinite. With sets,
-        each has its number of `images` too, and a baseline has `sets` of its own.
+        value of each `SetMeasure`), `images`, and `exact`: the number of images that were reproduced exactly, whose
+        PSNR is infinite. With sets, each has its number of `images` too, and a baseline has `sets` of its own.
 
     Raises:
         UserError: A value is NaN.

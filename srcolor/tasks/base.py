@@ -45,7 +45,7 @@ class Task(LightningModule):
         losses: The latest losses that the host has read, by name; see `log_loss`.
         rows: After a test: row of each test image in the test split.
         per_image: After a test: value of each test image, by network (`net` and the baselines) and measure.
-        statistics: The same of every `SetMeasure`: statistics of the test images, (N, K).
+        statistics: After a test: statistics of the test images, (N, K), by network and `SetMeasure`.
     """
 
     default_measures: ClassVar[tuple[str, ...]] = ("psnr", "ssim")

@@ -61,16 +61,17 @@ def test_seeds_are_averaged_and_settings_ranked(swept):
     validated = [runs.validated(swept / name) for name in rows(swept) if "-1" not in name]
     assert first["validation mean"] == pytest.approx(sum(validated) / 2)
     text = (swept / "sweep.md").read_text()
-    assert "|  | optimizer.lr | done | val psnr | test psnr | test ssim | seconds |" in text
+    metrics = "test psnr | test ssim | test texture | test consistency | test band_energy"
+    assert f"|  | optimizer.lr | done | val psnr | {metrics} | seconds |" in text
     psnr = [f"{first[f'{name} mean']:.2f} ± {first[f'{name} std']:.2f}" for name in ("validation", "psnr")]
     assert f"| 1 | 0.001 | 2/2 | {psnr[0]} | {psnr[1]} |" in text
-    assert "| 2 | -1 | 0/2 | - | - | - | - |" in text
+    assert "| 2 | -1 | 0/2 | - | - | - | - | - | - | - |" in text
     assert "- `optimizer.lr=-1,seed=0`: optimizer: Invalid learning rate: -1" in text
 
 
 def test_the_table_has_a_column_per_swept_key_and_metric(swept):
     head = (swept / "sweep.csv").read_text().splitlines()[0]
-    assert head == "job,optimizer.lr,seed,state,validation,psnr,ssim,seconds,error"
+    assert head == "job,optimizer.lr,seed,state,validation,psnr,ssim,texture,consistency,band_energy,seconds,error"
 
 
 def test_a_sweep_over_seeds_alone_is_one_setting(tmp_path):

@@ -239,12 +239,12 @@ def test_hue_error_of_hand_computed_values():
 EDGES = {"black": (0, 0, 0), "white": (1, 1, 1), "gray": (0.5, 0.5, 0.5), "red": (1, 0, 0), "blue": (0, 0, 1)}
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if not name.endswith("_y")])
+@pytest.mark.parametrize("name", [name for name in MEASURES if not name.endswith("_y") and name != "lpips"])
 @pytest.mark.parametrize("first", EDGES)
 @pytest.mark.parametrize("second", EDGES)
 def test_no_measure_is_nan_on_flat_images(name, first, second):
     pair = (torch.tensor(EDGES[edge]).float().reshape(1, 3, 1, 1).expand(1, 3, 16, 16) for edge in (first, second))
-    (value,) = values(name, pair)
+    value = MEASURES[name].summarize(torch.tensor(values(name, pair))).item()
     assert not math.isnan(value)
     if name != "colorfulness_ratio" and first != second:
         assert math.isfinite(value)
