@@ -106,11 +106,8 @@ class AdversarialTask(Task):
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; start the adversarial part when it is time."""
-        if (
-            self.adversary is not None
-            and self.adversary.step is None
-            and self.mid_batch_progress >= self.adversary.start
-        ):
+        middle = self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
+        if self.adversary is not None and self.adversary.step is None and middle >= self.adversary.start:
             self.adversary.reference.load_state_dict(self.evaluated_net.state_dict())
             self._return_to_reference()
             self.adversary.advance()

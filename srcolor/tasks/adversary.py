@@ -35,6 +35,8 @@ class Adversary(nn.Module):
         critic_steps: Number of steps of the critic alone.
         ramp_steps: Number of steps in which the adversarial loss rises to its full weight.
         max_weight: Maximum of the gradient ratio. It grows as the critic loses.
+        strength: Factor on the gradient ratio. With 1 the two gradients are equally large, and as they point in opposite
+            directions once the network is sharper than its pixel loss likes, it moves slowly.
 
     Attributes:
         reference: The network at the start of the adversarial part, with its averaged weights; before that, as it was
@@ -62,6 +64,7 @@ class Adversary(nn.Module):
         critic_steps: int = 150,
         ramp_steps: int = 300,
         max_weight: float = 0.3,
+        strength: float = 1.0,
     ) -> None:
         super().__init__()
         check_range("adversary.start", start, 0, 0.99)
@@ -70,6 +73,7 @@ class Adversary(nn.Module):
         check_range("adversary.critic_steps", critic_steps, 0)
         check_range("adversary.ramp_steps", ramp_steps, 1)
         check_range("adversary.max_weight", max_weight, MIN_WEIGHT)
+        check_range("adversary.strength", strength, 0)
         self.critic = critic
         self.optimizer, self.critic_optimizer, self.schedule = optimizer, critic_optimizer, schedule
         self.gamma, self.penalty_interval, self.max_weight = gamma, penalty_interval, max_weight
@@ -79,7 +83,7 @@ class Adversary(nn.Module):
         self.step: int | None = None
         self.register_buffer("weight", torch.tensor(0.0))  # the gradient ratio
         self.register_buffer("penalty", torch.tensor(0.0))  # the latest R1 + R2
-        self.register_buffer("strength", torch.tensor(1.0))
+        self.register_buffer("strength", torch.tensor(float(strength)))
         self.register_buffer("saved_start", torch.tensor(self.start, dtype=torch.float64))
         self.register_buffer("saved_step", torch.tensor(-1))
 

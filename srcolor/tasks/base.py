@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from srcolor.errors import UserError, check_range, nearest
 from srcolor.images import Pair
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
+from srcolor.tasks.progress import share_of_batches
 
 
 class Task(LightningModule):
@@ -146,11 +147,6 @@ class Task(LightningModule):
         """
         return self._progress(self.trainer.fit_loop.total_batch_idx + 1)
 
-    @property
-    def mid_batch_progress(self) -> float:
-        """The progress at the middle of the batch that is about to start."""
-        return self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
-
     def time_share(self) -> float:
         """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
         timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
@@ -158,17 +154,8 @@ class Task(LightningModule):
         return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)
 
     def _progress(self, batches: float) -> float:
-        trainer, epoch = self.trainer, self.trainer.num_training_batches
-        shares = [self.time_share() if self.agreed_time_share is None else self.agreed_time_share]
-        if self._max_steps > 0:
-            budget: float = self._max_steps * trainer.accumulate_grad_batches
-            if math.isfinite(epoch):  # the last batch of an epoch steps even if it accumulates fewer gradients
-                epochs = self._max_steps // math.ceil(epoch / trainer.accumulate_grad_batches)
-                budget -= epochs * (-epoch % trainer.accumulate_grad_batches)
-            shares.append(batches / budget)
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            shares.append(batches / (epoch * trainer.max_epochs))
-        return max(shares)
+        time_share = self.time_share() if self.agreed_time_share is None else self.agreed_time_share
+        return max(time_share, share_of_batches(self.trainer, batches, self._max_steps))
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """Set the learning rate of every parameter group: its initial rate times the schedule at mid-batch.
@@ -180,7 +167,7 @@ class Task(LightningModule):
             for name in self.measures:  # before training, not after hours of it
                 MEASURES[name].check(batch.target)
         self._batch_rows = batch.row
-        factor = self.rate_factor(self.mid_batch_progress)
+        factor = self.rate_factor(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
         for group, settings in self._groups():
             group["lr"] = settings["lr"] * factor
 

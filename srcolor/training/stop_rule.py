@@ -36,6 +36,7 @@ class Epoch(NamedTuple):
         saturated: Whether the weight of the adversarial loss is at its maximum.
         band_energy: In dB; None if it is not validated.
         checkerboard: In dB; None if it is not validated.
+        reference_checkerboard: That of the reference; a network that was hardly trained has one too.
     """
 
     score: float
@@ -46,6 +47,7 @@ class Epoch(NamedTuple):
     saturated: bool
     band_energy: float | None = None
     checkerboard: float | None = None
+    reference_checkerboard: float | None = None
 
 
 class Verdict(NamedTuple):
@@ -87,7 +89,7 @@ def _failure(history: Sequence[Epoch], limit: float) -> str | None:
         return f"fidelity fell by {epoch.cost:.3g}, more than {limit:g}"
     if len(bands) == 2 and min(bands) > FAILED_BAND:
         return f"noise or ringing: band energy {bands[1]:+.2f} dB, above {FAILED_BAND:+g} dB for two epochs"
-    if epoch.checkerboard is not None and epoch.checkerboard > CHECKERBOARD:
+    if epoch.checkerboard is not None and epoch.checkerboard > max(CHECKERBOARD, epoch.reference_checkerboard or 0.0):
         return f"checkerboard: {epoch.checkerboard:+.2f} dB at the highest frequency, above {CHECKERBOARD:+g} dB"
     blurred = epoch.band_energy is None or epoch.band_energy < BLURRED_BAND
     if epoch.margin > WINNING_MARGIN and epoch.saturated and blurred:
@@ -188,6 +190,7 @@ class StopRule(RunCheckpoint):
         assert task.adversary is not None
         value = metrics[self.monitor].item()
         optional = {name: metrics.get(f"val/{name}") for name in ("band_energy", "checkerboard")}
+        optional["reference_checkerboard"] = metrics.get(f"val_{REFERENCE}/checkerboard")
         return Epoch(
             score=-value if self.mode == "max" else value,
             cost=self._cost(metrics),

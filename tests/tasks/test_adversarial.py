@@ -340,13 +340,13 @@ def test_a_resumed_run_whose_critic_is_missing_is_an_error(tmp_path):
 
 
 def test_a_restart_returns_to_the_reference_with_a_new_critic_and_less_weight(tmp_path):
-    task, _, trainer = run(tmp_path, max_epochs=1)
+    task, _, trainer = run(tmp_path, make_task(strength=3.0), max_epochs=1)
     critic = task.adversary.critic.layers[0].weight.clone()
     task.restart(1 / 3)
     reference = task.adversary.reference.state_dict()
     assert is_equal(reference, task.net.state_dict())
     assert is_equal(reference, task.average.module.state_dict())
     assert not torch.equal(task.adversary.critic.layers[0].weight, critic)
-    assert task.adversary.strength.item() == pytest.approx(1 / 3)
+    assert task.adversary.strength.item() == pytest.approx(1)
     assert [task.adversary.step, task.adversary.saved_step.item(), task.average.n_averaged.item()] == [0, 0, 0]
     assert not any(optimizer.state for optimizer in trainer.optimizers[1:])

@@ -52,6 +52,7 @@ def test_each_sign_of_failure(history, failure):
         [GOOD._replace(band_energy=1.1)],  # once
         [GOOD._replace(band_energy=1.1), GOOD, GOOD._replace(band_energy=1.1)],  # not twice in a row
         [GOOD._replace(checkerboard=2.9)],
+        [GOOD._replace(checkerboard=3.5, reference_checkerboard=4.0)],
         [WON._replace(margin=4.9)],
         [WON._replace(saturated=False)],
         [WON._replace(band_energy=-2.9)],
@@ -231,5 +232,6 @@ def test_the_figures_of_a_real_epoch_are_those_of_the_validation(tmp_path):
             task.adversary.saturated,
             figures["val/band_energy"],
             figures["val/checkerboard"],
+            figures["val_pixel_loss/checkerboard"],
         )
     ]
