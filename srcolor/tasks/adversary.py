@@ -35,8 +35,8 @@ class Adversary(nn.Module):
         critic_steps: Number of steps of the critic alone.
         ramp_steps: Number of steps in which the adversarial loss rises to its full weight.
         max_weight: Maximum of the gradient ratio. It grows as the critic loses.
-        strength: Factor on the gradient ratio. With 1 the two gradients are equally large, and as they point in opposite
-            directions once the network is sharper than its pixel loss likes, it moves slowly.
+        strength: Factor on the gradient ratio. With 1 the two gradients are equally large; where they are opposite, the
+            network is at rest until the ratio, a moving average, has grown.
 
     Attributes:
         reference: The network at the start of the adversarial part, with its averaged weights; before that, as it was

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from srcolor.errors import UserError, check_range, nearest
 from srcolor.images import Pair
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
-from srcolor.tasks.progress import share_of_batches
+from srcolor.tasks.progress import share_of_batches, share_of_time
 
 
 class Task(LightningModule):
@@ -149,9 +148,7 @@ class Task(LightningModule):
 
     def time_share(self) -> float:
         """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
-        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-        times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
-        return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)
+        return share_of_time(self.trainer)
 
     def _progress(self, batches: float) -> float:
         time_share = self.time_share() if self.agreed_time_share is None else self.agreed_time_share

@@ -3,6 +3,7 @@
 import math
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import Timer
 
 
 def share_of_batches(trainer: Trainer, batches: float, max_steps: int) -> float:
@@ -26,3 +27,10 @@ def share_of_batches(trainer: Trainer, batches: float, max_steps: int) -> float:
     if trainer.max_epochs and trainer.max_epochs > 0:
         shares.append(batches / (epoch * trainer.max_epochs))
     return max(shares)
+
+
+def share_of_time(trainer: Trainer) -> float:
+    """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
+    return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)

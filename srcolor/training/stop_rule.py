@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ STRENGTH = 1 / 3  # of the adversarial weight after a failure
 log = logging.getLogger(__name__)
 
 
-class Epoch(NamedTuple):
+@dataclass(frozen=True)
+class Epoch:
     """Figures of an epoch of the adversarial part, on the validation split.
 
     Attributes:
@@ -83,7 +85,7 @@ def _failure(history: Sequence[Epoch], limit: float) -> str | None:
     epoch = history[-1]
     bands = [one.band_energy for one in history[-2:] if one.band_energy is not None]
     recent = history[-DEAD_EPOCHS:]
-    if not all(math.isfinite(value) for value in epoch if value is not None):
+    if not all(math.isfinite(value) for value in astuple(epoch) if value is not None):
         return "a validation figure is not finite"
     if epoch.cost > limit:
         return f"fidelity fell by {epoch.cost:.3g}, more than {limit:g}"
@@ -141,7 +143,7 @@ class StopRule(RunCheckpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the checkpoint and of the rule."""
-        history = [epoch._asdict() for epoch in self.history]
+        history = [asdict(epoch) for epoch in self.history]
         return {**super().state_dict(), "history": history, "failures": self.failures, "finished": self.finished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

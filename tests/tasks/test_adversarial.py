@@ -145,10 +145,8 @@ def test_the_weight_is_the_moving_average_of_the_clamped_gradient_ratio_every_fo
     for step in range(10, 20):
         adversary.step = step
         pixel, adversarial = net(x).square().mean(), (net(x) * torch.rand(2, 3, 16, 16) * (step - 9)).mean()
-        norms = [
-            torch.autograd.grad(loss, net.tail.weight, retain_graph=True)[0].norm() for loss in (pixel, adversarial)
-        ]
-        ratio = min(max((norms[0] / norms[1]).item(), 1e-4), 3.0)
+        one, other = (torch.autograd.grad(x, net.tail.weight, retain_graph=True)[0] for x in (pixel, adversarial))
+        ratio = min(max((one.norm() / other.norm()).item(), 1e-4), 3.0)
         if step in (10, 14, 18):
             expected = ratio if expected is None else 0.99 * expected + 0.01 * ratio
         adversary.update_weight(pixel, adversarial, net)
@@ -268,7 +266,7 @@ def test_luma_is_judged_too(tmp_path):
 def test_the_validation_has_the_reference_and_the_critics_margin(tmp_path):
     task, _, trainer = run(tmp_path, max_epochs=1)
     figures = trainer.callback_metrics
-    batch = next(iter(TinyData(side=32).val_dataloader()))
+    (batch,) = TinyData(side=32).val_dataloader()
     real, fake = (task.adversary.critic(x) for x in (batch.target, task.predictions(batch)["net"]))
     assert figures["val/margin"].item() == pytest.approx((real - fake).mean().item(), rel=1e-4)
     assert figures["val/critic"].item() == pytest.approx(F.softplus(fake - real).mean().item(), rel=1e-4)
@@ -280,9 +278,8 @@ def test_the_validation_has_the_reference_and_the_critics_margin(tmp_path):
 
 
 def test_with_an_adversary_the_measures_of_its_rule_are_validated():
-    task = SuperResolutionTask(
-        Residual(4, 1, 2), losses.L1(), ADAM, schedules.constant, None, {}, adversary=make_adversary()
-    )
+    settings = {"ema": None, "baselines": {}, "adversary": make_adversary()}
+    task = SuperResolutionTask(Residual(4, 1, 2), losses.L1(), ADAM, schedules.constant, **settings)
     assert {"psnr", "texture", "band_energy", "checkerboard"} <= set(task.validated)
 
 
@@ -303,7 +300,7 @@ def test_a_run_that_stopped_before_its_adversary_started_is_its_own_reference(tm
     assert is_equal(weights, task.average.module.state_dict())
 
 
-def test_a_run_without_an_adversary_has_no_reference(tmp_path):
+def test_a_run_without_an_adversary_has_no_reference():
     with pytest.raises(UserError, match=r"x: expected a network that was trained against an adversary"):
         runs.reference({"net.weight": torch.zeros(1)}, "x")
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from srcolor.training.checkpoints import RunCheckpoint
 from srcolor.training.stop_rule import Epoch, StopRule, judge
 
 GOOD = Epoch(0.1, 1.0, margin=1.0, critic=0.4, penalty=1.0, saturated=False, band_energy=-1.0, checkerboard=-20.0)
-TIRED = GOOD._replace(critic=0.692, penalty=0.005)
-WON = GOOD._replace(margin=6.0, saturated=True, band_energy=-3.2)
+TIRED = replace(GOOD, critic=0.692, penalty=0.005)
+WON = replace(GOOD, margin=6.0, saturated=True, band_energy=-3.2)
 
 
 def verdict(*history):
@@ -27,14 +28,14 @@ def verdict(*history):
 @pytest.mark.parametrize(
     ("history", "failure"),
     [
-        ([GOOD._replace(cost=3.1)], "fidelity fell by 3.1, more than 3"),
-        ([GOOD._replace(band_energy=1.1)] * 2, r"noise or ringing: band energy \+1.10 dB, above \+1 dB for two epochs"),
-        ([GOOD._replace(checkerboard=3.5)], r"checkerboard: \+3.50 dB"),
+        ([replace(GOOD, cost=3.1)], "fidelity fell by 3.1, more than 3"),
+        ([replace(GOOD, band_energy=1.1)] * 2, r"noise or ringing: band energy \+1.10 dB, above \+1 dB for two epochs"),
+        ([replace(GOOD, checkerboard=3.5)], r"checkerboard: \+3.50 dB"),
         ([WON], "the critic wins: margin 6.00"),
-        ([WON._replace(band_energy=None)], "the critic wins"),
+        ([replace(WON, band_energy=None)], "the critic wins"),
         ([TIRED] * 3, "the critic learns nothing: its loss is 0.692, log 2; lower adversary.gamma"),
-        ([GOOD._replace(score=math.nan)], "not finite"),
-        ([GOOD._replace(margin=math.inf)], "not finite"),
+        ([replace(GOOD, score=math.nan)], "not finite"),
+        ([replace(GOOD, margin=math.inf)], "not finite"),
     ],
 )
 def test_each_sign_of_failure(history, failure):
@@ -48,19 +49,19 @@ def test_each_sign_of_failure(history, failure):
     "history",
     [
         [GOOD],
-        [GOOD._replace(cost=2.9)],
-        [GOOD._replace(band_energy=1.1)],  # once
-        [GOOD._replace(band_energy=1.1), GOOD, GOOD._replace(band_energy=1.1)],  # not twice in a row
-        [GOOD._replace(checkerboard=2.9)],
-        [GOOD._replace(checkerboard=3.5, reference_checkerboard=4.0)],
-        [WON._replace(margin=4.9)],
-        [WON._replace(saturated=False)],
-        [WON._replace(band_energy=-2.9)],
+        [replace(GOOD, cost=2.9)],
+        [replace(GOOD, band_energy=1.1)],  # once
+        [replace(GOOD, band_energy=1.1), GOOD, replace(GOOD, band_energy=1.1)],  # not twice in a row
+        [replace(GOOD, checkerboard=2.9)],
+        [replace(GOOD, checkerboard=3.5, reference_checkerboard=4.0)],
+        [replace(WON, margin=4.9)],
+        [replace(WON, saturated=False)],
+        [replace(WON, band_energy=-2.9)],
         [TIRED] * 2,
         [TIRED, GOOD, TIRED, TIRED],
-        [TIRED._replace(penalty=0.02)] * 3,
-        [TIRED._replace(critic=0.68)] * 3,
-        [GOOD._replace(band_energy=None, checkerboard=None)],
+        [replace(TIRED, penalty=0.02)] * 3,
+        [replace(TIRED, critic=0.68)] * 3,
+        [replace(GOOD, band_energy=None, checkerboard=None)],
     ],
 )
 def test_what_is_close_to_a_failure_is_none(history):
@@ -71,11 +72,11 @@ def test_what_is_close_to_a_failure_is_none(history):
     ("epoch", "admissible"),
     [
         (GOOD, True),
-        (GOOD._replace(cost=2.0, band_energy=0.5), True),
-        (GOOD._replace(cost=-0.1), True),
-        (GOOD._replace(cost=2.01), False),
-        (GOOD._replace(band_energy=0.51), False),
-        (GOOD._replace(band_energy=None), True),
+        (replace(GOOD, cost=2.0, band_energy=0.5), True),
+        (replace(GOOD, cost=-0.1), True),
+        (replace(GOOD, cost=2.01), False),
+        (replace(GOOD, band_energy=0.51), False),
+        (replace(GOOD, band_energy=None), True),
     ],
 )
 def test_only_a_faithful_epoch_without_noise_may_be_kept(epoch, admissible):
@@ -83,7 +84,7 @@ def test_only_a_faithful_epoch_without_noise_may_be_kept(epoch, admissible):
 
 
 def test_training_is_finished_after_five_epochs_without_improvement():
-    better, unfaithful = GOOD._replace(score=0.09), GOOD._replace(score=0.01, cost=2.5)
+    better, unfaithful = replace(GOOD, score=0.09), replace(GOOD, score=0.01, cost=2.5)
     assert not verdict(*[GOOD] * 5).finished
     assert verdict(*[GOOD] * 6).finished
     assert not verdict(*[GOOD] * 5, better).finished
@@ -137,7 +138,7 @@ def part(checkpoint, prefix):
 
 
 def scores(*values, **changes):
-    return [GOOD._replace(score=value, **changes) for value in values]
+    return [replace(GOOD, score=value, **changes) for value in values]
 
 
 def test_the_kept_epoch_has_the_best_score_among_the_faithful(tmp_path):
@@ -145,7 +146,7 @@ def test_the_kept_epoch_has_the_best_score_among_the_faithful(tmp_path):
     order = sorted(range(4), key=rule.textures.__getitem__)
     assert best(tmp_path)["epoch"] == order[0]
     script = [GOOD] * 4
-    script[order[0]] = GOOD._replace(cost=2.5)
+    script[order[0]] = replace(GOOD, cost=2.5)
     run(tmp_path, script)
     assert best(tmp_path)["epoch"] == order[1]
 
@@ -163,7 +164,7 @@ def test_before_the_adversary_starts_the_best_epoch_is_kept_as_ever(tmp_path):
 
 
 def test_after_a_failure_training_starts_once_more_with_a_third_of_the_weight(tmp_path, caplog):
-    failed = GOOD._replace(cost=4.0)
+    failed = replace(GOOD, cost=4.0)
     with caplog.at_level(logging.WARNING):
         task, rule, _ = run(tmp_path, [*scores(0.08), failed, *scores(0.09)])
     assert "failed in epoch 1: fidelity fell by 4, more than 3. Starting it once more" in caplog.text
@@ -173,7 +174,7 @@ def test_after_a_failure_training_starts_once_more_with_a_third_of_the_weight(tm
 
 
 def test_after_a_second_failure_the_pixel_loss_network_is_kept(tmp_path, caplog):
-    failed = GOOD._replace(cost=4.0)
+    failed = replace(GOOD, cost=4.0)
     with caplog.at_level(logging.WARNING):
         _, rule, trainer = run(tmp_path, [*scores(0.001), failed, *scores(0.001), failed, *scores(0.0)])
     assert "failed again: fidelity fell by 4, more than 3. Keeping the pixel-loss network" in caplog.text
@@ -199,7 +200,7 @@ def test_if_no_epoch_may_be_kept_the_pixel_loss_network_is(tmp_path, caplog):
 
 
 def test_the_rule_survives_a_resume(tmp_path):
-    script = [*scores(0.10), GOOD._replace(cost=4.0), *scores(0.09, 0.10, 0.11)]
+    script = [*scores(0.10), replace(GOOD, cost=4.0), *scores(0.09, 0.10, 0.11)]
     _, whole, _ = run(tmp_path / "whole", script, epochs=5)
     run(tmp_path, script[:3], epochs=5, interrupt=3)
     _, part, _ = run(tmp_path, script[3:], str(tmp_path / "last.ckpt"), epochs=5)
