@@ -108,7 +108,8 @@ class StopRule(RunCheckpoint):
 
     Before the adversary starts it is `RunCheckpoint`. From then on an epoch is kept only if `judge` admits it; training
     ends after `PATIENCE` epochs without improvement. If training fails, it starts once more from the reference with a
-    third of the adversarial weight. If it fails again, the reference is kept.
+    third of the adversarial weight; the epoch that was kept until then stays, unless a better one follows. If it fails
+    again, the reference is kept.
 
     Args:
         dirpath: Folder of the checkpoint.
@@ -183,9 +184,10 @@ class StopRule(RunCheckpoint):
     def on_train_end(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
         """Keep the reference if no epoch was kept."""
         super().on_train_end(trainer, pl_module)
-        if not self.best_model_path and self.history:
+        if not self.best_model_path and self._reference_monitor in trainer.callback_metrics:
             log.warning("No epoch was faithful enough; %s.ckpt is the pixel-loss network", self.filename)
-            self._keep_reference(trainer, pl_module)
+            pl_module.restart(STRENGTH)
+            self._keep_reference(trainer)
 
     def _epoch(self, metrics: Mapping[str, Tensor], task: AdversarialTask) -> Epoch:
         assert self.monitor is not None
@@ -211,8 +213,8 @@ class StopRule(RunCheckpoint):
 
     def _fail(self, trainer: Trainer, task: AdversarialTask, failure: str) -> None:
         self.failures += 1
-        self._keep_reference(trainer, task)
         self.history.clear()
+        task.restart(STRENGTH)
         if self.failures == 1:
             log.warning(
                 "Adversarial training failed in epoch %d: %s. Starting it once more from the pixel-loss network with "
@@ -221,14 +223,17 @@ class StopRule(RunCheckpoint):
             )
         else:
             log.warning("Adversarial training failed again: %s. Keeping the pixel-loss network", failure)
+            self._keep_reference(trainer)
             self.finished = trainer.should_stop = True
 
-    def _keep_reference(self, trainer: Trainer, task: AdversarialTask) -> None:
-        """Return the network to the reference, and save that as the best so far."""
-        task.restart(STRENGTH)
-        assert self.monitor is not None
+    @property
+    def _reference_monitor(self) -> str:
+        return str(self.monitor).replace("val/", f"val_{REFERENCE}/", 1)
+
+    def _keep_reference(self, trainer: Trainer) -> None:
+        """Save the network, which has returned to the reference, as the best so far."""
         path = str(Path(str(self.dirpath), f"{self.filename}.ckpt"))
-        score = trainer.callback_metrics[self.monitor.replace("val/", f"val_{REFERENCE}/", 1)]
+        score = trainer.callback_metrics[self._reference_monitor]
         self.best_model_path = self.kth_best_model_path = path
         self.best_model_score = self.current_score = self.kth_value = score
         self.best_k_models = {path: score}

@@ -171,6 +171,8 @@ def test_after_a_failure_training_starts_once_more_with_a_third_of_the_weight(tm
     assert task.adversary.strength.item() == pytest.approx(1 / 3)
     assert task.adversary.step == 2  # those of the last epoch
     assert [rule.failures, len(rule.history), rule.finished] == [1, 1, False]
+    # The epoch that was kept before the failure stays, unless a better one follows.
+    assert best(tmp_path)["epoch"] == (0 if rule.textures[0] < rule.textures[2] else 2)
 
 
 def test_after_a_second_failure_the_pixel_loss_network_is_kept(tmp_path, caplog):
