@@ -19,10 +19,11 @@ def main(cfg: DictConfig) -> None:
     # Without ckpt, the network is a chain of trained ones.
     names = [cfg.ckpt] if cfg.ckpt is not None else runs.parts(OmegaConf.to_container(cfg.net))
     trained_on = [runs.trained_on(name) for name in names]
-    net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt)
+    net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt, cfg.sharpness)
+    reference = None if cfg.ckpt is None else runs.load_reference(cfg.ckpt)
     session.setup()
     logging.getLogger("eval").info("Testing %s", " and ".join(str(runs.checkpoint_file(name)) for name in names))
-    session.test(net, trained_on)
+    session.test(net, trained_on, reference=reference)
 
 
 if __name__ == "__main__":

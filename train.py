@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
         "higher_is_better": higher_is_better(cfg.monitor),
     }
     net = runs.load_net(str(folder))
-    session.test(net, [before], [own], validation)
+    session.test(net, [before], [own], validation, runs.load_reference(str(folder)))
     if trainer.is_global_zero:
         modes = {(True, False): "upscale", (False, True): "colorize"}
         records.show_next(folder, modes.get((net.scale > 1, net.inputs == 1)))

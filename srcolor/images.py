@@ -125,6 +125,30 @@ def block_mean(images: Tensor, scale: int) -> Tensor:
     return F.avg_pool2d(images, scale)
 
 
+def consistent(output: Tensor, low_res: Tensor) -> Tensor:
+    """Project images onto those whose block means are a low-resolution image.
+
+    The projection is orthogonal: it adds to each block what its mean lacks. So it raises the squared error against no
+    target that has these block means, and rules out a drift of brightness and color. After Wang et al. 2022, "GAN prior
+    based null-space learning" (arXiv 2211.13524).
+
+    Args:
+        output: (N, C, scale * h, scale * w), any range.
+        low_res: (N, C, h, w).
+
+    Returns:
+        The shape of `output`; its block means are `low_res`, to float rounding. Not clamped.
+
+    >>> consistent(torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]), torch.full((1, 1, 1, 1), 0.5))
+    tensor([[[[-0.2500,  0.7500],
+              [ 0.7500,  0.7500]]]])
+    """
+    scale = output.shape[-1] // low_res.shape[-1]
+    output = output.to(torch.promote_types(output.dtype, low_res.dtype))  # bfloat16 is too coarse for the means
+    difference = low_res - block_mean(output, scale)
+    return output + F.interpolate(difference, size=output.shape[-2:], mode="nearest")
+
+
 def bicubic_down(images: Tensor, scale: int) -> Tensor:
     """Downscale images like MATLAB's `imresize`, and round them to 8 bits.
 

@@ -1,4 +1,9 @@
-"""Losses between a prediction and its target, both (N, C, H, W) in [0, 1]; each returns a scalar."""
+"""Losses between a prediction and its target, both (N, C, H, W) in [0, 1]; each returns a scalar.
+
+The functions at the end are adversarial losses, of a critic's logits.
+"""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -85,3 +90,43 @@ class HuberAB(nn.Module):
 
     def _huber(self, error: Tensor) -> Tensor:
         return F.huber_loss(error, torch.zeros_like(error), delta=self.delta) / self.delta
+
+
+def relativistic(better: Tensor, worse: Tensor) -> Tensor:
+    """Return the relativistic paired loss, softplus(worse - better), of logits; log 2 where they are equal.
+
+    After Jolicoeur-Martineau 2018 (arXiv 1807.00734) and R3GAN (Huang et al. 2024, arXiv 2501.05441). For a critic
+    `better` are the logits of targets, and `worse` those of predictions of the same inputs; for a generator the two are
+    exchanged.
+
+    Args:
+        better: Logits of any shape.
+        worse: Those that belong to them, the same shape.
+
+    Returns:
+        The mean, a scalar in float32.
+
+    >>> relativistic(torch.tensor([2.0, 0.0]), torch.zeros(2))  # the mean of 0.1269 and 0.6931
+    tensor(0.4100)
+    """
+    return F.softplus(worse.float() - better.float()).mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the squared gradient of a critic at images: R1 at targets, R2 at predictions (Mescheder et al. 2018).
+
+    The gradient is that of the sum of an image's logits, and its squared norm is divided by their number. With the mean
+    of the logits instead, the penalty would be divided by that number once more.
+
+    Args:
+        critic: Maps (N, C, H, W) to logits, (N, 1, h, w), of each image by itself.
+        images: (N, C, H, W); not differentiated further.
+
+    Returns:
+        The mean over the images, a scalar, computed in float32.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_()
+        logits = critic(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        return gradient.square().sum((1, 2, 3)).mean() / logits[0].numel()

@@ -43,6 +43,26 @@ def test_two_processes_follow_one_with_twice_the_batch(both):
         torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-5)
 
 
+def test_an_adversary_follows_one_process_with_twice_the_batch(call, tmp_path):
+    """From the pixel loss alone through the critic's steps to both: weights of both, and the weight of the loss."""
+    args = ["experiment=sr64to128_gan", *TINY, "size=64", "data=photos", "data.epoch_samples=30"]
+    args = [arg.replace("net.", "net.net.") for arg in args]
+    args += ["adversary.start=0.3", "adversary.critic_steps=2", "adversary.ramp_steps=2", "adversary.critic.width=4"]
+    args += ["adversary.penalty_interval=2", "+optimizer.eps=1e-3", "+adversary.optimizer.eps=1e-3"]
+    args += ["+adversary.critic_optimizer.eps=1e-3", "data.flips=none"]
+    assert call(*args, "data.batch_size=8", f"hydra.run.dir={tmp_path / 'one'}") == 0
+    command = [sys.executable, "train.py", *args, "data.batch_size=4", f"hydra.run.dir={tmp_path / 'two'}"]
+    command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=240)
+    assert done.returncode == 0, done.stderr
+    one, two = (runs.read(tmp_path / run / "checkpoints" / "last.ckpt") for run in ("one", "two"))
+    assert one["global_step"] == two["global_step"] == 8
+    assert one["state_dict"]["adversary.saved_step"] == 6
+    assert one["state_dict"].keys() == two["state_dict"].keys()
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-5)
+
+
 def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
     again = tmp_path / "again"
     args = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]

@@ -103,3 +103,28 @@ def test_gray_pairs_are_the_luma_of_the_shrunk_image():
     pair = pairs.gray_block_mean(full, index, scale=2)
     assert torch.equal(pair.target, full)
     torch.testing.assert_close(pair.input, images.block_mean(images.luma(full), 2))
+
+
+@pytest.mark.parametrize(("channels", "scale"), [(3, 2), (1, 2), (3, 3)])
+def test_the_projection_onto_a_low_res_image_raises_the_error_against_no_target_of_it(channels, scale):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(20, channels, 6 * scale, 4 * scale, generator=generator)
+    low_res = images.block_mean(target, scale)
+    for noise in (0.01, 0.3):
+        output = target + noise * torch.randn(target.shape, generator=generator) + noise / 2
+        projected = images.consistent(output, low_res)
+        before, after = ((image - target).square().mean((1, 2, 3)) for image in (output, projected))
+        assert (after < before).all()
+        # Orthogonal: what it removes is the part of the error that the low-res image shows.
+        torch.testing.assert_close(before, after + (output - projected).square().mean((1, 2, 3)))
+
+
+def test_a_projected_image_has_the_block_means_brightness_and_color_of_its_input():
+    torch.manual_seed(0)
+    low_res, output = torch.rand(4, 3, 8, 8), torch.randn(4, 3, 16, 16)
+    projected = images.consistent(output, low_res)
+    torch.testing.assert_close(images.block_mean(projected, 2), low_res, rtol=0, atol=1e-6)
+    torch.testing.assert_close(projected.mean((2, 3)), low_res.mean((2, 3)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(images.consistent(projected, low_res), projected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(images.consistent(output.bfloat16(), low_res), projected, rtol=0, atol=0.02)
+    assert images.consistent(output.bfloat16(), low_res).dtype == torch.float32

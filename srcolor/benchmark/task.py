@@ -3,11 +3,11 @@
 from torch import Tensor
 
 from srcolor.images import Pair, to_uint8
-from srcolor.tasks.base import Task
+from srcolor.tasks.super_resolution import SuperResolutionTask
 
 
-class BenchmarkTask(Task):
-    """Evaluate a network that enlarges by the protocol of the literature; see `Task` for the arguments.
+class BenchmarkTask(SuperResolutionTask):
+    """Evaluate a network that enlarges by the protocol of the literature; see `AdversarialTask` for the arguments.
 
     The prediction is rounded to bytes, and a border of `scale` pixels is cropped. PSNR and SSIM are computed on Y, and
     PSNR also on RGB.
@@ -15,6 +15,7 @@ class BenchmarkTask(Task):
 
     default_measures = ("psnr_y", "ssim_y", "psnr_rgb")
     default_validated = ()
+    adversarial_measures = ()
 
     def metric_inputs(self, prediction: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
         """See `Task`."""

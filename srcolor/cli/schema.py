@@ -46,7 +46,8 @@ class TrainConfig:
     task: Any = _key("what is trained and measured")
     trainer: Any = _key("budget and hardware: Lightning's Trainer")
     callbacks: Any = _key("checkpoints, progress bar, sample images")
-    logger: Any = _key("loggers beside TensorBoard")
+    logger: Any = _key("loggers in addition to TensorBoard")
+    adversary: Any = _key("adversarial loss in addition to the pixel loss", None)
 
 
 @dataclass
@@ -54,6 +55,9 @@ class EvalConfig(TrainConfig):
     """The keys of `eval.py`'s configuration: those of `train.py`, and the network."""
 
     ckpt: str | None = _key("network to test: a run, a checkpoint file, or a name", None)
+    sharpness: float | None = _key(
+        "blend of a pixel-loss (0) and an adversarial network (1), of an adversarial run", None
+    )
 
 
 @dataclass

@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -17,6 +17,8 @@ from srcolor import hardware, nets
 from srcolor.benchmark import published
 from srcolor.cli import schema
 from srcolor.errors import UserError, check_range
+from srcolor.nets import Net
+from srcolor.nets.competitors import competitors
 from srcolor.runs import record_settings, records
 from srcolor.tasks.base import Task
 from srcolor.training import loggers, speed
@@ -108,6 +110,7 @@ class Session:
         trained_on: Sequence[Records | None],
         own: Records = (),
         validation: dict[str, Any] | None = None,
+        reference: nn.Module | None = None,
     ) -> None:
         """Test a network, write the records of the run, and print its table.
 
@@ -117,8 +120,11 @@ class Session:
                 `runs.trained_on` returns them; None if unknown.
             own: Records of the images that this run trained on.
             validation: The validation metric that selected the network; see `records.record`.
+            reference: The pixel-loss network of a run with an adversary, tested beside its `competitors`.
         """
         task = self.task(net)
+        if reference is not None:
+            task.baselines.update({"pixel_loss": reference, **competitors(cast(Net, reference))})
         self.trainer.test(task, self.data, verbose=False)
         before = [record for one in trained_on for record in one or ()]
         if leaked := self.data.overlap(before):

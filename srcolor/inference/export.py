@@ -34,26 +34,31 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return inner | getattr(runs.net_class(config), "fused_arguments", {}) if "_target_" in config else inner
 
 
-def to_safetensors(run: str, file: Path) -> None:
+def to_safetensors(run: str, file: Path, sharpness: float | None = None) -> None:
     """Write a network as safetensors: EMA weights in inference form, configuration, record of training images.
 
     Args:
         run: As for `runs.find`.
         file: The file to write.
+        sharpness: See `runs.load_net`; the file then has both networks.
 
     Raises:
         UserError: The network does not exist.
     """
     config = plain(runs.read(runs.checkpoint_file(run))["net_config"])
-    weights.write(file, config, fused(runs.load_net(run)).state_dict(), runs.trained_on(run) or [])
+    if sharpness is not None:
+        parts = {"faithful": config, "sharp": config} if "sharp" not in config else config
+        config = {**parts, "_target_": "srcolor.nets.blend.Blend", "sharpness": sharpness}
+    weights.write(file, config, fused(runs.load_net(run, sharpness)).state_dict(), runs.trained_on(run) or [])
 
 
-def to_onnx(run: str, file: Path) -> float:
+def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
     """Write a network as one ONNX file, in float32, for any number of images of any size, and check it.
 
     Args:
         run: As for `runs.find`.
         file: The file to write.
+        sharpness: See `runs.load_net`.
 
     Returns:
         The largest absolute difference to the outputs of PyTorch, at the sizes of `SIZES`.
@@ -66,7 +71,7 @@ def to_onnx(run: str, file: Path) -> float:
         import onnxscript  # noqa: F401  # torch.onnx needs it
     except ImportError as error:
         raise UserError(f"{error.name} is missing: {install_extra('export')}") from None
-    net = cast(Net, fused(runs.load_net(run)).eval())
+    net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
     channels = 3 if net.inputs is None else net.inputs
     auto = torch.export.Dim.AUTO
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -119,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="srcolor-export", description="Export a network to a single file.")
     parser.add_argument("--run", required=True, help="network: a run folder, a checkpoint, latest, srcolor/<name>")
     parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="(default: %(default)s)")
+    parser.add_argument("--sharpness", type=float, help="of a run with an adversary: export the blend of both networks")
     parser.add_argument("--output", type=Path, help="file to write (default: <name of the run>.<format>)")
     args = parser.parse_args(arguments)
     hardware.setup()
@@ -131,9 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not file.parent.is_dir():
             raise UserError(f"--output {file}: there is no folder {file.parent}.")
         if args.format == "onnx":
-            print(f"{file}: differs from PyTorch by {to_onnx(args.run, file):.1e} at most")
+            print(f"{file}: differs from PyTorch by {to_onnx(args.run, file, args.sharpness):.1e} at most")
         else:
-            to_safetensors(args.run, file)
+            to_safetensors(args.run, file, args.sharpness)
             print(file)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

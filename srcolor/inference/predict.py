@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--sr-run", help="network that enlarges, with --mode restore")
     add("--render-size", default="64", help="shorter side at which color is predicted (default: %(default)s)")
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
+    add("--sharpness", type=float, help="0 for the faithful, 1 for the adversarial network of --run, or between")
     add("--sheet", action="store_true", help="one image for each of several sizes, --render-size 48,64,96")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
@@ -64,6 +65,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
     if not 0 <= args.saturation < float("inf"):
         parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
+    if args.sharpness is not None and not 0 <= args.sharpness <= 1:
+        parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
+    if args.sharpness is not None and args.mode == "colorize":
+        parser.error("--sharpness requires --mode upscale or restore")
     if args.mode == "upscale" and (args.saturation != 1 or args.render_size != parser.get_default("render_size")):
         parser.error("--saturation and --render-size require --mode colorize or restore")
     if args.mode != "restore" and args.sr_run is not None:
@@ -79,20 +84,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def load(run: str, mode: str) -> Net:
+def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     """Load a network for inference: fused, in evaluation mode, on the fastest device.
 
     Args:
         run: As for `runs.find`, or a `.onnx` file.
         mode: `upscale` or `colorize`.
+        sharpness: See `runs.load_net`.
 
     Raises:
         UserError: The network cannot be found, or does not fit the mode.
     """
     if run.endswith(".onnx"):
+        if sharpness is not None:
+            raise UserError(f"--sharpness requires a run of srcolor; {run} has one network only.")
         net: Net = foreign.Onnx(Path(os.path.expanduser(run)))
     else:
-        net = cast(Net, fused(runs.load_net(run)).eval())
+        net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
     fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
     if not fits:
         expected = "a network that enlarges RGB" if mode == "upscale" else "a network from gray to RGB, of scale 1"
@@ -111,7 +119,7 @@ class Predictor:
         self.args = args
         sr_run = args.run if args.mode == "upscale" else args.sr_run
         self.color = None if args.mode == "upscale" else load(args.run or SHIPPED["colorize"], "colorize")
-        self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale")
+        self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale", args.sharpness)
         # External networks may not tolerate bfloat16.
         self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
 

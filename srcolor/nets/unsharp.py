@@ -17,6 +17,8 @@ class Unsharp(Net):
         sigma: Standard deviation of the Gaussian in output pixels; its kernel ends at three of them.
     """
 
+    kernel: Tensor
+
     def __init__(self, net: Net, strength: float, sigma: float = 1.0) -> None:
         super().__init__()
         check_range("strength", strength, 0)

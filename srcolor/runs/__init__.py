@@ -4,7 +4,16 @@ A run is one folder: `.hydra/` (its configuration), `checkpoints/best.ckpt` and 
 `per_image.csv`, `split.csv`, `samples/*.png` and TensorBoard's events.
 """
 
-from srcolor.runs.checkpoints import best_score, build_net, judged, load_weights, net_class, read, same_record
+from srcolor.runs.checkpoints import (
+    best_score,
+    build_net,
+    initialize,
+    judged,
+    load_weights,
+    net_class,
+    read,
+    same_record,
+)
 from srcolor.runs.names import (
     checkpoint_file,
     data_settings,
@@ -25,7 +34,7 @@ from srcolor.runs.run_folder import (
     record_settings,
     state,
 )
-from srcolor.runs.starting import Start, load_net, parts, resolve, start, trained_on
+from srcolor.runs.starting import Start, load_net, load_reference, parts, resolve, start, trained_on
 
 __all__ = [
     "ROOT",
@@ -41,8 +50,10 @@ __all__ = [
     "folder",
     "full_name",
     "higher_is_better",
+    "initialize",
     "judged",
     "load_net",
+    "load_reference",
     "load_weights",
     "net_class",
     "overrides",

@@ -12,6 +12,7 @@ from torch import nn
 
 from srcolor import __version__
 from srcolor.errors import UserError
+from srcolor.nets.projected import Projected
 from srcolor.runs import foreign, weights
 
 
@@ -59,6 +60,17 @@ def judged(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
+def reference(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """Return the weights of the pixel-loss network from an adversarial task's state dict; None for other tasks."""
+    step = state.get("adversary.saved_step")
+    if step is None:
+        return None
+    if step < 0:  # the adversary had not started
+        return judged(state)
+    prefix = "adversary.reference."
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
 def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Load weights into a network.
 
@@ -81,6 +93,22 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
             "Choose the network that the weights belong to with net=... and its settings."
         )
     net.load_state_dict(state)
+
+
+def initialize(net: nn.Module, start: nn.Module, source: str) -> None:
+    """Start a network from the weights of a trained one: of the same kind, or of the one that it projects.
+
+    Args:
+        net: The network to start.
+        start: The trained network.
+        source: Where that one comes from, for the message.
+
+    Raises:
+        UserError: They are different networks; names what differs.
+    """
+    if isinstance(net, Projected) and not isinstance(start, Projected):
+        net = net.net
+    load_weights(net, start.state_dict(), source)
 
 
 def net_class(config: Mapping[str, Any]) -> type[nn.Module]:

@@ -160,8 +160,20 @@ def show_next(folder: Path, mode: str | None) -> None:
     Console().print("next     " + "\n         ".join(commands), highlight=False, markup=False, soft_wrap=True)
 
 
+def _long_table(images: int, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Return a table with one row per network, for many networks."""
+    measures = next(iter(rows.values()))
+    table = Table("", *(MEASURES[key].heading for key in measures), title=f"{images} test images", title_justify="left")
+    for name, values in rows.items():
+        cells = ("-" if values[key] is None else f"{values[key]:.{MEASURES[key].digits}f}" for key in measures)
+        table.add_row(name, *cells)
+    return table
+
+
 def _table(metrics: Mapping[str, Any], name: str) -> Table:
     columns = {**metrics["baselines"], name: metrics["test"]}
+    if len(columns) > len(metrics["test"]):
+        return _long_table(metrics["images"], columns)
     table = Table(title=f"{metrics['images']} test images", title_justify="left")
     for heading in ("", *columns):
         table.add_column(heading, justify="right" if heading else "left")

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from srcolor.errors import UserError
+from srcolor.nets import Net
+from srcolor.nets.blend import Blend
 from srcolor.runs import foreign
-from srcolor.runs.checkpoints import build_net, judged, load_weights, read, same_record
+from srcolor.runs.checkpoints import build_net, initialize, judged, load_weights, read, reference, same_record
 from srcolor.runs.names import checkpoint_file
 
 
@@ -43,7 +45,7 @@ class Start:
         """
         if self.weights is not None:
             weights, file = self.weights
-            load_weights(net, weights.state_dict(), str(file))
+            initialize(net, weights, str(file))
         return net.train()
 
 
@@ -76,12 +78,14 @@ def known(name: str) -> list[dict[str, Any]]:
     return records
 
 
-def load_net(run: str) -> nn.Module:
+def load_net(run: str, sharpness: float | None = None) -> nn.Module:
     """Build a trained network from the best checkpoint of a run, or from a checkpoint file.
 
     Only networks of `srcolor.nets` are built from the configuration in the file.
 
     Args:
+        sharpness: For a run with an adversary: blend the outputs of its pixel-loss network (0) and of its adversarial
+            network (1). None for the adversarial network alone.
         run: As for `find`.
 
     Returns:
@@ -96,6 +100,42 @@ def load_net(run: str) -> nn.Module:
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
     load_weights(net, judged(checkpoint["state_dict"]), str(file))
+    if sharpness is not None:
+        reference = load_reference(run)
+        if reference is None:
+            raise UserError(
+                f"sharpness={sharpness:g}: {run} has no adversarial network. Use srcolor/sr64to128_gan, or a run of "
+                "experiment=sr64to128_gan."
+            )
+        sharp = net.sharp if isinstance(net, Blend) else net
+        net = Blend(cast(Net, reference), cast(Net, sharp), sharpness)
+    return net.eval()
+
+
+def load_reference(run: str) -> nn.Module | None:
+    """Build the network that the pixel loss alone had trained before the adversary of a run started.
+
+    Args:
+        run: Run or network name; see `find`.
+
+    Returns:
+        The network in evaluation mode; None if the run had no adversary.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    if run.startswith(foreign.SPANDREL):
+        return None
+    file = checkpoint_file(run)
+    checkpoint = read(file)
+    net = build_net(checkpoint["net_config"])
+    if isinstance(net, Blend):
+        load_weights(net, judged(checkpoint["state_dict"]), str(file))
+        return net.faithful.eval()
+    weights = reference(checkpoint["state_dict"])
+    if weights is None:
+        return None
+    load_weights(net, weights, str(file))
     return net.eval()
 
 

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from srcolor.errors import UserError, check_range, nearest
 from srcolor.images import Pair
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
+from srcolor.tasks.progress import share_of_batches, share_of_time
 
 
 class Task(LightningModule):
@@ -149,22 +149,11 @@ class Task(LightningModule):
 
     def time_share(self) -> float:
         """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
-        timers = [callback for callback in self.trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-        times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
-        return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)
+        return share_of_time(self.trainer)
 
     def _progress(self, batches: float) -> float:
-        trainer, epoch = self.trainer, self.trainer.num_training_batches
-        shares = [self.time_share() if self.agreed_time_share is None else self.agreed_time_share]
-        if self._max_steps > 0:
-            budget: float = self._max_steps * trainer.accumulate_grad_batches
-            if math.isfinite(epoch):  # the last batch of an epoch steps even if it accumulates fewer gradients
-                epochs = self._max_steps // math.ceil(epoch / trainer.accumulate_grad_batches)
-                budget -= epochs * (-epoch % trainer.accumulate_grad_batches)
-            shares.append(batches / budget)
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            shares.append(batches / (epoch * trainer.max_epochs))
-        return max(shares)
+        time_share = self.time_share() if self.agreed_time_share is None else self.agreed_time_share
+        return max(time_share, share_of_batches(self.trainer, batches, self._max_steps))
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """Set the learning rate of every parameter group: its initial rate times the schedule at mid-batch.
@@ -176,9 +165,13 @@ class Task(LightningModule):
             for name in self.measures:  # before training, not after hours of it
                 MEASURES[name].check(batch.target)
         self._batch_rows = batch.row
-        factor = self._schedule(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
+        factor = self.rate_factor(self._progress(self.trainer.fit_loop.total_batch_idx + 0.5))
         for group, settings in self._groups():
             group["lr"] = settings["lr"] * factor
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the factor on the learning rates at a share of the run."""
+        return self._schedule(progress)
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
         """Return the loss of a batch; None with manual optimization."""
@@ -240,10 +233,13 @@ class Task(LightningModule):
         """The network with the averaged weights, or the trained one if there is no average."""
         return self.net if self.average is None else self.average.module
 
+    def evaluated_nets(self) -> dict[str, nn.Module]:
+        """Return the evaluated network (`net`) and each baseline."""
+        return {"net": self.evaluated_net, **dict(self.baselines.items())}
+
     def predictions(self, batch: Pair) -> dict[str, Tensor]:
-        """Return the postprocessed predictions of the evaluated network (`net`) and of each baseline."""
-        nets = {"net": self.evaluated_net, **dict(self.baselines.items())}
-        return {name: self.postprocess(self.predict(net, batch)) for name, net in nets.items()}
+        """Return the postprocessed predictions of every evaluated network."""
+        return {name: self.postprocess(self.predict(net, batch)) for name, net in self.evaluated_nets().items()}
 
     def postprocess(self, prediction: Tensor) -> Tensor:
         """Return a prediction as it is evaluated and shown: clamped to [0, 1]."""
@@ -255,7 +251,7 @@ class Task(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Clear the collected values."""
-        self._values = {name: Values() for name in ("net", *self.baselines)}
+        self._values = {name: Values() for name in self.evaluated_nets()}
 
     def on_test_epoch_start(self) -> None:
         """Clear the collected values."""
@@ -281,13 +277,15 @@ class Task(LightningModule):
             self.per_image[net] = {name: values.tolist() for name, values in measured.items() if values.ndim == 1}
             self.statistics[net] = {name: values for name, values in measured.items() if values.ndim == 2}
 
-    def _evaluate(self, batch: Pair, names: Iterable[str]) -> None:
+    def _evaluate(self, batch: Pair, names: Iterable[str]) -> dict[str, Tensor]:
         measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
         # Evaluation is float32 whatever training is, convolutions in the measures too.
         with torch.autocast(self.device.type, enabled=False):
-            for name, prediction in self.predictions(batch).items():
+            predictions = self.predictions(batch)
+            for name, prediction in predictions.items():
                 values = measure(measures, *self.metric_inputs(prediction, batch))
                 self._values[name].update({"row": batch.row, **values})
+        return predictions
 
     def _gather(self, split: str) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Log the value of every measure; return the rows and the columns of each network, sorted by row."""

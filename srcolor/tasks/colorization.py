@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from srcolor.tasks.base import Task
+from srcolor.tasks.adversarial import AdversarialTask
 
 FITTED_ON = 2000  # maximum number of training images for fitting a baseline
 
 
-class ColorizationTask(Task):
-    """Train and evaluate a network that colorizes; see `Task` for the arguments.
+class ColorizationTask(AdversarialTask):
+    """Train and evaluate a network that colorizes; see `AdversarialTask` for the arguments.
 
     PSNR prefers uniform brown, and SSIM prefers gray, to plausible colors that differ from those of the image. The
     baselines show the metrics of color without a network. Those with a method `fit` are fitted on the training split.
@@ -19,9 +19,11 @@ class ColorizationTask(Task):
         *("tint", "patches", "detail", "palette", "lpips"),
     )
     default_validated = ("psnr", "ssim", "ab_rmse", "colorfulness_ratio")
+    adversarial_measures = ("patches", "detail", "lpips")
 
     def setup(self, stage: str) -> None:
-        """Fit the baselines."""
+        """Fit the baselines and, with an adversary, the critic's encoding."""
+        super().setup(stage)
         self.fit_baselines(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

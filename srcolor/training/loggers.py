@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from srcolor.runs import records
 
 # Keys that say where things are or how they are shown, not what was tried.
-EXCLUDED = ("callbacks", "logger", "ckpt", "resume", "init_from", "monitor")
+EXCLUDED = ("callbacks", "logger", "ckpt", "sharpness", "resume", "init_from", "monitor")
 
 
 def log_start(loggers: Sequence[Logger], command: str, config: DictConfig, choices: Mapping[str, str]) -> None:

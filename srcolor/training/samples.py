@@ -15,6 +15,7 @@ from srcolor.errors import check_range
 from srcolor.images import Pair, lab_to_rgb, rgb_to_lab, to_uint8
 from srcolor.metrics import ciede2000
 from srcolor.runs.records import write_picture
+from srcolor.tasks.adversarial import REFERENCE
 from srcolor.tasks.base import Task
 
 
@@ -40,7 +41,7 @@ class SampleGrid(Callback):
         """Draw the first images of the validation split."""
         if batch_idx == 0 and trainer.state.fn == "fit":
             self._validations += 1
-            if self._validations & (self._validations - 1) == 0:
+            if self.is_drawn(self._validations):
                 self._draw(trainer, pl_module, batch, "val", f"val_step{trainer.global_step:07d}")
 
     def on_test_batch_end(
@@ -49,6 +50,10 @@ class SampleGrid(Callback):
         """Draw the first images of the test split."""
         if batch_idx == 0:
             self._draw(trainer, pl_module, batch, "test", "test")
+
+    def is_drawn(self, validation: int) -> bool:
+        """Return whether a validation is drawn; they count from 1. By default those whose number is a power of two."""
+        return validation & (validation - 1) == 0
 
     def columns(self, batch: Pair, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the heading and the images of each column.
@@ -97,6 +102,26 @@ class ColorSampleGrid(SampleGrid):
             "its chroma": lab_to_rgb(chroma),
             "CIEDE2000": ciede2000(prediction, target) / 25,
         }
+
+
+class AdversarialSampleGrid(SampleGrid):
+    """Grids of adversarial training, drawn at every validation; see `SampleGrid` for the arguments."""
+
+    def is_drawn(self, validation: int) -> bool:
+        """See `SampleGrid`."""
+        return True
+
+    def columns(self, batch: Pair, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `SampleGrid`.
+
+        Input, the network that the pixel loss alone had trained, the network, target. Before the adversarial part, the
+        network is the pixel loss's.
+        """
+        input = {f"input {batch.input.shape[-1]}x{batch.input.shape[-2]}": batch.input}
+        if REFERENCE not in predictions:
+            return {**input, "pixel loss": predictions["net"], "target": batch.target}
+        nets = {"pixel loss": predictions[REFERENCE], "adversarial": predictions["net"]}
+        return {**input, **nets, "target": batch.target}
 
 
 def log_image(logger: Logger, key: str, image: Image.Image, step: int) -> None:

@@ -14,12 +14,13 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
-    """Return a factor that rises linearly to 1, then falls to 0 along half a cosine.
+def warmup_cosine(progress: float, warmup: float = 0.03, final: float = 0.0) -> float:
+    """Return a factor that rises linearly to 1, then falls along half a cosine.
 
     Args:
         progress: In [0, 1]; more counts as 1.
         warmup: Share of the run until the factor is 1, in [0, 0.99].
+        final: Factor at the end, in [0, 1].
 
     Returns:
         The factor on the optimizer's learning rate, in [0, 1].
@@ -28,7 +29,8 @@ def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     check_range("schedule.warmup", warmup, 0, 0.99)
+    check_range("schedule.final", final, 0, 1)
     progress = min(progress, 1.0)
     if progress < warmup:
         return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

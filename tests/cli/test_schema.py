@@ -24,7 +24,7 @@ def test_every_experiment_passes_the_check(experiment):
     if "Colorization" in cfg.task._target_:  # colors are the target and must not be jittered
         assert cfg.data.jitter == 0
         assert cfg.data.drop_gray
-        assert cfg.monitor == "val/ab_rmse"
+        assert cfg.monitor == ("val/ab_rmse" if cfg.adversary is None else "val/lpips")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_nets import wake
 from scipy.ndimage import gaussian_filter
+from test_nets import wake
 
 from srcolor.errors import UserError
 from srcolor.nets.bicubic import Bicubic

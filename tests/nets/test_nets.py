@@ -16,6 +16,7 @@ from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
 from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
+from srcolor.nets.projected import Projected
 from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR, Collapsed
 from srcolor.nets.size_decoder import SizeDecoder
@@ -57,6 +58,8 @@ NETS = [
     pytest.param(wake(SESR(channels=8, layers=2, width=16)), id="sesr"),
     pytest.param(wake(SESR(channels=8, layers=2, width=16, scale=3)), id="sesr x3"),
     pytest.param(wake(LumaSR(SESR(channels=8, layers=2, width=16))), id="luma_sr of sesr"),
+    pytest.param(wake(Projected(Residual(channels=8, blocks=2))), id="projected"),
+    pytest.param(wake(Projected(SESR(channels=8, layers=2, width=16, scale=3))), id="projected x3"),
 ]
 LOCAL = [net for net in NETS if net.values[0].receptive_field is not None]
 
@@ -310,3 +313,16 @@ def test_a_chroma_table_is_the_mean_ab_at_each_gray_level():
     torch.testing.assert_close(table.ab[0], ab.mean(0))  # a level without pixels
     torch.testing.assert_close(mean.ab[0], ab.mean(0))
     assert (none(pair.input) - pair.input).abs().max() < 1e-3
+
+
+def test_the_block_means_of_a_projected_output_are_the_input():
+    net = wake(Projected(Residual(channels=8, blocks=1)))
+    x = torch.rand(2, 3, 9, 7)
+    torch.testing.assert_close(images.block_mean(net(x), 2), x, rtol=0, atol=1e-6)
+    assert (net(x) - net.net(x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("net", [UNet(channels=8), Chain(UNetRGB(), Residual(8, 1))], ids=["color", "chain"])
+def test_only_a_network_that_enlarges_its_own_channels_is_projected(net):
+    with pytest.raises(UserError, match=f"{type(net).__name__} cannot be projected onto its input: expected a network"):
+        Projected(net)

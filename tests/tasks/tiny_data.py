@@ -11,29 +11,29 @@ from srcolor.images import Pair
 
 
 class Pairs(Dataset):
-    def __init__(self, batches):
-        self.batches = batches
+    def __init__(self, batches, side):
+        self.batches, self.side = batches, side
 
     def __len__(self):
         return self.batches
 
     def __getitem__(self, number):
-        target = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(number))
+        target = torch.rand(2, 3, self.side, self.side, generator=torch.Generator().manual_seed(number))
         return Pair(images.block_mean(target, 2), target, torch.arange(2) + 2 * number)
 
 
 class TinyData(DataModuleDefaults, LightningDataModule):
     """`batches` batches of two pairs for training, one for validation."""
 
-    def __init__(self, batches=4):
+    def __init__(self, batches=4, side=16):
         super().__init__()
-        self.batches = batches
+        self.batches, self.side = batches, side
 
     def train_dataloader(self):
-        return DataLoader(Pairs(self.batches), batch_size=None)
+        return DataLoader(Pairs(self.batches, self.side), batch_size=None)
 
     def val_dataloader(self):
-        return DataLoader(Pairs(1), batch_size=None)
+        return DataLoader(Pairs(1, self.side), batch_size=None)
 
     test_dataloader = val_dataloader
 

@@ -4,11 +4,12 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_adversarial import make_task as make_adversarial_task
 from test_tasks import make_task
 from tiny_data import TinyData, fit
 
 from srcolor.training import samples
-from srcolor.training.samples import SampleGrid
+from srcolor.training.samples import AdversarialSampleGrid, SampleGrid
 
 
 class Wandb(WandbLogger):
@@ -58,6 +59,25 @@ def test_grids_are_drawn_at_validations_whose_number_is_a_power_of_two_and_at_th
     trainer.test(task, TinyData(), verbose=False)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert names == ["test.png", *(f"val_step{step:07d}.png" for step in (1, 2, 4))]
+
+
+def test_grids_of_adversarial_training_are_drawn_at_every_validation(tmp_path):
+    shown = []
+
+    class Grid(AdversarialSampleGrid):
+        def columns(self, batch, predictions):
+            columns = super().columns(batch, predictions)
+            shown.append((list(columns), columns["pixel loss"]))
+            return columns
+
+    task = make_adversarial_task(start=0.3, critic_steps=0)
+    fit(task, TinyData(batches=2, side=32), tmp_path, [Grid(str(tmp_path / "samples"), images=1)], max_epochs=4)
+    assert len(list((tmp_path / "samples").iterdir())) == 4
+    before, *parts = [headings for headings, _ in shown]
+    assert before == ["input 16x16", "pixel loss", "target"]
+    assert parts == [["input 16x16", "pixel loss", "adversarial", "target"]] * 3
+    images = [image for _, image in shown[1:]]
+    assert all(torch.equal(image, images[0]) for image in images)  # the same images by the same network
 
 
 def test_a_grid_has_a_column_per_heading_and_enlarges_without_smoothing():

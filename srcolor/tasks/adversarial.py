@@ -1,0 +1,231 @@
+"""Training with a pixel loss and, if there is an adversary, an adversarial loss."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from srcolor.errors import UserError
+from srcolor.images import Pair
+from srcolor.metrics import Values, available, mean
+from srcolor.tasks.adversary import Adversary, mean_over_processes
+from srcolor.tasks.base import Task
+
+REFERENCE = "pixel_loss"  # name of the reference among the evaluated networks
+FITTED_ON = 2000  # maximum number of training images that the critic's encoding is fitted on
+
+
+class AdversarialTask(Task):
+    """Train a network against a critic; without an adversary it is `Task`.
+
+    Manual optimization of three optimizers: the network's with the pixel loss alone, the network's in the adversarial
+    part, and the critic's. Lightning counts one step per batch. The validation computes the critic's loss and margin
+    too, and evaluates the reference as `pixel_loss`.
+
+    Args:
+        net: See `Task`, for the following ones too.
+        loss: The pixel loss.
+        optimizer: Builds the optimizer for the pixel loss alone.
+        schedule: Maps the progress of the part with the pixel loss alone.
+        ema: See `Task`.
+        baselines: See `Task`.
+        measures: See `Task`; with an adversary None includes `adversarial_measures`.
+        validated: See `Task`; with an adversary None includes `adversarial_measures`.
+        adversary: The critic and the settings of the adversarial loss.
+    """
+
+    adversarial_measures: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[float], float],
+        ema: float | None,
+        baselines: dict[str, nn.Module],
+        measures: Sequence[str] | None = None,
+        validated: Sequence[str] | None = None,
+        adversary: Adversary | None = None,
+    ) -> None:
+        if adversary is not None:
+            if measures is None:
+                measures = available(dict.fromkeys((*self.default_measures, *self.adversarial_measures)))
+            if validated is None:
+                wanted = dict.fromkeys((*self.default_validated, *self.adversarial_measures))
+                validated = [name for name in wanted if name in measures]
+        super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
+        self.adversary = adversary
+        if adversary is not None:
+            self.automatic_optimization = False
+            adversary.reference = copy.deepcopy(net).requires_grad_(False)
+        self._game = Values()
+
+    # -- before and between the steps ------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Fit the critic's encoding."""
+        if self.adversary is not None and stage == "fit":
+            self.adversary.critic.fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
+
+    def configure_optimizers(self) -> Any:
+        """Return the three optimizers; without an adversary that of `Task`."""
+        optimizer = super().configure_optimizers()
+        if self.adversary is None:
+            return optimizer
+        return [
+            optimizer,
+            self.adversary.optimizer(self.net.parameters()),
+            self.adversary.critic_optimizer(self.adversary.critic.parameters()),
+        ]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that a checkpoint has the critic that this run needs.
+
+        Raises:
+            UserError: It does not.
+        """
+        if self.adversary is not None and not any(key.startswith("adversary.") for key in checkpoint["state_dict"]):
+            raise UserError(
+                "this run has an adversary, its checkpoint has none: resume it with adversary=none, or start a new run "
+                "from its network with init_from=."
+            )
+
+    def on_train_start(self) -> None:
+        """See `Task`; restore the state of the game."""
+        super().on_train_start()
+        if self.adversary is not None:
+            self.adversary.restore()
+
+    def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
+        """See `Task`; start the adversarial part when it is time."""
+        middle = self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
+        if self.adversary is not None and self.adversary.step is None and middle >= self.adversary.start:
+            self.adversary.reference.load_state_dict(self.evaluated_net.state_dict())
+            self._return_to_reference()
+            self.adversary.advance()
+        super().on_train_batch_start(batch, batch_idx)
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the factor on the learning rates; each part of the run has its own schedule."""
+        if self.adversary is None:
+            return super().rate_factor(progress)
+        start = self.adversary.start
+        if self.adversary.step is None:
+            return super().rate_factor(progress / start)
+        return self.adversary.schedule(max(0.0, progress - start) / (1 - start))
+
+    def restart(self, strength: float) -> None:
+        """Start the adversarial part again from the reference, with a new critic; call it between two epochs.
+
+        Args:
+            strength: Factor on the weight of the adversarial loss.
+        """
+        assert self.adversary is not None
+        self._return_to_reference()
+        self.adversary.rewind(strength)
+        for optimizer in self.trainer.optimizers[1:]:
+            optimizer.state.clear()
+
+    def _return_to_reference(self) -> None:
+        assert self.adversary is not None
+        state = self.adversary.reference.state_dict()
+        self.net.load_state_dict(state)
+        if self.average is not None:
+            self.average.module.load_state_dict(state)
+            self.average.n_averaged.zero_()
+            self._averaged = 0
+
+    # -- a step ----------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
+        """Train on a batch: the network by the pixel loss alone, the critic alone, or both."""
+        if self.adversary is None:
+            return super().training_step(batch, batch_idx)
+        pixel_optimizer, optimizer, critic_optimizer = cast("list[LightningOptimizer]", self.optimizers())
+        if self.adversary.step is None:
+            self._update(pixel_optimizer, super().training_step(batch, batch_idx), self.net)  # type: ignore[arg-type]
+            return None
+        trains_net = self.adversary.ramp > 0
+        with torch.set_grad_enabled(trains_net):
+            prediction = self.predict(self.net, batch).float()
+            encoded = self.adversary.critic.encode(prediction)
+        target = self.adversary.critic.encode(batch.target)
+        critic_loss = self._critic_loss(target, encoded.detach())
+        self._update(critic_optimizer, critic_loss, self.adversary.critic, counted=not trains_net)
+        if trains_net:
+            self._update(optimizer, self._generator_loss(prediction, batch.target, encoded, target), self.net)
+        self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU
+        self.adversary.advance()
+        return None
+
+    def _critic_loss(self, target: Tensor, prediction: Tensor) -> Tensor:
+        assert self.adversary is not None
+        loss, penalty, margin = self.adversary.critic_loss(target, prediction)
+        self.log_loss("critic", loss)
+        self.log("train/margin", margin)
+        if penalty is None:
+            return loss
+        self.adversary.penalty.copy_(mean_over_processes(penalty))
+        self.log("train/penalty", self.adversary.penalty.clone())
+        return loss + self.adversary.penalty_weight * penalty
+
+    def _generator_loss(self, prediction: Tensor, target: Tensor, encoded: Tensor, encoded_target: Tensor) -> Tensor:
+        assert self.adversary is not None
+        pixel_loss: Tensor = self.loss(prediction, target)
+        adversarial_loss = self.adversary.generator_loss(encoded_target, encoded)
+        self.adversary.update_weight(pixel_loss, adversarial_loss, self.net)
+        self.log_loss("loss", pixel_loss)
+        self.log_loss("adversarial", adversarial_loss)
+        self.log("train/weight", self.adversary.weight.clone())
+        weight = self.adversary.ramp * self.adversary.strength * self.adversary.weight
+        return pixel_loss + weight * adversarial_loss
+
+    def _update(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module, counted: bool = True) -> None:
+        """Step an optimizer of a module's parameters, and of no others; `counted` by Lightning, once per batch."""
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimizer.zero_grad()
+        strategy = self.trainer.strategy
+        # DDP expects gradients of all parameters in each backward pass, so the gradients are averaged here.
+        with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+            self.manual_backward(loss, inputs=parameters)
+        if self.trainer.world_size > 1:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            flat = mean_over_processes(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        (optimizer if counted else optimizer.optimizer).step()
+
+    # -- evaluation ------------------------------------------------------------------------------------
+
+    def evaluated_nets(self) -> dict[str, nn.Module]:
+        """Return the evaluated network (`net`), each baseline and, in the adversarial part, the reference."""
+        nets = super().evaluated_nets()
+        if self.adversary is not None and self.adversary.step is not None:
+            nets[REFERENCE] = self.adversary.reference
+        return nets
+
+    def validation_step(self, batch: Pair, batch_idx: int) -> None:
+        """Evaluate a batch of the validation split, by the critic too."""
+        predictions = self._evaluate(batch, self.validated)
+        if REFERENCE not in predictions or self.adversary is None:
+            return
+        with torch.autocast(self.device.type, enabled=False):
+            critic = self.adversary.critic
+            real, fake = (critic(critic.encode(images)) for images in (batch.target, predictions["net"]))
+        margin = real - fake
+        self._game.update({"margin": margin.mean((1, 2, 3)), "critic": F.softplus(-margin).mean((1, 2, 3))})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of the validation."""
+        super().on_validation_epoch_end()
+        if REFERENCE in self.evaluated_nets():
+            for name, values in self._game.gather().items():
+                self.log(f"val/{name}", mean(values))

@@ -1,0 +1,95 @@
+"""The dial between the two networks of a run with an adversary."""
+
+import json
+
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+from skimage import data
+
+from srcolor import runs
+from srcolor.errors import UserError
+from srcolor.inference import export, predict
+from srcolor.nets.blend import Blend
+
+
+@pytest.fixture(scope="module")
+def gan_run(tmp_path_factory, pictures, call):
+    """Train an adversarial network for a few steps, and move it away from its reference."""
+    run = tmp_path_factory.mktemp("gan") / "run"
+    args = ["experiment=sr64to128_gan", *(arg.replace("net.", "net.net.") for arg in TINY), "data=folder", "size=64"]
+    args += [f"data.root={pictures}", "data.min_side=48", "adversary.start=0.4", "adversary.critic.width=4"]
+    args += ["adversary.critic_steps=1", "adversary.ramp_steps=1", "monitor=val/psnr", f"hydra.run.dir={run}"]
+    assert call(*args) == 0
+    file = run / "checkpoints" / "best.ckpt"
+    checkpoint = runs.read(file)
+    weight = checkpoint["state_dict"]["average.module.net.tail.weight"]
+    weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    torch.save(checkpoint, file)
+    return run
+
+
+def test_the_output_is_blended_between_both_networks(gan_run):
+    x = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    faithful, sharp = runs.load_reference(str(gan_run)), runs.load_net(str(gan_run))
+    with torch.no_grad():
+        ends = faithful(x), sharp(x)
+        assert (ends[0] - ends[1]).abs().max() > 1e-6
+        for sharpness, expected in ((0, ends[0]), (0.5, (ends[0] + ends[1]) / 2), (1, ends[1])):
+            blended = runs.load_net(str(gan_run), sharpness)(x)
+            torch.testing.assert_close(blended, expected, rtol=0, atol=1e-6)
+
+
+def test_the_test_has_the_pixel_loss_network_and_its_competitors(gan_run, call_eval, tmp_path, capfd):
+    results = json.loads((gan_run / "metrics.json").read_text())
+    names = {"bicubic", "pixel_loss", "bicubic_projected", "unsharp_50", "unsharp_100", "unsharp_200"}
+    assert set(results["baselines"]) == names
+    folder = tmp_path / "test"
+    assert call_eval(f"ckpt={gan_run}", "sharpness=0", f"hydra.run.dir={folder}") == 0
+    again = json.loads((folder / "metrics.json").read_text())
+    assert again["test"] == pytest.approx(results["baselines"]["pixel_loss"], rel=1e-4)
+
+
+def test_an_exported_blend_keeps_both_networks(gan_run, tmp_path):
+    file = tmp_path / "gan.safetensors"
+    export.to_safetensors(str(gan_run), file, 1.0)
+    x = torch.rand(1, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for sharpness in (None, 0.0, 0.5, 1.0):
+            expected = runs.load_net(str(gan_run), sharpness)(x)
+            torch.testing.assert_close(runs.load_net(str(file), sharpness)(x), expected, rtol=0, atol=1e-6)
+    assert isinstance(runs.load_net(str(file)), Blend)
+
+
+def test_the_command_line_has_the_dial(gan_run, tmp_path):
+    Image.fromarray(data.astronaut()[:48, 200:248]).save(tmp_path / "photo.png")
+    results = []
+    for sharpness in ("0", "1"):
+        args = [str(tmp_path / "photo.png"), "--run", str(gan_run), "--sharpness", sharpness, "--overwrite"]
+        assert predict.main(args) == 0
+        results.append(Image.open(tmp_path / "photo_upscale.png").tobytes())
+    assert results[0] != results[1]
+
+
+def test_sharpness_requires_an_adversarial_network(tiny_run, pictures, call_eval, tmp_path, capfd):
+    with pytest.raises(UserError, match=r"sharpness=0\.5: .* has no adversarial network"):
+        runs.load_net(str(tiny_run), 0.5)
+    assert call_eval(f"ckpt={tiny_run}", "sharpness=0.5", f"hydra.run.dir={tmp_path / 'a'}") == 1
+    assert "has no adversarial network" in capfd.readouterr().err
+    photo = str(next(pictures.rglob("*.png")))
+    assert predict.main([photo, "--run", str(tiny_run), "--sharpness", "0.5", "-o", str(tmp_path)]) == 2
+    assert "has no adversarial network" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sharpness", "2"], "--sharpness 2: expected a number from 0 to 1"),
+        (["--sharpness", "1", "-m", "colorize"], "--sharpness requires --mode upscale or restore"),
+    ],
+)
+def test_invalid_dials_are_refused(args, message, pictures, capfd):
+    with pytest.raises(SystemExit):
+        predict.parse([str(next(pictures.rglob("*.png"))), *args])
+    assert message in capfd.readouterr().err
