@@ -38,11 +38,12 @@ def main(cfg: DictConfig) -> None:
     names = {key: cfg[key] for key in schema.COMPARED if cfg[key] is not None}
     nets = {key: runs.load_net(run).to(device) for key, run in names.items()}
     scale = nets["sr"].scale
-    expected = {"colorize": (1, 1), "sr": (3, scale), "colorize128": (1, 1), "chain": (1, scale)}
+    enlarging = {"sr": (3, scale), "sr_gan": (3, scale), "chain": (1, scale)}
     for key, net in nets.items():
-        if (net.inputs, net.scale) != expected[key] or (key == "sr" and scale < 2):
+        if (net.inputs, net.scale) != enlarging.get(key, (1, 1)) or (key == "sr" and scale < 2):
             kinds = {
                 "sr": "a super-resolution network",
+                "sr_gan": f"a super-resolution network that enlarges by {scale}, as sr does",
                 "chain": f"a chain from gray that enlarges by {scale}, as sr does",
             }
             raise UserError(
@@ -50,7 +51,7 @@ def main(cfg: DictConfig) -> None:
                 f"{net.scale}: expected {kinds.get(key, 'a color network')}."
             )
     sides = {"small": cfg.size // scale, "large": cfg.size}
-    trained_at = {key: sides["small" if key == "colorize" else "large"] for key in names}
+    trained_at = {key: sides["small" if key in ("colorize", "colorize_gan") else "large"] for key in names}
     for key, run in names.items():
         side = runs.target_side(run)
         if side not in (None, trained_at[key]):
@@ -74,7 +75,8 @@ def main(cfg: DictConfig) -> None:
     data.write_splits(folder / "split.csv")
 
     # -- the routes -------------------------------------------------------------------------------
-    compared = routes.build(nets["colorize"], nets["sr"], nets.get("colorize128"), nets.get("chain"))
+    optional = [nets.get(key) for key in ("colorize128", "chain", "colorize_gan", "sr_gan")]
+    compared = routes.build(nets["colorize"], nets["sr"], *optional)
     floors = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
     for route in (*compared.values(), *floors.values()):
         route.net.to(device).eval()
@@ -89,7 +91,7 @@ def main(cfg: DictConfig) -> None:
         "questions": {
             f"{one} - {other}": routes.difference(compared[one], compared[other], cfg.bootstrap, cfg.seed)
             for one, other in routes.QUESTIONS
-            if other in compared
+            if {one, other} <= compared.keys()
         },
         "images": len(next(iter(compared.values())).values["psnr"]),
         "size": cfg.size,

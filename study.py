@@ -20,19 +20,25 @@ from srcolor.cli import launch, overrides, schema
 from srcolor.errors import UserError
 
 HERE = Path(__file__).parent
+GAN = {"sr_gan": "sr64to128_gan", "colorize_gan": "colorize64_gan"}
 
 
-def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
+def stages(folder: Path, minutes: int, adversarial: bool) -> dict[str, list[str]]:
     """Return the experiments of one seed in order, each with its overrides for train.py.
 
     Args:
         folder: Folder of the runs.
         minutes: Training time of each network.
+        adversarial: Whether to train the adversarial networks too, each for five times as long.
     """
 
     def budget(minutes: int) -> str:
         return f"trainer.max_time=00:{minutes // 60:02}:{minutes % 60:02}:00"
 
+    gan = {}
+    if adversarial:
+        for name in ("sr64to128", "colorize64"):
+            gan[f"{name}_gan"] = [budget(5 * minutes), f"init_from={overrides.quote(str(folder / name))}"]
     return {
         "colorize64": [budget(minutes)],
         "sr64to128": [budget(minutes)],
@@ -42,6 +48,7 @@ def stages(folder: Path, minutes: int) -> dict[str, list[str]]:
             f"net.first.run={overrides.quote(str(folder / 'colorize64'))}",
             f"net.second.run={overrides.quote(str(folder / 'sr64to128'))}",
         ],
+        **gan,
     }
 
 
@@ -93,6 +100,7 @@ def compare(folder: Path, seed: int) -> dict[str, Any]:
     if not file.exists():
         move_aside(file.parent)
         names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
+        names |= {key: name for key, name in GAN.items() if (folder / name).exists()}
         args = [f"{key}={overrides.quote(str(folder / name))}" for key, name in names.items()]
         run(["compare.py", *args, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(file.parent))}"])
     return json.loads(file.read_text(encoding="utf-8"))
@@ -115,6 +123,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0", type=numbers, help="seeds, each of which trains every network: 0,1,2")
     parser.add_argument("--folder", type=Path, help="folder of the runs; default: runs/study/<data>")
     parser.add_argument("--minutes", default=3, type=int, help="training time of each network; default: 3")
+    parser.add_argument("--adversarial", action="store_true", help="also train and compare the adversarial networks")
     parser.add_argument("overrides", nargs="*", help="for every train.py, for example data.jitter=0.1")
     return parser.parse_args()
 
@@ -122,8 +131,9 @@ def parse_args() -> argparse.Namespace:
 def study(args: argparse.Namespace) -> None:
     """Train and compare, with the folder of the study locked."""
     data, shared = data_overrides(args.data)
-    minutes = [] if args.minutes == 3 else [f"{args.minutes}min"]
-    name = ",".join([data, *minutes, *args.overrides])
+    options = [] if args.minutes == 3 else [f"{args.minutes}min"]
+    options += ["adversarial"] if args.adversarial else []
+    name = ",".join([data, *options, *args.overrides])
     folder = (args.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,-]", "_", name)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -141,7 +151,8 @@ def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> Non
         folder: Folder of the study.
         shared: Overrides of the data, for every train.py.
     """
-    settings, file = [*shared, f"{args.minutes} minutes", *args.overrides], folder / "study.json"
+    options = ["adversarial"] if args.adversarial else []
+    settings, file = [*shared, f"{args.minutes} minutes", *options, *args.overrides], folder / "study.json"
     if file.exists() and (recorded := json.loads(file.read_text(encoding="utf-8"))) != settings:
         launch.fail(UserError(f"{folder} belongs to another study ({' '.join(recorded)}). Name another with --folder."))
     if not file.exists():
@@ -149,7 +160,7 @@ def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> Non
     results: dict[int, dict[str, Any]] = {}
     for seed in args.seeds:
         runs = folder / f"seed{seed}"
-        experiments = stages(runs, args.minutes)
+        experiments = stages(runs, args.minutes, args.adversarial)
         for number, (experiment, own) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
             title = f"study {number}/{len(args.seeds) * len(experiments)} {experiment}, seed {seed}:"
             train(runs / experiment, experiment, [*shared, f"seed={seed}", *own, *args.overrides], title)

@@ -27,10 +27,13 @@ from srcolor.nets.luma_sr import LumaSR
 from srcolor.tasks.colorization import ColorizationTask
 
 # The measures that are compared: those with a value per image, on every machine.
-METRICS = tuple(
-    name
-    for name in ColorizationTask.default_measures
-    if name not in ("colorfulness", "lpips") and not issubclass(metrics.MEASURES[name], metrics.SetMeasure)
+METRICS = (
+    *(
+        name
+        for name in ColorizationTask.default_measures
+        if name not in ("colorfulness", "lpips") and not issubclass(metrics.MEASURES[name], metrics.SetMeasure)
+    ),
+    "texture",
 )
 # Those whose mean square is reported too: the squares of the last three add up to that of the first.
 SQUARES = ("ab_rmse", "tint", "patches", "detail")
@@ -38,15 +41,22 @@ SQUARES = ("ab_rmse", "tint", "patches", "detail")
 BEHIND = {
     "bicubic_color": ("colorize",),
     "chain": ("colorize", "sr"),
+    "chain_gan": ("colorize", "sr_gan"),
     "chain_luma": ("colorize", "sr"),
     "chain_tuned": ("colorize", "sr", "chain"),
     "direct": ("colorize",),
     "keep_luma": ("colorize",),
+    "keep_luma_gan": ("colorize_gan",),
     "trained_at_128": ("colorize128",),
 }
 REFERENCE = {"small": "chain", "large": "direct"}  # the route that the others of its group are compared with
 # Pairs of routes that are compared across the groups, although the inputs of the two may differ.
-QUESTIONS = (("chain", "direct"), ("keep_luma", "chain"), ("keep_luma", "trained_at_128"))
+QUESTIONS = (
+    ("chain", "direct"),
+    ("keep_luma", "chain"),
+    ("keep_luma", "trained_at_128"),
+    ("keep_luma_gan", "keep_luma"),
+)
 
 
 @dataclass
@@ -66,7 +76,14 @@ class Route:
     milliseconds: float = 0.0
 
 
-def build(color: Net, sr: Net, at_large: Net | None = None, tuned: Net | None = None) -> dict[str, Route]:
+def build(
+    color: Net,
+    sr: Net,
+    at_large: Net | None = None,
+    tuned: Net | None = None,
+    color_gan: Net | None = None,
+    sr_gan: Net | None = None,
+) -> dict[str, Route]:
     """Return the routes that a set of networks allows, by name.
 
     Args:
@@ -74,15 +91,19 @@ def build(color: Net, sr: Net, at_large: Net | None = None, tuned: Net | None = 
         sr: The super-resolution network.
         at_large: The colorization network trained at the large size, if any.
         tuned: The chain that was trained end to end, if any.
+        color_gan: The colorization network trained at the small size against an adversary, if any.
+        sr_gan: The super-resolution network trained against an adversary, if any.
     """
     scale = sr.scale
     routes = {
         "bicubic_color": Route("small", Chain(color, Bicubic(scale))),
         "chain": Route("small", Chain(color, sr)),
+        "chain_gan": None if sr_gan is None else Route("small", Chain(color, sr_gan)),
         "chain_luma": Route("small", Chain(color, LumaSR(sr))),
         "chain_tuned": None if tuned is None else Route("small", tuned),
         "direct": Route("large", color),
         "keep_luma": Route("large", KeepLuma(color, scale)),
+        "keep_luma_gan": None if color_gan is None else Route("large", KeepLuma(color_gan, scale)),
         "trained_at_128": None if at_large is None else Route("large", at_large),
     }
     return {name: route for name, route in routes.items() if route is not None}

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from srcolor.cli import hints, schema
 from srcolor.errors import UserError
 
-NAMES_RUN = re.compile(r"ckpt|resume|init_from|net(\.\w+)*\.run|colorize|sr|colorize128|chain")
+NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(schema.COMPARED)}")
 MULTIRUN = {"-m", "--multirun"}
 
 

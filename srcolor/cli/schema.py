@@ -68,7 +68,7 @@ class TuneConfig(TrainConfig):
     hparams: Any = _key("search space: keys of train.py, each with its range or choices")
 
 
-COMPARED = ("colorize", "sr", "colorize128", "chain")  # the keys of compare.py that name runs
+COMPARED = ("colorize", "sr", "colorize128", "chain", "colorize_gan", "sr_gan")  # the keys of compare.py that name runs
 
 
 @dataclass
@@ -79,6 +79,8 @@ class CompareConfig:
     sr: str = _key("run of the super-resolution network")
     colorize128: str | None = _key("run of a color network trained at the large size", None)
     chain: str | None = _key("run of a chain trained end to end", None)
+    colorize_gan: str | None = _key("run of an adversarial color network trained at the small size", None)
+    sr_gan: str | None = _key("run of an adversarial super-resolution network", None)
     size: int = _key("side of the large images, in pixels", 128)
     seed: int = _key("seed of the bootstrap", 0)
     bootstrap: int = _key("number of bootstrap samples", 2000)

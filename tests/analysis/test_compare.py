@@ -44,6 +44,15 @@ def test_the_super_resolution_network_may_be_external(study_runs, elsewhere, cal
     assert "the training images are unknown" in " ".join(capfd.readouterr().out.split())
 
 
+def test_adversarial_networks_add_their_routes(study_runs, call_compare, tmp_path):
+    gan = {"sr_gan": study_runs["sr64to128"], "colorize_gan": study_runs["colorize64"]}
+    assert call_compare(*arguments(study_runs, tmp_path / "out", **gan)) == 0
+    results = read(tmp_path / "out")
+    for route in ("chain", "keep_luma"):
+        assert results["routes"][f"{route}_gan"]["psnr"] == results["routes"][route]["psnr"]  # the same networks
+    assert results["questions"]["keep_luma_gan - keep_luma"]["psnr"] == [0, 0, 0]
+
+
 def read(folder):
     return json.loads((folder / "comparison.json").read_text())
 

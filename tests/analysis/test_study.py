@@ -21,7 +21,9 @@ def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "HERE", tmp_path)
     monkeypatch.setattr(study, "run_stages", lambda args, folder, shared: folders.append(folder))
     overrides = ["trainer.max_time=00:00:01:00"]
-    study.study(argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, overrides=overrides))
+    study.study(
+        argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, adversarial=False, overrides=overrides)
+    )
     assert [folder.name for folder in folders] == ["photos,trainer.max_time=00_00_01_00"]
 
 
@@ -66,3 +68,10 @@ def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_p
     output, _ = again.communicate(timeout=60)
     assert again.returncode == 0, output
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_adversarial_networks_start_from_those_of_the_pixel_loss(tmp_path):
+    stages = study.stages(tmp_path, 3, adversarial=True)
+    assert list(stages) == [*STAGES, "sr64to128_gan", "colorize64_gan"]
+    for name in ("sr64to128", "colorize64"):
+        assert stages[f"{name}_gan"] == ["trainer.max_time=00:00:15:00", f'init_from="{tmp_path / name}"']
