@@ -39,7 +39,9 @@ def main(cfg: DictConfig) -> None:
     before = start.records(own)
     task.trained_on = [own, *before]
     if start.state is not None:
-        runs.load_weights(task, start.state["state_dict"], str(start.checkpoint))
+        state = dict(start.state)
+        task.on_load_checkpoint(state)
+        runs.load_weights(task, state["state_dict"], str(start.checkpoint))
 
     # -- train ------------------------------------------------------------------------------------
     trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)

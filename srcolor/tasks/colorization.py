@@ -27,7 +27,8 @@ class ColorizationTask(AdversarialTask):
         self.fit_baselines(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Rename the baseline `mean_color`, which checkpoints of older versions call `mean_colour`."""
+        """See `AdversarialTask`; rename the baseline `mean_color`, which older versions call `mean_colour`."""
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {
             key.replace("baselines.mean_colour.", "baselines.mean_color."): state[key] for key in state
