@@ -162,6 +162,8 @@ def _silence() -> None:
         ".*LeafSpec.*is deprecated.*",
         # Our metrics gather the values of all processes by themselves.
         ".*when logging on epoch level in distributed setting.*",
+        # Measures and the pixel-loss network of an adversary stay in evaluation mode.
+        ".*in eval mode at the start of training.*",
         # A resumed run writes where it wrote before.
         ".*exists and is not empty.*",
     ):

@@ -142,8 +142,8 @@ class LPIPS(Measure):
         if backbone().is_file():
             return None
         return (
-            f"LPIPS needs the weights of SqueezeNet 1.1, {BACKBONE} of https://download.pytorch.org/models/. Put the "
-            f"file into {backbone().parent}, or set TORCH_HOME to a folder with hub/checkpoints/{BACKBONE}."
+            f"LPIPS needs torchvision's weights of SqueezeNet 1.1. Put {BACKBONE} into {backbone().parent}, or set "
+            f"TORCH_HOME to a folder with hub/checkpoints/{BACKBONE}; see docs/metrics.md."
         )
 
     @classmethod
