@@ -116,7 +116,7 @@ def block_mean(images: Tensor, scale: int) -> Tensor:
         (N, C, H / scale, W / scale).
 
     Raises:
-        UserError: A side is not a multiple of `scale`.
+        UserError: If a side is not a multiple of `scale`.
 
     >>> block_mean(torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]), 2)
     tensor([[[[0.7500]]]])
@@ -140,7 +140,7 @@ def bicubic_down(images: Tensor, scale: int) -> Tensor:
         (N, C, H / scale, W / scale), multiples of 1/255.
 
     Raises:
-        UserError: A side is not a multiple of `scale`.
+        UserError: If a side is not a multiple of `scale`.
     """
     _check_divisible(images, scale)
     height, width = images.shape[-2] // scale, images.shape[-1] // scale

@@ -10,7 +10,7 @@ class Net(nn.Module):
 
     Attributes:
         inputs: Number of input channels (1: gray, 3: RGB); None for any number.
-        outputs: Number of output channels; None if it equals that of the input.
+        outputs: Number of output channels; None if it equals the number of input channels.
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.
         receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.

@@ -1,4 +1,4 @@
-"""What a training starts from: nothing, the weights of another network, or a checkpoint of its own."""
+"""How a training run starts: from scratch, from another network's weights, or from its own checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from srcolor.runs.names import checkpoint_file
 
 @dataclass(frozen=True)
 class Start:
-    """The start of a training.
+    """The start of a training run.
 
     Attributes:
         net_config: Configuration of the network, with the references to runs resolved.
@@ -31,15 +31,15 @@ class Start:
     state: Mapping[str, Any] | None = None
     weights: tuple[nn.Module, Path] | None = None
 
-    def records(self, own: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the records without that of the run's own images."""
-        return [record for record in self.trained_on if not same_record(record, own)]
+    def records(self, own_record: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records, excluding the record of the run's own images."""
+        return [record for record in self.trained_on if not same_record(record, own_record)]
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """Load the weights of a new run's network; return the network in training mode.
 
         Raises:
-            UserError: The weights belong to another network.
+            UserError: If the weights do not match the network.
         """
         if self.weights is not None:
             weights, file = self.weights
@@ -48,15 +48,15 @@ class Start:
 
 
 def start(net_config: Mapping[str, Any], resume: str | None, init_from: str | None) -> Start:
-    """Find and read what a training starts from.
+    """Find and read what a training run starts from.
 
     Args:
         net_config: Configuration of the network, a plain dictionary.
-        resume: The run to resume, as for `names.find`.
+        resume: The run to resume; see `names.find`.
         init_from: The network whose weights a new run starts from.
 
     Raises:
-        UserError: A file is missing, damaged, or not a checkpoint of srcolor.
+        UserError: If a file is missing, damaged, or not a srcolor checkpoint.
     """
     if resume is not None:
         file = checkpoint_file(resume, "last")
@@ -69,10 +69,10 @@ def start(net_config: Mapping[str, Any], resume: str | None, init_from: str | No
 
 
 def known(name: str) -> list[dict[str, Any]]:
-    """Return `trained_on` of a network that a training starts from."""
+    """Return `trained_on` of a network that a training run starts from."""
     records = trained_on(name)
     if records is None:
-        raise UserError(f"{name}: a network from elsewhere can be used and tested, not trained further.")
+        raise UserError(f"{name}: external networks can be used and tested but not trained further.")
     return records
 
 
@@ -82,13 +82,13 @@ def load_net(run: str) -> nn.Module:
     Only networks of `srcolor.nets` are built from the configuration in the file.
 
     Args:
-        run: As for `find`.
+        run: Run or network name; see `find`.
 
     Returns:
         The network in evaluation mode, with its averaged weights if it has any.
 
     Raises:
-        UserError: The file is missing, damaged, or not a checkpoint of srcolor.
+        UserError: If the file is missing, damaged, or not a srcolor checkpoint.
     """
     if run.startswith(foreign.SPANDREL):
         return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
@@ -132,15 +132,17 @@ def trained_on(name: str) -> list[dict[str, Any]] | None:
     """Return what a network and its predecessors were trained on; see `ImageDataModule.trained_on`.
 
     Returns:
-        None for a network from elsewhere: that is not known.
+        The records of the training images; None for an external network, whose training images are unknown.
 
     Raises:
-        UserError: Its checkpoint does not say.
+        UserError: If its checkpoint has no such record.
     """
     if name.startswith(foreign.SPANDREL):
         return None
     file = checkpoint_file(name)
     records = read(file).get("trained_on")
     if records is None:
-        raise UserError(f"{file}: of an older version, which did not record the training images. Train it again.")
+        raise UserError(
+            f"{file} was written by an older srcolor version that did not record training images. Retrain the network."
+        )
     return records

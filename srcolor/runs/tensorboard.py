@@ -40,19 +40,19 @@ def write_row(
         logger: Logger of the run.
         choices: The choice of each config group.
         config: Configuration of the run.
-        metrics: Test metrics; those that are None are left out.
+        metrics: Test metrics; None values are excluded.
         step: Global step of the test.
     """
     groups = {group: name for group, name in choices.items() if group in config and group not in EXCLUDED}
     included = {key: config[key] for key in config if key not in EXCLUDED}
     settings = {**groups, **dict(_leaves(OmegaConf.to_container(OmegaConf.create(included)), ""))}
-    figures = {f"test/{name}": value for name, value in metrics.items() if value is not None}
-    logger.log_hyperparams(settings, figures, step)
+    values = {f"test/{name}": value for name, value in metrics.items() if value is not None}
+    logger.log_hyperparams(settings, values, step)
     logger.finalize("success")
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield every plain value with its full key; interpolations (`${...}`) are left out."""
+    """Yield every plain value with its full key; interpolations (`${...}`) are excluded."""
     if isinstance(node, dict):
         for key, value in node.items():
             if not key.startswith("_"):

@@ -117,7 +117,7 @@ def grid(columns: dict[str, Tensor], gap: int = 4) -> Image.Image:
         gap: Distance between images in pixels.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     height = max(images.shape[-2] for images in columns.values())
     width = max(images.shape[-1] for images in columns.values())
