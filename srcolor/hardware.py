@@ -48,7 +48,7 @@ class Hardware(NamedTuple):
 def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 1) -> Hardware:
     """Resolve `auto` for this machine.
 
-    The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics need,
+    The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics require,
     and antialiased bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere
     on, CPUs with AVX512-BF16 or AMX) and, on a CPU, is measured to be faster, see `bfloat16_gain`; else float32.
     Multiple CPU processes always use float32, as a measurement can differ between them. Channels last on both: a step

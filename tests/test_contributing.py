@@ -99,7 +99,7 @@ def test_the_commands_of_the_recipes_train_the_additions(checkout):
     assert 0 < record["test"]["mae"] < 1
 
 
-def test_the_metric_of_the_recipe_selects_checkpoints_and_has_its_heading_and_ranking(checkout):
+def test_metric_recipe_selects_checkpoints_and_is_ranked(checkout):
     (monitored,) = re.findall(r"`(monitor=val/mae [^`]+)`", TEXT)
     process = train(checkout, [COMMANDS[1], COMMANDS[2], monitored], "monitored")
     assert re.search(r"MAE\W+0\.\d{4}\W", process.stdout)

@@ -58,7 +58,7 @@ def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
-    """Summarize the comparisons of several seeds as Markdown.
+    """Summarize the comparisons of multiple seeds as Markdown.
 
     Every value is a mean and a standard deviation over the seeds. A `*` marks values whose difference from the
     group's reference has the same sign in every seed, with an interval that excludes zero in each.

@@ -96,7 +96,8 @@ def open_study(
         if recorded != value:
             raise UserError(
                 f"{folder / 'study.db'} was created with a different "
-                f"{'search space' if name == 'space' else 'command'}:\n  recorded {json.dumps(recorded)},\n  requested {json.dumps(value)}.\n"
+                f"{'search space' if name == 'space' else 'command'}:\n"
+                f"  recorded {json.dumps(recorded)},\n  requested {json.dumps(value)}.\n"
                 "Use a different folder with hydra.run.dir=..."
             )
         study.set_user_attr(name, value)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from srcolor.cli import schema
 from srcolor.errors import UserError, install_extra, nearest
 
-# Keys of lightning-hydra-template, with the condition on their value where srcolor has the key too, and what to use.
+# Keys of lightning-hydra-template, with a condition on the value if srcolor also has the key, and the replacement.
 TEMPLATE_HINTS = {
     "model": "use net=... for the network and task=... for what it is trained to do",
     "ckpt_path": "python eval.py ckpt=<run> tests a network, python train.py resume=<run> resumes a run",

@@ -251,7 +251,7 @@ def _add_choices(args: list[str], key: str, name: str) -> list[str]:
         args = [*args, f"hydra.run.dir={quote(full)}"]
     run = runs.folder(full)
     values = _values(_parse(args))
-    if run is None:  # a network from elsewhere has no settings
+    if run is None:  # an external network has no settings
         return args
     if values.get("data") == "benchmark":  # of the run's settings only the scale applies
         return [f"scale={runs.configuration(run).scale}", *args]

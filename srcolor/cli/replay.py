@@ -20,7 +20,7 @@ def replay(
 ) -> tuple[DictConfig, dict[str, str], list[str]]:
     """Return the recorded configuration of a run with the given overrides applied.
 
-    The values are those that the run recorded, whatever the defaults in `conf/` are now.
+    The values are the recorded ones, regardless of the current defaults in `conf/`.
 
     Args:
         cfg: Today's configuration, by the recorded choices and the given overrides.

@@ -47,7 +47,7 @@ class Source(Protocol):
         size: Side of the crops.
         planes: Planes of a decoded image: 3 for RGB; 4 with a mask as the last. Crops, cache, flips and zoom treat
             all planes alike, except that zoom interpolates masks by nearest neighbor; content, colors, jitter and
-            perceptual hashes are those of the first three.
+            perceptual hashes use only the first three.
     """
 
     size: int

@@ -64,7 +64,7 @@ def mean(values: Tensor) -> Tensor:
     """Return the mean of the values, (N,), without infinite ones, in float64; infinite if all are.
 
     The mean over images differs from the PSNR of the pooled error: 20 dB and 40 dB give 30 dB, not 22.97. An image
-    that is reproduced exactly has an infinite PSNR and is left out.
+    that is reproduced exactly has an infinite PSNR and is excluded.
 
     >>> mean(torch.tensor([20.0, 40.0, torch.inf])).item()
     30.0

@@ -174,7 +174,7 @@ class Colorfulness(Measure):
 class ColorfulnessRatio(Measure):
     """Ratio of the colorfulness of prediction and target: below 1 is duller, above 1 more vivid.
 
-    1 if both are gray; infinite, and so left out of the mean, if only the target is.
+    1 if both are gray; infinite, and thus excluded from the mean, if only the target is gray.
     """
 
     name = "colorfulness_ratio"

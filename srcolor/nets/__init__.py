@@ -9,7 +9,7 @@ class Net(nn.Module):
     """Base class: maps images in [0, 1] to images in [0, 1], (N, C, H, W), and declares the properties below.
 
     Attributes:
-        inputs: Number of input channels (1: gray, 3: RGB); None for any number.
+        inputs: Number of input channels (1: gray, 3: RGB); if None, any number.
         outputs: Number of output channels; None if it equals the number of input channels.
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.

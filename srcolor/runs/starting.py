@@ -20,9 +20,9 @@ class Start:
     Attributes:
         net_config: Configuration of the network, with the references to runs resolved.
         trained_on: Records of the training images of the networks that it starts from.
-        checkpoint: The checkpoint to resume; None for a new run.
+        checkpoint: The checkpoint to resume; if None, this is a new run.
         state: The content of the checkpoint.
-        weights: The network whose weights the new run starts from, and its file; None for new weights.
+        weights: The network whose weights the new run starts from, and its file; if None, new weights.
     """
 
     net_config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""TensorBoard content of a run besides scalars and images: a text page, and a row in the HParams tab."""
+"""TensorBoard content of a run in addition to scalars and images: a text page, and a row in the HParams tab."""
 
 import shlex
 from collections.abc import Iterator, Mapping

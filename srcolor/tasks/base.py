@@ -84,7 +84,7 @@ class Task(LightningModule):
         self.losses: dict[str, float] = {}
         self.rows: list[int] = []
         self.per_image: dict[str, dict[str, list[float]]] = {}
-        self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
+        self.agreed_time_share: float | None = None  # with multiple processes: see `StopTogether`
         self._optimizer = optimizer
         self._schedule = schedule
         self._settings: list[list[dict[str, Any]]] = []  # configuration of each optimizer's parameter groups
@@ -279,7 +279,7 @@ class Task(LightningModule):
 
     def _evaluate(self, batch: Pair, names: Iterable[str]) -> None:
         measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
-        # Evaluation is float32 whatever training is, convolutions in the measures too.
+        # Evaluation is float32 regardless of the training precision, also for convolutions in the measures.
         with torch.autocast(self.device.type, enabled=False):
             for name, prediction in self.predictions(batch).items():
                 values = measure(measures, *self.metric_inputs(prediction, batch))

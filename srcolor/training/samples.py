@@ -21,7 +21,7 @@ from srcolor.tasks.base import Task
 class SampleGrid(Callback):
     """Grids of the same few images, written to `samples/*.png` and to every logger that supports images.
 
-    One row per image; for the columns see `columns`. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
+    One row per image; for the columns see `columns`. Drawn at validations 1, 2, 4, 8, ..., and in the test.
 
     Args:
         folder: Folder of the files.

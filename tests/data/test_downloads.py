@@ -197,7 +197,7 @@ def test_a_wrong_checksum_is_an_error_and_leaves_nothing(lfw_archive, tmp_path, 
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["lfw.lock"]
 
 
-def test_of_two_processes_one_downloads_and_the_other_waits(meeting, tmp_path):
+def test_one_process_downloads_while_the_other_waits(meeting, tmp_path):
     archive = tmp_path / "set.tgz"
     tar(archive, {f"set/{i}.jpg": jpeg(i) for i in range(5)})
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
