@@ -186,14 +186,14 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
     """Train a tiny run of every network of a comparison; tests must not change them."""
     folder = tmp_path_factory.mktemp("study")
     runs = {}
-    for name, own in {
+    for name, options in {
         "colorize64": COLOR,
         "sr64to128": [*COLOR, "net.blocks=1"],
         "colorize128": COLOR,
         "chain64to128": [arg for arg in COLOR if not arg.startswith("net.")],
     }.items():
         runs[name] = folder / name
-        args = [f"experiment={name}", *own, "data=folder", f"data.root={pictures}", f"hydra.run.dir={runs[name]}"]
+        args = [f"experiment={name}", *options, "data=folder", f"data.root={pictures}", f"hydra.run.dir={runs[name]}"]
         if name == "chain64to128":
             args += [f"net.first.run={runs['colorize64']}", f"net.second.run={runs['sr64to128']}"]
         assert call(*args) == 0

@@ -87,9 +87,9 @@ def test_training_speed(script, monkeypatch, capsys):
     run(module, "--steps", 2, "--rounds", 1)
     rates, summary = capsys.readouterr().out.splitlines()[-2:]
     assert set(re.findall(r"'(\w+)': \d", rates)) == {"article", "ours", "bare"}
-    figures = json.loads(summary)
-    assert min(figures["speedup"], figures["trainer_over_bare"]) > 0
-    assert 0 <= figures["data_wait"] <= 1
+    summary_values = json.loads(summary)
+    assert min(summary_values["speedup"], summary_values["trainer_over_bare"]) > 0
+    assert 0 <= summary_values["data_wait"] <= 1
 
 
 def test_faults(script, monkeypatch, capsys):
@@ -148,13 +148,13 @@ def test_cost(script, tiny_run, tmp_path, capsys):
     (tmp_path / "metrics.json").write_text(json.dumps({"sets": {"Set5": {"psnr_y": 33.21}}}))
     run(load("cost"), tiny_run, "--tests", tmp_path, "--plot", tmp_path / "cost.png", "--seconds", 0)
     (line,) = capsys.readouterr().out.splitlines()
-    figures = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
+    values = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
     net = runs.load_net(str(tiny_run))
-    assert figures["parameters"] == sum(p.numel() for p in net.parameters())
+    assert values["parameters"] == sum(p.numel() for p in net.parameters())
     weights = sum(p.numel() for p in net.parameters() if p.dim() == 4)  # all at low resolution
-    assert figures["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
-    assert min(figures["ms_64"], figures["ms_512"]) > 0
-    assert figures["set5"] == 33.21
+    assert values["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
+    assert min(values["ms_64"], values["ms_512"]) > 0
+    assert values["set5"] == 33.21
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1000, 400)
 

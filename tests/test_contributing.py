@@ -113,7 +113,7 @@ def test_the_task_of_the_recipe_trains_the_network_and_the_critic(checkout):
     config = runs.configuration(checkout / "adversarial")
     assert config.task._target_ == "srcolor.tasks.adversarial.AdversarialTask"
     state = torch.load(checkout / "adversarial" / "checkpoints" / "last.ckpt", weights_only=True)
-    steps = [max(entry["step"] for entry in one["state"].values()) for one in state["optimizer_states"]]
+    steps = [max(entry["step"] for entry in optimizer["state"].values()) for optimizer in state["optimizer_states"]]
     assert steps == [4, 4]  # both in every batch: two epochs of two batches
     assert any(key.startswith("critic.") for key in state["state_dict"])
     runs.load_net(str(checkout / "adversarial"))

@@ -19,7 +19,7 @@ from srcolor.nets.chroma_table import ChromaTable
 from srcolor.training.samples import ColorSampleGrid
 
 
-def figures(run):
+def metrics_of(run):
     return json.loads((run / "metrics.json").read_text())
 
 
@@ -39,7 +39,7 @@ def test_run_folder_contains_what_the_readme_says(tiny_run):
 
 
 def test_metrics_json_has_its_keys(tiny_run):
-    whole = figures(tiny_run)
+    whole = metrics_of(tiny_run)
     results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
     assert list(whole) == [*results, "version", "git"]
     assert whole["validation"]["metric"] == "psnr"
@@ -52,7 +52,7 @@ def test_metrics_json_has_its_keys(tiny_run):
 
 def test_metrics_are_means_of_the_per_image_table(tiny_run):
     rows = list(csv.DictReader((tiny_run / "per_image.csv").open()))
-    whole = figures(tiny_run)
+    whole = metrics_of(tiny_run)
     assert len(rows) == whole["images"]
     for column, value in (("psnr", whole["test"]["psnr"]), ("bicubic_ssim", whole["baselines"]["bicubic"]["ssim"])):
         assert statistics.fmean(float(row[column]) for row in rows) == pytest.approx(value, rel=1e-12)
@@ -82,7 +82,7 @@ def test_retesting_reproduces_metrics_json(tiny_run, pictures, call_eval, tmp_pa
     """Through `eval.py`, to the last digit, and through `load_net` and a loop written here."""
     again = tmp_path / "again"
     assert call_eval(f"ckpt={tiny_run}", f"hydra.run.dir={again}") == 0
-    first, second = figures(tiny_run), figures(again)
+    first, second = metrics_of(tiny_run), metrics_of(again)
     for key in ("test", "baselines", "images", "exact", "parameters"):
         assert first[key] == second[key]
     assert (tiny_run / "per_image.csv").read_bytes() == (again / "per_image.csv").read_bytes()
@@ -102,8 +102,10 @@ def test_retesting_reproduces_metrics_json(tiny_run, pictures, call_eval, tmp_pa
 def test_evaluation_is_float32_whatever_training_was(tiny_run, call_eval, tmp_path):
     bf16 = tmp_path / "bf16"
     assert call_eval(f"ckpt={tiny_run}", "trainer.precision=bf16-mixed", f"hydra.run.dir={bf16}") == 0
-    assert figures(bf16)["test"] == pytest.approx(figures(tiny_run)["test"], abs=1e-6)
-    assert figures(bf16)["baselines"]["bicubic"] == pytest.approx(figures(tiny_run)["baselines"]["bicubic"], abs=1e-6)
+    assert metrics_of(bf16)["test"] == pytest.approx(metrics_of(tiny_run)["test"], abs=1e-6)
+    assert metrics_of(bf16)["baselines"]["bicubic"] == pytest.approx(
+        metrics_of(tiny_run)["baselines"]["bicubic"], abs=1e-6
+    )
 
 
 def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
@@ -119,7 +121,7 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
 
 
 def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_path):
-    """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average and augmentation on."""
+    """Weights, averaged weights, optimizer and metrics, bit by bit, with schedule, average and augmentation on."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
     args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
@@ -139,7 +141,7 @@ def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_
     for number, values in one["optimizer_states"][0]["state"].items():
         for key, value in values.items():
             assert torch.equal(value, two["optimizer_states"][0]["state"][number][key])
-    assert figures(whole)["test"] == figures(halves)["test"]
+    assert metrics_of(whole)["test"] == metrics_of(halves)["test"]
 
 
 def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, call, tmp_path):
@@ -162,7 +164,7 @@ def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call,
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
     assert call(*args, f"init_from={tiny_run}", f"hydra.run.dir={run}") == 0
-    assert figures(run)["test"] == figures(tiny_run)["test"]
+    assert metrics_of(run)["test"] == metrics_of(tiny_run)["test"]
 
 
 def test_init_from_a_different_network_names_the_keys_that_differ(tiny_run, pictures, call, tmp_path, capfd):
@@ -176,7 +178,7 @@ def test_ckpt_with_different_data_changes_only_the_data(tiny_run, call_eval, tmp
     assert call_eval(f"ckpt={tiny_run}", "data=photos", f"hydra.run.dir={run}") == 0
     names = {row["file"].split("@")[0] for row in csv.DictReader((run / "per_image.csv").open())}
     assert names == {"astronaut"}
-    assert figures(run)["parameters"] == figures(tiny_run)["parameters"]
+    assert metrics_of(run)["parameters"] == metrics_of(tiny_run)["parameters"]
 
 
 def test_a_run_folder_is_not_written_into_twice(tiny_run, call, capfd):
@@ -192,7 +194,7 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, call_eva
     assert call(*TINY, "data=folder", "trainer=debug", f"hydra.run.dir={run}") == 0
     monkeypatch.delenv("SRCOLOR_DATA")
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'again'}") == 0
-    assert figures(run)["test"] == figures(tmp_path / "again")["test"]
+    assert metrics_of(run)["test"] == metrics_of(tmp_path / "again")["test"]
 
 
 # -- training ------------------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, cal
         args += [f"data.root={pictures}", "size=48"]
     assert call(*args) == 0
     assert state(run, "last")["global_step"] == 2
-    results = figures(run)["test"]
+    results = metrics_of(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
         assert results.pop("psnr_luma") is None  # the luma is that of the input
     assert all(math.isfinite(value) for value in results.values())
@@ -232,9 +234,9 @@ def test_resumed_run_keeps_the_record_of_its_first_data(tiny_run, call, call_eva
     shutil.copytree(tiny_run, run)
     (first,) = state(run, "last")["trained_on"]
     assert call(f"resume={run}", "data=photos", "trainer.max_epochs=3") == 0
-    own, before = state(run, "last")["trained_on"]
-    assert torch.equal(before["files"], first["files"])
-    assert len(own["files"]) == 7
+    own_record, inherited_record = state(run, "last")["trained_on"]
+    assert torch.equal(inherited_record["files"], first["files"])
+    assert len(own_record["files"]) == 7
     assert call(f"resume={run}", "data=photos", "trainer.max_epochs=4") == 0
     assert len(state(run, "last")["trained_on"]) == 2
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0  # no data.root is left over
@@ -246,7 +248,7 @@ def test_resume_tests_a_run_stopped_during_its_test(tiny_run, call, tmp_path, ca
     (run / "metrics.json").unlink()
     trained = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert call(f"resume={run}") == 0
-    assert figures(run)["test"] == figures(tiny_run)["test"]
+    assert metrics_of(run)["test"] == metrics_of(tiny_run)["test"]
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
     assert call(f"resume={run}") == 1
     assert "its budget is spent" in capfd.readouterr().err
@@ -262,7 +264,7 @@ def test_training_beats_bicubic(pictures, call, tmp_path):
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=150"]
     assert call(*args, "optimizer.lr=4e-3", f"hydra.run.dir={run}") == 0
-    whole = figures(run)
+    whole = metrics_of(run)
     assert state(run, "last")["global_step"] == 150
     assert whole["test"]["psnr"] > whole["baselines"]["bicubic"]["psnr"] + 0.1
 
@@ -338,7 +340,7 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
     table.fit(data.pairs("train"))
     for batch in data.pairs("test"):
         values.update(metrics.measure({"ab_rmse": metrics.ABRMSE()}, table(batch.input), batch.target))
-    results = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
+    results = metrics_of(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
     assert results == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
 
 
@@ -352,7 +354,7 @@ def test_resumed_color_run_matches_an_uninterrupted_one(pictures, call, tmp_path
     assert one.keys() == three.keys()
     for key, value in one.items():
         assert torch.equal(value, three[key]), key
-    assert figures(tmp_path / "one")["test"] == figures(tmp_path / "three")["test"]
+    assert metrics_of(tmp_path / "one")["test"] == metrics_of(tmp_path / "three")["test"]
 
 
 def test_a_chain_is_resumed_and_tested_after_its_source_runs_are_gone(study_runs, call, call_eval, tmp_path):
@@ -362,9 +364,9 @@ def test_a_chain_is_resumed_and_tested_after_its_source_runs_are_gone(study_runs
     shutil.copytree(study_runs["chain64to128"], run)
     recorded = run / ".hydra" / "overrides.yaml"
     recorded.write_text(recorded.read_text().replace(str(study_runs["colorize64"].parent), str(tmp_path / "gone")))
-    before = figures(run)["test"]
+    before = metrics_of(run)["test"]
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0
-    assert figures(tmp_path / "test")["test"] == before
+    assert metrics_of(tmp_path / "test")["test"] == before
     assert call(f"resume={run}", "trainer.max_epochs=3") == 0
     assert state(run, "last")["epoch"] == 2
     assert list(state(run, "last")["net_config"]) == ["_target_", "first", "second"]

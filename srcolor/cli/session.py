@@ -141,8 +141,8 @@ class Session:
         table = None
         if sets:
             files = {bytes(row) for record in (*inherited_records, *own_records) for row in record["files"].numpy()}
-            pictures = None if None in trained_on else len(files)
-            table = published.table(metrics, type(net).__name__, pictures, self.cfg.scale)
+            image_count = None if None in trained_on else len(files)
+            table = published.table(metrics, type(net).__name__, image_count, self.cfg.scale)
         records.show(self.folder, metrics, type(net).__name__, table)
 
 

@@ -124,7 +124,7 @@ def test_a_comparison_without_mean_squares_is_refused(measured):
     results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
     for row in results["routes"].values():
         del row["tint_square"]
-    with pytest.raises(UserError, match=r"no mean squares in comparison\.json: an older version"):
+    with pytest.raises(UserError, match=r"comparison\.json has no mean squares; it was written by an older version"):
         figures.error_split(results)
 
 
@@ -404,14 +404,14 @@ def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, 
     capfd.readouterr()
     both = [f"sr={folders['sr']}", "bootstrap=100"]
     assert call_compare(f"colorize={folders['whole']}", *both, f"hydra.run.dir={tmp_path / 'mixed'}") == 1
-    assert re.search(r"sr=\S+ was trained on 1 of the 1 test images: astronaut", capfd.readouterr().err)
+    assert re.search(r"sr=\S+ was trained on 1 of the 1 test images, e\.g\. astronaut", capfd.readouterr().err)
     assert call_compare(f"colorize={folders['color']}", *both, f"hydra.run.dir={tmp_path / 'same'}") == 0
 
 
 def test_a_used_folder_keeps_its_configuration(study_runs, call_compare, compared, capfd):
     before = (compared / ".hydra" / "config.yaml").read_bytes()
     assert call_compare(*arguments(study_runs, compared)) == 1
-    assert f"hydra.run.dir={compared} is already used by a run. Name another." in capfd.readouterr().err
+    assert f"hydra.run.dir={compared} is already used by a run. Choose another folder." in capfd.readouterr().err
     assert (compared / ".hydra" / "config.yaml").read_bytes() == before
 
 
@@ -422,7 +422,7 @@ def test_gray_crops_of_different_images_are_excluded(study_runs, call_compare, p
         Image.open(path).convert("L").save(path)
     other = ["data=folder", f"data.root={root}", "data.min_side=48"]
     assert call_compare(*arguments(study_runs, tmp_path / "out"), *other) == 1
-    assert "no crop with colors for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
+    assert "the train split has no color crops: 24 of 24 crops are nearly gray" in capfd.readouterr().err
 
 
 def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare, tmp_path, monkeypatch):

@@ -196,7 +196,7 @@ def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():
     results = {"parameters": 57_000, "sets": {"Set5": figures}, "baselines": {"bicubic": {"sets": {"Set5": figures}}}}
     table = published.table(results, "net", 291, scale=2)
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert cells[0] == ("Set5 (5)", "net", "57K", "291 pictures", "33.00", "0.9000", "31.00")
+    assert cells[0] == ("Set5 (5)", "net", "57K", "291 images", "33.00", "0.9000", "31.00")
     networks = {row[1]: row for row in cells}
     assert {"bicubic *", "SRCNN", "FSRCNN *", "VDSR *", "DRRN *", "IDN *", "CARN", "IMDN", "EDSR-baseline"} < set(
         networks

@@ -169,7 +169,7 @@ ROWS = {
     "tiny size": (lambda s, m: debug(s.root, "size=8"), "size=8: expected at least 11", 1),
     "mismatched scale": (
         lambda s, m: ["data=folder", f"data.root={s.root}", "size=32", "net=size_decoder", "scale=4", "trainer=debug"],
-        "the prediction is (8, 3, 16, 16), the target (8, 3, 32, 32): `scale` must be",
+        "the prediction is (8, 3, 16, 16), the target (8, 3, 32, 32): `scale` must match",
         1,
     ),
     "override": (lambda s, m: debug(s.root, "net.chanels=24"), "Did you mean net.channels?", 1),

@@ -199,7 +199,7 @@ def test_spandrel_network_matches_its_original(elsewhere):
 def test_a_file_unknown_to_spandrel_is_refused(elsewhere, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
-    assert "an external network can be used and tested, but not trained further" in capsys.readouterr().err
+    assert "external networks can be used and tested but not trained further" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: not supported by spandrel"):
         predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")

@@ -165,7 +165,7 @@ def test_a_killed_process_leaves_no_partial_result(bicubic, tmp_path):
     assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
 
 
-STOPPED = "stopped; what is complete stays, and the same command makes the rest\n"
+STOPPED = "stopped; completed results are kept, and the same command resumes with the rest\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
