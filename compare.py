@@ -101,11 +101,11 @@ def main(cfg: DictConfig) -> None:
     }
     sample = torch.cat(targets)[: cfg.pictures]
     gray = {"large": images.luma(sample), "small": images.luma(images.block_mean(sample, scale))}
-    figures = {key: runs.train_figures(run) for key, run in names.items()}
+    costs = {key: runs.train_figures(run) for key, run in names.items()}
     for name, route in {**compared, **floors}.items():
         row = (results["routes"] if name in compared else results["floors"])[name]
         row["peak_memory_mb"] = routes.route_memory_mb(route.net, gray[route.given][:1])
-        row |= routes.trained([figures[key] for key in routes.BEHIND.get(name, ())])
+        row |= routes.trained([costs[key] for key in routes.BEHIND.get(name, ())])
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
     results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]

@@ -18,7 +18,7 @@ class Pair(NamedTuple):
 
     Attributes:
         input: Input of the network, (N, C, h, w) in [0, 1].
-        target: Its target, (N, C, H, W) in [0, 1].
+        target: Target of the network, (N, C, H, W) in [0, 1].
         row: Row of each sample in its split, (N,) int64; `datamodule.name(split, row)` returns its name.
     """
 

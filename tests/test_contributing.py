@@ -50,7 +50,7 @@ def checkout(tmp_path_factory):
 
 
 def train(checkout, commands, folder):
-    """Run two batches of the tiny network with the arguments of several commands; return the finished process."""
+    """Run two batches of the tiny network with the arguments of multiple commands; return the finished process."""
     added = [override for command in commands for override in shlex.split(command)]
     short = [override for override in TINY if not override.startswith("net.")]
     overrides = [*added, *short, "trainer=debug", f"hydra.run.dir={folder}"]

@@ -83,9 +83,7 @@ def test_processes_share_each_batch_of_a_single_process(rows, length, batch, wor
     assert all(len(part) == len(EpochSampler(rows, batch, seed=3, length=length, world=world)) for part in parts)
     drawn = []
     for step in zip(*parts, strict=True):
-        assert (
-            len({len(index) for index, _ in step}) == 1
-        )  # equal counts, so the mean gradient is that of the whole batch
+        assert len({len(index) for index, _ in step}) == 1  # equal counts, so the mean gradient matches the whole batch
         shares = [index.tolist() for index, _ in step]
         drawn += [row for place in zip(*shares, strict=True) for row in place]
     assert drawn[:length] == whole.tolist()

@@ -145,7 +145,7 @@ def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_
 
 
 def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, call, tmp_path):
-    """Resumed at a rate that ruins it: the best checkpoint is still that of the first epochs."""
+    """Resumed at a rate that ruins it: the best checkpoint is still from the first epochs."""
     run, name = tmp_path / "run", tmp_path / "link"
     shutil.copytree(tiny_run, run)
     name.symlink_to(run)
@@ -212,7 +212,7 @@ def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, cal
     assert state(run, "last")["global_step"] == 2
     results = metrics_of(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
-        assert results.pop("psnr_luma") is None  # the luma is that of the input
+        assert results.pop("psnr_luma") is None  # the luma of the input is kept
     assert all(math.isfinite(value) for value in results.values())
 
 

@@ -217,11 +217,11 @@ def trained(parts: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     Returns:
         The costs by name; None where a network lacks the value.
     """
-    figures: dict[str, float | None] = {}
+    costs: dict[str, float | None] = {}
     for key, fold in (("seconds", sum), ("images_per_second", min), ("peak_memory_mb", max)):
         values = [part.get(key) for part in parts]
-        figures[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
-    return figures
+        costs[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
+    return costs
 
 
 def route_memory_mb(net: Net, gray: Tensor) -> float:

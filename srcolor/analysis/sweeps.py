@@ -103,10 +103,10 @@ def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
     ]
     table = jobs.table.assign(setting=label, done=jobs.table["state"] == "done")
     groups = table.groupby("setting", sort=False)
-    figures = groups[["validation", *jobs.metrics, "seconds"]].agg(["mean", "std"])
-    figures.columns = figures.columns.map(" ".join)
+    statistics = groups[["validation", *jobs.metrics, "seconds"]].agg(["mean", "std"])
+    statistics.columns = statistics.columns.map(" ".join)
     counts = groups["done"].agg(done="sum", jobs="size")
-    ranked = table.drop_duplicates("setting").set_index("setting")[keys].join([counts, figures])
+    ranked = table.drop_duplicates("setting").set_index("setting")[keys].join([counts, statistics])
     higher_is_better = monitored(folder, jobs)[1]
     return ranked.sort_values("validation mean", ascending=not higher_is_better, kind="stable")
 
@@ -149,7 +149,7 @@ def lines(folder: Path, jobs: Jobs, only: str | None = None) -> list[list[str]]:
 
     Args:
         folder: The directory of the sweep.
-        jobs: Its jobs.
+        jobs: The jobs of the sweep.
         only: The test metric to show; if None, all.
 
     Returns:
@@ -163,9 +163,9 @@ def lines(folder: Path, jobs: Jobs, only: str | None = None) -> list[list[str]]:
     result = [["", *keys, "done", f"val {metric}", *(f"test {name}" for name in shown), "seconds"]]
     for rank, row in enumerate(ranked.to_dict("records"), 1):
         overrides = ["" if pd.isna(row[key]) else row[key] for key in keys]
-        figures = [tables.spread(row[f"{name} mean"], row[f"{name} std"], digits[name]) for name in digits]
+        values = [tables.spread(row[f"{name} mean"], row[f"{name} std"], digits[name]) for name in digits]
         seconds = tables.number(row["seconds mean"], 0)
-        result.append([str(rank), *overrides, f"{row['done']}/{row['jobs']}", *figures, seconds])
+        result.append([str(rank), *overrides, f"{row['done']}/{row['jobs']}", *values, seconds])
     return result
 
 

@@ -60,9 +60,9 @@ def hint(args: Sequence[str], config_name: str) -> str:
         group, choice = str(override.key_or_group), override.value()
         if group == "hydra/launcher" and choice in LAUNCHERS:
             return f"hydra/launcher={choice} requires a plugin. Run: {LAUNCHERS[str(choice)]}"
-        if known := schema.options(group):
-            if isinstance(choice, str) and choice not in known:
-                return nearest(choice, known)
+        if choices := schema.options(group):
+            if isinstance(choice, str) and choice not in choices:
+                return nearest(choice, choices)
             groups.append(str(override.input_line))
     try:
         with hydra.initialize_config_dir(str(schema.CONF), version_base="1.3"):

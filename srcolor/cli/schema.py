@@ -120,9 +120,9 @@ def _describe(group: str) -> Iterator[str]:
 
 
 def _describe_keys(schema: str) -> Iterator[str]:
-    known = SCHEMAS[schema]
-    inherited = {item.name for base in known.__bases__ if is_dataclass(base) for item in fields(base)}
-    for item in fields(known):
+    config_class = SCHEMAS[schema]
+    inherited = {item.name for base in config_class.__bases__ if is_dataclass(base) for item in fields(base)}
+    for item in fields(config_class):
         if item.name in inherited:
             continue
         choices = options(item.name) if (CONF / item.name).is_dir() else []

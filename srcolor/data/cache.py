@@ -85,7 +85,7 @@ class OnTheFly:
 
     Args:
         source: Source of the images.
-        items: Its usable images.
+        items: Usable images of the source.
         folder: Folder of the saved index; None if it could not be saved.
     """
 
@@ -108,7 +108,7 @@ def open_cache(source: Source, items: Sequence[Item], cache_dir: Path, limit_gb:
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         cache_dir: Folder of all caches.
         limit_gb: Maximum size of all caches in `cache_dir`, in 10^9 bytes. Until a build is complete they may exceed
             it by the size of the new one.
@@ -160,7 +160,7 @@ def open_index(source: Source, items: Sequence[Item], cache_dir: Path) -> tuple[
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         cache_dir: Folder of all caches.
 
     Returns:

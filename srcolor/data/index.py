@@ -152,7 +152,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         keep: Called with the pixels of each usable image, in order.
 
     Raises:

@@ -38,8 +38,8 @@ class Picture:
     `picture[top:bottom, left:right]` is a part of it, (h, w, 3), uint8 or uint16, RGB, upright.
 
     Attributes:
-        image: Its color channels.
-        alpha: Its transparency, if any.
+        image: Color channels.
+        alpha: Transparency, if any.
         remarks: Messages about how it was read.
         gray: Whether the file has a single color channel.
     """

@@ -63,12 +63,14 @@ def start(net_config: Mapping[str, Any], resume: str | None, init_from: str | No
         state = read(file)
         # The runs that a network was made of may be gone when it is resumed.
         return Start(resolve(net_config, state["net_config"]), list(state.get("trained_on", ())), file, state)
-    records = [record for name in (init_from, *parts(net_config)) if name is not None for record in known(name)]
+    records = [
+        record for name in (init_from, *parts(net_config)) if name is not None for record in _training_records(name)
+    ]
     weights = None if init_from is None else (load_net(init_from), checkpoint_file(init_from))
     return Start(resolve(net_config), records, weights=weights)
 
 
-def known(name: str) -> list[dict[str, Any]]:
+def _training_records(name: str) -> list[dict[str, Any]]:
     """Return `trained_on` of a network that a training run starts from."""
     records = trained_on(name)
     if records is None:
@@ -99,20 +101,20 @@ def load_net(run: str) -> nn.Module:
     return net.eval()
 
 
-def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resolve(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Replace every reference to a run in a network's configuration by the configuration of that run's network.
 
     Args:
         config: Configuration of the network, a plain dictionary.
-        known: The resolved configuration, if known: used instead of runs that may be missing.
+        resolved: The resolved configuration, if available; used instead of runs that may be missing.
 
     >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
     {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
     """
     if config.get("_target_") == "srcolor.runs.load_net":
-        return read(checkpoint_file(config["run"]))["net_config"] if known is None else dict(known)
+        return read(checkpoint_file(config["run"]))["net_config"] if resolved is None else dict(resolved)
     return {
-        key: resolve(value, None if known is None else known.get(key)) if isinstance(value, Mapping) else value
+        key: resolve(value, None if resolved is None else resolved.get(key)) if isinstance(value, Mapping) else value
         for key, value in config.items()
     }
 

@@ -19,7 +19,7 @@ def write_page(logger: TensorBoardLogger, overrides: list[str], config: DictConf
     Args:
         logger: Logger of the run.
         overrides: Overrides of the run.
-        config: Its composed configuration.
+        config: Composed configuration of the run.
     """
     resolved = OmegaConf.to_yaml(config).replace("\n", "\n    ")
     revision = records.git_revision() or "unknown (no Git checkout)"

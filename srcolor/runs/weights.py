@@ -60,8 +60,8 @@ def write(
     Args:
         file: The file; its name ends in `.safetensors`.
         net_config: Configuration of the network, a plain dictionary.
-        state: Its weights.
-        trained_on: Records of its training images, see `ImageDataModule.trained_on`.
+        state: Weights of the network.
+        trained_on: Records of the training images; see `ImageDataModule.trained_on`.
     """
     tensors = {f"net.{key}": value.contiguous() for key, value in state.items()}
     tensors |= {f"trained_on.{number}": record["files"] for number, record in enumerate(trained_on)}

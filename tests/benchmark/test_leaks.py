@@ -45,7 +45,7 @@ def test_a_benchmark_image_among_the_training_images_stops_the_run(how, crop, tm
     overrides += [f"benchmark_root={benchmark.parent}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call(*overrides) == 1
     error = capfd.readouterr().err
-    assert "error: 1 picture(s) are copies or near copies of benchmark images" in error
+    assert "error: 1 image(s) are copies or near copies of benchmark images" in error
     assert "train/copy.png (Set/original.png)" in error
     assert "data.exclude" in error
     assert call(*overrides, "data.exclude=[train/c*.png]") == 0
@@ -108,7 +108,7 @@ def test_one_process_computes_the_hashes_while_the_other_waits(pictures, tmp_pat
     images = folder(pictures, tmp_path).decoded_images()
 
     def work():
-        read = images._replace(read=lambda row: meeting.made(row) or images.read(row))
+        read = images._replace(read=lambda row: meeting.wait(row) or images.read(row))
         return prints.fingerprints(read).tobytes()
 
     first, second = meeting.of(work)

@@ -35,8 +35,8 @@ class Scene:
         (self.root / name).write_bytes(content)
         return debug(self.root)
 
-    def with_picture(self, picture, name, **options):
-        picture.save(self.root / name, **options)
+    def with_image(self, image, name, **options):
+        image.save(self.root / name, **options)
         return debug(self.root)
 
     def spoiled_run(self, spoil):
@@ -57,10 +57,10 @@ def noise(mode="RGB", size=(48, 48)):
 
 def bomb(scene, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    return scene.with_picture(noise(size=(200, 200)), "bomb.png")
+    return scene.with_image(noise(size=(200, 200)), "bomb.png")
 
 
-def few(scene, count):
+def first_images(scene, count):
     folder = scene.empty()
     for number, path in enumerate(sorted(scene.root.rglob("*.png"))[:count]):
         shutil.copy(path, folder / f"{number}.png")
@@ -104,7 +104,7 @@ ROWS = {
         "requires data.root=/full/path, the folder of your images; or set SRCOLOR_DATA",
         1,
     ),
-    "two images": (lambda s, m: debug(few(s, 2)), "2 distinct usable image(s): expected at least three", 1),
+    "two images": (lambda s, m: debug(first_images(s, 2)), "2 distinct usable image(s): expected at least three", 1),
     "three copies": (
         lambda s, m: (
             [shutil.copy(s.one, s.tmp / "empty" / f"{i}.png") for i in range(3) if i or s.empty()]
@@ -119,7 +119,7 @@ ROWS = {
         0,
     ),
     "equal but for case": (
-        lambda s, m: shutil.copy(s.one, s.root / "x.png") and s.with_picture(noise(), "X.PNG"),
+        lambda s, m: shutil.copy(s.one, s.root / "x.png") and s.with_image(noise(), "X.PNG"),
         "26 images",
         0,
     ),
@@ -133,34 +133,34 @@ ROWS = {
     "nowhere": (lambda s, m: (s.root / "link.png").symlink_to("gone") or debug(s.root), ": link.png", 0),
     "bomb": (bomb, "decompression bomb DOS attack.: bomb.png", 0),
     "too small": (
-        lambda s, m: s.with_picture(noise(size=(20, 48)), "s.png"),
+        lambda s, m: s.with_image(noise(size=(20, 48)), "s.png"),
         "shorter side is below data.min_side=32: s.png",
         0,
     ),
     "float": (
-        lambda s, m: s.with_picture(Image.fromarray(np.random.rand(48, 48).astype("f")), "f.tif"),
+        lambda s, m: s.with_image(Image.fromarray(np.random.rand(48, 48).astype("f")), "f.tif"),
         "Convert the file first.: f.tif",
         0,
     ),
-    "flat": (lambda s, m: s.with_picture(Image.new("RGB", (48, 48), "red"), "f.png"), "all crops are blank: f.png", 0),
+    "flat": (lambda s, m: s.with_image(Image.new("RGB", (48, 48), "red"), "f.png"), "all crops are blank: f.png", 0),
     "all bad": (
         lambda s, m: (s.empty() / "a.jpg").write_text("x") and debug(s.tmp / "empty"),
         "none of the 1 images is usable: not a readable image: a.jpg",
         1,
     ),
     # -- images of every kind
-    "gray": (lambda s, m: s.with_picture(noise("L"), "x.png"), "25 images", 0),
-    "palette": (lambda s, m: s.with_picture(noise("P"), "x.png"), "25 images", 0),
-    "cmyk": (lambda s, m: s.with_picture(noise("CMYK"), "x.jpg"), "25 images", 0),
-    "rgba": (lambda s, m: s.with_picture(noise("RGBA"), "x.webp"), "25 images", 0),
+    "gray": (lambda s, m: s.with_image(noise("L"), "x.png"), "25 images", 0),
+    "palette": (lambda s, m: s.with_image(noise("P"), "x.png"), "25 images", 0),
+    "cmyk": (lambda s, m: s.with_image(noise("CMYK"), "x.jpg"), "25 images", 0),
+    "rgba": (lambda s, m: s.with_image(noise("RGBA"), "x.webp"), "25 images", 0),
     "16 bits": (
-        lambda s, m: s.with_picture(Image.fromarray(np.random.randint(0, 65536, (48, 48)).astype(np.uint16)), "x.png"),
+        lambda s, m: s.with_image(Image.fromarray(np.random.randint(0, 65536, (48, 48)).astype(np.uint16)), "x.png"),
         "25 images",
         0,
     ),
-    "exif": (lambda s, m: s.with_picture(noise(), "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"), "25 images", 0),
+    "exif": (lambda s, m: s.with_image(noise(), "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"), "25 images", 0),
     "animated": (
-        lambda s, m: s.with_picture(noise(), "x.webp", save_all=True, append_images=[noise()]),
+        lambda s, m: s.with_image(noise(), "x.webp", save_all=True, append_images=[noise()]),
         "25 images",
         0,
     ),
@@ -318,7 +318,7 @@ ROWS = {
         1,
     ),
     "a 16-bit gray image among color images": (
-        lambda s, m: [*s.with_picture(Image.fromarray(GRAY_16BIT.astype(np.uint16)), "x.png"), *COLORIZE],
+        lambda s, m: [*s.with_image(Image.fromarray(GRAY_16BIT.astype(np.uint16)), "x.png"), *COLORIZE],
         "of 25 crops, which are nearly gray or toned",
         0,
     ),

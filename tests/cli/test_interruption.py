@@ -86,7 +86,7 @@ def test_a_signal_in_training_ends_with_the_command_to_resume(number, code, pict
     """The resumed run ends as if there had been no signal, bit by bit."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     last = run / "checkpoints" / "last.ckpt"
-    args = [*long_run(pictures, run), "schedule=constant"]  # the same rate, whatever the budget
+    args = [*long_run(pictures, run), "schedule=constant"]  # the same rate for any budget
     ended, line = Process(tmp_path, args).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
@@ -133,7 +133,7 @@ def test_a_second_signal_always_ends_the_process(first, second):
 
 
 def test_a_second_signal_ends_a_process_whose_batch_never_ends(monkeypatch):
-    """With several processes the first one waits for the end of the batch."""
+    """With multiple processes the first one waits for the end of the batch."""
     ended = []
     monkeypatch.setattr("srcolor.signals.end_process", ended.append)
     together = StopTogether()
@@ -231,9 +231,9 @@ def test_a_truncated_cache_is_rebuilt(name, left, pictures, tmp_path, caplog):
     expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     (file,) = tmp_path.rglob(name)
     file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
-    found = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
+    rebuilt = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     assert "is damaged" in caplog.text
-    for one, two in zip(expected, found, strict=True):
+    for one, two in zip(expected, rebuilt, strict=True):
         assert torch.equal(one, two)
 
 

@@ -148,7 +148,7 @@ def test_a_cache_larger_than_the_limit_is_not_kept(pictures, tmp_path):
 def test_one_process_decodes_while_the_other_waits(cached, pictures, tmp_path, meeting):
     class Noted(Folder):
         def decode(self, item):
-            meeting.made(item.name)
+            meeting.wait(item.name)
             return super().decode(item)
 
     def work():

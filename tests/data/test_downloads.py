@@ -203,7 +203,7 @@ def test_one_process_downloads_while_the_other_waits(meeting, tmp_path):
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
 
     def download(root):
-        meeting.made("set")
+        meeting.wait("set")
         downloads.download_archive(archive.as_uri(), checksum, root)
 
     def work():

@@ -51,7 +51,7 @@ def masked(root, **options):
 
 
 def disagreement(pair):
-    """The share of mask pixels that differ from the mask of the image."""
+    """Return the fraction of mask pixels that differ from the mask of the image."""
     rgb = (pair.input * 255).permute(0, 2, 3, 1).numpy()
     mask = (pair.target[:, 0] * 255).round().numpy().astype(np.uint8)
     assert set(np.unique(mask)) == {1, 3}

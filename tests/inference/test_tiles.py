@@ -1,4 +1,4 @@
-"""Networks on images of any size: tiles against the whole, memory, and color at another size."""
+"""Networks on images of any size: tiles against the untiled image, memory, and color at a different size."""
 
 import copy
 from types import SimpleNamespace
