@@ -244,5 +244,5 @@ def test_without_a_network_the_error_is_one_line_with_a_fix(name, tmp_path, monk
     assert call(f"data={name}", f"data.root={tmp_path / 'data'}", f"hydra.run.dir={tmp_path / 'run'}") == 1
     error = capfd.readouterr().err
     assert "error: cannot download " in error
-    assert "The first use needs a network connection; or put the unpacked data set at " in error
+    assert "The first use requires a network connection. Alternatively, put the unpacked data set in " in error
     assert "Traceback" not in error

@@ -310,7 +310,7 @@ BAD = {
     ),
     "output is a file": (no_folder, 2, "out: cannot write results there (File exists). Choose another folder with -o"),
     "output is below a file": (below_a_file, 2, "out/in: cannot write results there (Not a directory)"),
-    "a result that is named": (named_result, 2, "x_upscale.png is an input, and would also be the result of x.png"),
+    "a result that is named": (named_result, 2, "x_upscale.png is an input and would also be the result of x.png"),
     "a result that is named by another path": (named_by_another_way, 2, "x_upscale.png is an input"),
     "a comparison that is named": (named_comparison, 2, "x_upscale_compare.png is an input"),
     "an unknown user": (lambda tmp_path: ["~nobody-is-called-so/x.png"], 2, "no such file or folder"),
