@@ -1,4 +1,4 @@
-"""Super-resolution by the protocol of the literature."""
+"""Super-resolution by the standard benchmark protocol."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from srcolor.tasks.base import Task
 
 
 class BenchmarkTask(Task):
-    """Evaluate a network that enlarges by the protocol of the literature; see `Task` for the arguments.
+    """Evaluate a super-resolution network by the standard benchmark protocol; see `Task` for the arguments.
 
     The prediction is rounded to bytes, and a border of `scale` pixels is cropped. PSNR and SSIM are computed on Y, and
     PSNR also on RGB.

@@ -21,8 +21,8 @@ from srcolor.metrics.quality import PSNR, PSNRRGB, PSNRY, SSIM, SSIMY, PSNRLuma,
 __all__ = ["MEASURES", "Measure", "Values", "ciede2000", "higher_is_better", "mean", "measure", "ssim"]
 
 MEASURES: dict[str, type[Measure]] = {
-    one.name: one
-    for one in (
+    metric.name: metric
+    for metric in (
         *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
         *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail),
     )
@@ -33,11 +33,11 @@ def higher_is_better(monitor: str) -> bool:
     """Return whether a higher value of a monitored metric, `val/psnr`, is better.
 
     Raises:
-        UserError: There is no such metric, or a higher value is neither better nor worse.
+        UserError: If there is no such metric, or a higher value is neither better nor worse.
     """
-    one = MEASURES.get(monitor.removeprefix("val/"))
-    if one is None or one.higher_is_better is None:
+    metric = MEASURES.get(monitor.removeprefix("val/"))
+    if metric is None or metric.higher_is_better is None:
         ranked = ", ".join(f"val/{name}" for name, other in MEASURES.items() if other.higher_is_better is not None)
-        problem = "no such metric" if one is None else "a higher value is neither better nor worse"
+        problem = "no such metric" if metric is None else "a higher value is neither better nor worse"
         raise UserError(f"monitor={monitor}: {problem}. Expected one of {ranked}.")
-    return one.higher_is_better
+    return metric.higher_is_better

@@ -4,4 +4,4 @@ from srcolor.tasks.base import Task
 
 
 class SuperResolutionTask(Task):
-    """Train and evaluate a network that enlarges, by PSNR and SSIM over RGB; see `Task` for the arguments."""
+    """Train and evaluate a super-resolution network, by PSNR and SSIM over RGB; see `Task` for the arguments."""
