@@ -176,7 +176,7 @@ def test_batch_normalization_is_synchronized_on_cuda_only(tmp_path, monkeypatch)
             seen.append(arguments["sync_batchnorm"])
             raise UserError("enough")
 
-    monkeypatch.setattr("hydra.utils.instantiate", instantiate)
+    monkeypatch.setattr("srcolor.cli.session.instantiate", instantiate)
     for accelerator in ("cuda", "cpu"):
         machine = hardware.Hardware(accelerator, "32-true", True)
         monkeypatch.setattr(hardware, "choose", lambda *_, machine=machine, **__: machine)
