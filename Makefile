@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
-# Tests that start many processes or train several networks: not among the fast ones.
+# Tests that start many processes or train multiple networks; excluded from the fast tests.
 SLOW := bad_input benchmark_scripts compare ddp interruption notebooks study sweeps tune
 
 .PHONY: help install train study test test-lowest lint board notebooks docs verify-weights clean
@@ -35,7 +35,7 @@ lint: .venv/ready-dev ## ruff and mypy
 test: lint ## lint, type check and tests
 	$(BIN)/pytest -n auto
 
-# Of every package that pyproject.toml names, the lowest version that it allows.
+# The lowest version that pyproject.toml allows of every package that it names.
 .venv-lowest/ready: pyproject.toml
 	test -x $(LOWEST)/python || $(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/pip install packaging
@@ -59,7 +59,7 @@ notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparison an
 docs: .venv/ready-docs ## build the documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build
 
-verify-weights: .venv/ready ## reproduce every figure of the model cards: DATA=<folder with benchmark/ and faces/>
+verify-weights: .venv/ready ## reproduce every value on the model cards: DATA=<folder with benchmark/ and faces/>
 	$(BIN)/python benchmarks/verify_weights.py "$(DATA)"
 
 clean: ## remove the environments and tool caches; runs stay

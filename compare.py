@@ -47,8 +47,8 @@ def main(cfg: DictConfig) -> None:
                 "chain": f"a chain from gray that enlarges by {scale}, as sr does",
             }
             raise UserError(
-                f"{key}={names[key]} holds {type(net).__name__}, which takes {net.inputs} channel(s) and enlarges by "
-                f"{net.scale}: expected {kinds.get(key, 'a color network')}."
+                f"{key}={names[key]} contains {type(net).__name__}, which takes {net.inputs} channel(s) and enlarges "
+                f"by {net.scale}: expected {kinds.get(key, 'a color network')}."
             )
     sides = {"small": cfg.size // scale, "large": cfg.size}
     trained_at = {key: sides["small" if key in ("colorize", "colorize_gan") else "large"] for key in names}
@@ -56,8 +56,8 @@ def main(cfg: DictConfig) -> None:
         side = runs.target_side(run)
         if side not in (None, trained_at[key]):
             raise UserError(
-                f"{key}={run} was trained on images of {side}x{side}: expected {trained_at[key]}x{trained_at[key]}, by "
-                f"size={cfg.size} and sr's scale {scale}. Choose runs that belong together, or another size=."
+                f"{key}={run} was trained on {side}x{side} images, but size={cfg.size} and the scale of sr ({scale}) "
+                f"require {trained_at[key]}x{trained_at[key]}. Choose matching runs or change size=."
             )
 
     # -- the images -------------------------------------------------------------------------------
@@ -69,8 +69,9 @@ def main(cfg: DictConfig) -> None:
             log.warning("%s=%s: the training images are unknown and may include these test images", key, run)
         elif leaked := data.overlap(trained_on):
             raise UserError(
-                f"{key}={run} was trained on {len(leaked)} of the {len(data.digests('test'))} test images, for example "
-                f"{leaked[0]}. Train it with the data settings of the others, or choose other images with data=..."
+                f"{key}={run} was trained on {len(leaked)} of the {len(data.digests('test'))} test images, e.g. "
+                f"{leaked[0]}. Train it with the same data settings as the others, or choose different images with "
+                "data=..."
             )
     data.write_splits(folder / "split.csv")
 
@@ -102,11 +103,11 @@ def main(cfg: DictConfig) -> None:
     }
     sample = torch.cat(targets)[: cfg.pictures]
     gray = {"large": images.luma(sample), "small": images.luma(images.block_mean(sample, scale))}
-    figures = {key: runs.train_figures(run) for key, run in names.items()}
+    costs = {key: runs.train_figures(run) for key, run in names.items()}
     for name, route in {**compared, **floors}.items():
         row = (results["routes"] if name in compared else results["floors"])[name]
         row["peak_memory_mb"] = routes.route_memory_mb(route.net, gray[route.given][:1])
-        row |= routes.trained([figures[key] for key in routes.BEHIND.get(name, ())])
+        row |= routes.trained([costs[key] for key in routes.BEHIND.get(name, ())])
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
     results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]

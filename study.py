@@ -63,7 +63,7 @@ def data_overrides(name: str) -> tuple[str, list[str]]:
     return f"{root.name}-{suffix}", ["data=folder", f"data.root={overrides.quote(str(root))}"]
 
 
-def numbers(text: str) -> list[int]:
+def parse_int_list(text: str) -> list[int]:
     """Parse `0,1,2`."""
     return [int(part) for part in text.split(",")]
 
@@ -119,17 +119,21 @@ def main() -> None:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train and compare the routes from gray 64x64 to color 128x128.")
-    parser.add_argument("--data", default="photos", help="data set of train.py, or a folder of images")
-    parser.add_argument("--seeds", default="0", type=numbers, help="seeds, each of which trains every network: 0,1,2")
+    parser.add_argument(
+        "--data", default="photos", help="name of a train.py data set (data=...), or a folder of images"
+    )
+    parser.add_argument(
+        "--seeds", default="0", type=parse_int_list, help="comma-separated seeds; each one trains every network"
+    )
     parser.add_argument("--folder", type=Path, help="folder of the runs; default: runs/study/<data>")
     parser.add_argument("--minutes", default=3, type=int, help="training time of each network; default: 3")
     parser.add_argument("--adversarial", action="store_true", help="also train and compare the adversarial networks")
-    parser.add_argument("overrides", nargs="*", help="for every train.py, for example data.jitter=0.1")
+    parser.add_argument("overrides", nargs="*", help="overrides for every train.py run, e.g. data.jitter=0.1")
     return parser.parse_args()
 
 
 def study(args: argparse.Namespace) -> None:
-    """Train and compare, with the folder of the study locked."""
+    """Train and compare while holding the lock of the study's folder."""
     data, shared = data_overrides(args.data)
     options = [] if args.minutes == 3 else [f"{args.minutes}min"]
     options += ["adversarial"] if args.adversarial else []
@@ -154,16 +158,18 @@ def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> Non
     options = ["adversarial"] if args.adversarial else []
     settings, file = [*shared, f"{args.minutes} minutes", *options, *args.overrides], folder / "study.json"
     if file.exists() and (recorded := json.loads(file.read_text(encoding="utf-8"))) != settings:
-        launch.fail(UserError(f"{folder} belongs to another study ({' '.join(recorded)}). Name another with --folder."))
+        launch.fail(
+            UserError(f"{folder} belongs to a different study ({' '.join(recorded)}). Choose another --folder.")
+        )
     if not file.exists():
         file.write_text(json.dumps(settings), encoding="utf-8")
     results: dict[int, dict[str, Any]] = {}
     for seed in args.seeds:
         runs = folder / f"seed{seed}"
         experiments = stages(runs, args.minutes, args.adversarial)
-        for number, (experiment, own) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
+        for number, (experiment, options) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
             title = f"study {number}/{len(args.seeds) * len(experiments)} {experiment}, seed {seed}:"
-            train(runs / experiment, experiment, [*shared, f"seed={seed}", *own, *args.overrides], title)
+            train(runs / experiment, experiment, [*shared, f"seed={seed}", *options, *args.overrides], title)
         results[seed] = compare(runs, seed)
     if len(results) > 1:
         from srcolor.analysis import comparison

@@ -6,7 +6,7 @@ from srcolor.cli import launch, overrides
 
 
 def main(cfg: DictConfig) -> None:
-    """Run one training."""
+    """Train and test one network."""
     import logging  # Imports here, so that --help and --cfg job need not wait for torch.
 
     from hydra.utils import instantiate
@@ -22,9 +22,14 @@ def main(cfg: DictConfig) -> None:
     session = Session(cfg)
     trainer, data, folder = session.trainer, session.data, session.folder
     if cfg.trainer.max_time is None and max(cfg.trainer.max_steps, cfg.trainer.max_epochs or -1) < 1:
-        raise UserError("no budget: give trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=...")
+        raise UserError(
+            "no training budget: set trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=..."
+        )
     if cfg.trainer.max_time is not None:
-        log.info("A budget in time: a second run ends with other weights. Steps or epochs repeat exactly on a CPU.")
+        log.info(
+            "Training stops by time, so a rerun ends with different weights. For exact reproducibility on a CPU, set "
+            "trainer.max_steps or trainer.max_epochs."
+        )
     start = runs.start(OmegaConf.to_container(cfg.net, resolve=True), cfg.resume, cfg.init_from)
     session.setup()
 
@@ -33,11 +38,11 @@ def main(cfg: DictConfig) -> None:
     task = session.task(start.prepare(net))
     metrics = [f"val/{name}" for name in task.validated]
     if cfg.monitor not in metrics:
-        raise UserError(f"monitor={cfg.monitor}: not validated. {nearest(cfg.monitor, metrics)}")
+        raise UserError(f"monitor={cfg.monitor} is not computed during validation. {nearest(cfg.monitor, metrics)}")
     task.net_config = start.net_config
-    own = data.trained_on()
-    before = start.records(own)
-    task.trained_on = [own, *before]
+    own_record = data.trained_on()
+    inherited_records = start.records(own_record)
+    task.trained_on = [own_record, *inherited_records]
     if start.state is not None:
         state = dict(start.state)
         task.on_load_checkpoint(state)
@@ -48,11 +53,11 @@ def main(cfg: DictConfig) -> None:
     nothing_left = start.state is not None and trainer.global_step == start.state["global_step"]
     if nothing_left and (folder / "metrics.json").exists():  # else it was stopped in its test
         raise UserError(
-            f"resume={cfg.resume}: its budget is spent. Give more trainer.max_time=..., trainer.max_steps=... or "
+            f"resume={cfg.resume}: its budget is spent. Increase trainer.max_time=..., trainer.max_steps=... or "
             f"trainer.max_epochs=..., or test the run with: python eval.py ckpt={cfg.resume}"
         )
 
-    # -- test the best network, loaded as anyone loads it ------------------------------------------
+    # -- test the best network, loaded as a user would load it ------------------------------------
     best = runs.read(runs.checkpoint_file(str(folder)))
     log.info("Testing the best network, of step %d", best["global_step"])
     validation = {
@@ -61,7 +66,7 @@ def main(cfg: DictConfig) -> None:
         "higher_is_better": higher_is_better(cfg.monitor),
     }
     net = runs.load_net(str(folder))
-    session.test(net, [before], [own], validation, runs.load_reference(str(folder)))
+    session.test(net, [inherited_records], [own_record], validation, runs.load_reference(str(folder)))
     if trainer.is_global_zero:
         modes = {(True, False): "upscale", (False, True): "colorize"}
         records.show_next(folder, modes.get((net.scale > 1, net.inputs == 1)))

@@ -21,38 +21,38 @@ def main(cfg: DictConfig) -> None:
     try:
         from srcolor.analysis import tuning
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is missing: {install_extra('sweep')}") from error
+        raise UserError(f"{error.name} is not installed. Run: {install_extra('sweep')}") from error
 
     log = logging.getLogger("tune")
     check_range("trials", cfg.trials, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
     distributions = tuning.space(cfg)
-    given = HydraConfig.get().overrides.task
-    shared = [arg for arg in given if arg.split("=")[0].split(".")[0] not in ("hparams", "trials")]
+    args = HydraConfig.get().overrides.task
+    shared = [arg for arg in args if arg.split("=")[0].split(".")[0] not in ("hparams", "trials")]
     study = tuning.open_study(folder, distributions, shared, cfg.monitor, cfg.seed)
 
     # -- search -----------------------------------------------------------------------------------
     while len(tuning.finished(study)) < cfg.trials:
         trial = study.ask(distributions)
         run = folder / f"trial{trial.number:03d}"
-        own = tuning.overrides(trial.params)
-        log.info("Trial %d: %s", trial.number, " ".join(own))
+        settings = tuning.overrides(trial.params)
+        log.info("Trial %d: %s", trial.number, " ".join(settings))
         prune = {"_target_": "srcolor.analysis.tuning.Prune", "folder": str(folder), "monitor": cfg.monitor}
         callback = [f"+callbacks.prune.{key}={overrides.quote(value)}" for key, value in prune.items()]
         callback.append(f"+callbacks.prune.trial={trial.number}")
-        code = launch.call(["train.py", *shared, *own, *callback, f"hydra.run.dir={overrides.quote(str(run))}"])
+        code = launch.call(["train.py", *shared, *settings, *callback, f"hydra.run.dir={overrides.quote(str(run))}"])
         state = tuning.settle(study, trial, code)
         failed = [t for t in tuning.finished(study) if t.state == tuning.TrialState.FAIL]
         if len(failed) == len(tuning.finished(study)) >= 3:
             raise UserError(
-                f"all of the first {len(failed)} trials failed; the last error is above, and in {run}/error.txt."
+                f"all of the first {len(failed)} trials failed; the last error is shown above and in {run}/error.txt."
             )
         log.info("Trial %d: %s", trial.number, state.name.lower())
 
     # -- report -----------------------------------------------------------------------------------
     done = study.get_trials(states=(tuning.TrialState.COMPLETE,))
     if not done:
-        raise UserError("no trial is complete; run more with trials=...")
+        raise UserError("no trial completed. Run more with trials=...")
     tuning.plot(study, folder, cfg.monitor)
     states = [trial.state.name.lower() for trial in tuning.finished(study)]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "fail"))

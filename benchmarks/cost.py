@@ -2,7 +2,7 @@
 
 Prints, for each network, the parameters, the multiply-adds for an output of 1280x720 (as the literature counts them),
 the time in milliseconds for images of 64x64 and 512x512 on this machine, in float32, and PSNR of Y on the sets of the
-test runs given by `--tests`. The plot shows PSNR on Set5 against both costs, with published networks.
+test runs passed by `--tests`. The plot shows PSNR on Set5 against both costs, with published networks.
 """
 
 import argparse

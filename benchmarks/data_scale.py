@@ -1,4 +1,4 @@
-"""Measure the cost of the cache for 1 k, 10 k and 100 k images.
+"""Measure the cost of the cache for 1,000, 10,000 and 100,000 images.
 
 `python benchmarks/data_scale.py [--counts 1000 10000 100000]`. A thousand different JPEG files are written; the rest
 are hard links to them, which the cache reads, decodes and stores like any other file. Each step runs in its own
@@ -24,7 +24,7 @@ from srcolor.data.sources.folder import Folder
 BATCHES = 200
 
 
-def make_pictures(folder: Path, count: int) -> None:
+def make_images(folder: Path, count: int) -> None:
     """Write JPEG files of 160x160, cropped from a photograph, each with different noise."""
     photo = photographs.retina()
     random = np.random.default_rng(0)
@@ -73,12 +73,12 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(*map(Path, args.measure))))
         return
-    print(f"{'pictures':>9} {'build ms/picture':>17} {'open s':>8} {'batch ms':>9} {'anonymous MiB':>14}")
+    print(f"{'images':>9} {'build ms/image':>17} {'open s':>8} {'batch ms':>9} {'anonymous MiB':>14}")
     with tempfile.TemporaryDirectory() as temporary:
         for count in args.counts:
             folder, cache = Path(temporary, str(count)), Path(temporary, f"cache{count}")
             folder.mkdir()
-            make_pictures(folder, count)
+            make_images(folder, count)
             built, opened = (
                 json.loads(
                     subprocess.run(
@@ -90,9 +90,9 @@ def main() -> None:
                 )
                 for _ in range(2)
             )
-            per_picture = 1000 * built["open_s"] / count
+            per_image = 1000 * built["open_s"] / count
             print(
-                f"{count:9} {per_picture:17.3f} {opened['open_s']:8.2f} {opened['batch_ms']:9.2f} "
+                f"{count:9} {per_image:17.3f} {opened['open_s']:8.2f} {opened['batch_ms']:9.2f} "
                 f"{opened['anonymous_mb']:14.0f}",
                 flush=True,
             )

@@ -57,21 +57,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=300)
+    parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=30)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        pictures = Path(temporary, "pictures")
-        pictures.mkdir()
+        images = Path(temporary, "images")
+        images.mkdir()
         photo = photographs.retina()
-        for i in range(args.pictures):  # large, so that the cache takes a while
+        for i in range(args.images):  # large, so that the cache takes a while
             top, left = 20 * (i % 20), 20 * (i // 20)
             crop = np.ascontiguousarray(photo[top : top + 1000, left : left + 1000])
-            Image.fromarray(crop).save(pictures / f"{i}.png", compress_level=1)
+            Image.fromarray(crop).save(images / f"{i}.png", compress_level=1)
 
         whole = Path(temporary, "whole")
-        overrides = [*OVERRIDES, f"trainer.max_epochs={args.epochs}", f"data.root={pictures}"]
+        overrides = [*OVERRIDES, f"trainer.max_epochs={args.epochs}", f"data.root={images}"]
         started = time.monotonic()
         process = start([*overrides, f"hydra.run.dir={whole}", f"data.cache_dir={temporary}/whole-cache"])
         assert process.wait() == 0, process.communicate()[1]

@@ -1,8 +1,8 @@
 """Verify the benchmark protocol on Set5 and B100: python benchmarks/protocol.py <folder with both>.
 
-Prints, for each set, the share of the stored low-resolution pixels that `lowres.imresize` reproduces exactly, and the
-bicubic row: as published, by the classical path (the code of SRCNN and VDSR: convert to Y in bytes, shrink to floats,
-enlarge, round), and by srcolor's (RGB in bytes throughout, Y of the result).
+Prints, for each set, the percentage of the stored low-resolution pixels that `lowres.imresize` reproduces exactly, and
+the bicubic row: as published, by the classical path (the code of SRCNN and VDSR: convert to Y in bytes, shrink to
+floats, enlarge, round), and by srcolor's (RGB in bytes throughout, Y of the result).
 """
 
 import argparse
@@ -57,7 +57,7 @@ def main() -> None:
             equal.append((imresize(high, SCALE) == low).mean())
             paths["classical"].update(metrics.measure(measures, *map(as_rgb, classical(pair.target))))
             paths["srcolor"].update(metrics.measure(measures, *srcolor_path(pair)))
-        print(f"{name}: {100 * min(equal):.4f} % of the stored low resolution of the worst of {len(equal)} images")
+        print(f"{name}: at least {100 * min(equal):.4f}% of the stored low resolution of each of {len(equal)} images")
         print(f"  published  {bicubic[published.ALIASES.get(name, name)]}")
         for path, values in paths.items():
             psnr, ssim = (metrics.mean(column) for column in values.gather().values())

@@ -1,7 +1,7 @@
 """Show that a refactoring changes no result: python benchmarks/refactoring.py record.json, and later --check.
 
 Trains every experiment for two epochs of 32 samples at a fixed seed, in float32 on one thread, compares the routes, and
-predicts; records a digest of every weight, metric, image value and picture. The same commands on the same machine give
+predicts; records a digest of every weight, metric, image value and file. The same commands on the same machine give
 the same digests, bit by bit; other CPUs, other versions of PyTorch, and other numbers of threads do not.
 """
 

@@ -1,4 +1,4 @@
-"""Images per second of the 2020 article's training loop, ours, and the bare computation, with one network and batch.
+"""Images per second of the 2020 article's training loop, srcolor, and the bare computation, with one network and batch.
 
 `python benchmarks/training_speed.py [--steps 30] [--rounds 3]`. The three alternate, so that their ratios hold on a
 machine whose speed drifts; the first 20 steps of each turn are not timed. The last line is JSON.
@@ -34,7 +34,7 @@ from srcolor.training.speed import Speed
 WARMUP, BATCH, SIZE = 20, 100, 128
 
 
-def make_pictures(folder: Path, count: int = 2500) -> None:
+def make_images(folder: Path, count: int = 2500) -> None:
     """Write JPEG files of 192x192, cut out of a photograph, into one class folder."""
     (folder / "all").mkdir()
     photo = Image.fromarray(photographs.retina())
@@ -164,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "pictures")
         folder.mkdir()
-        make_pictures(folder)
+        make_images(folder)
         for number in range(args.rounds):
             rates["article"].append(article(folder, machine.accelerator, args.steps))
             rates["bare"].append(bare(machine, args.steps))

@@ -1,4 +1,4 @@
-"""Reproduce every figure of the model cards: python benchmarks/verify_weights.py <folder with benchmark/, faces/>.
+"""Reproduce every value on the model cards: python benchmarks/verify_weights.py <folder with benchmark/, faces/>.
 
 The cards are docs/weights/<name>.md. Each row of their tables has the overrides of a test (`data=photos`), a key of its
 metrics.json, and the value. The script fails if a value differs by more than 0.02 (dB or CIELAB units), or by more than
@@ -16,7 +16,7 @@ from pathlib import Path
 from srcolor.cli.schema import CONF
 from srcolor.runs import weights
 
-ROW = re.compile(r"^\| `(?P<overrides>[^`]+)` \| `(?P<figure>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(?P<overrides>[^`]+)` \| `(?P<metric>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
 
 
 def measured(name: str, overrides: str, data: Path) -> dict[str, object]:
@@ -42,7 +42,7 @@ def main() -> None:
         card = (CONF.parent / "docs" / "weights" / f"{name}.md").read_text(encoding="utf-8")
         rows = list(ROW.finditer(card))
         if not rows:
-            sys.exit(f"docs/weights/{name}.md has no figure to check")
+            sys.exit(f"docs/weights/{name}.md has no value to check")
         tests = (row["overrides"] for row in rows)
         for overrides in dict.fromkeys(test for test in tests if arguments.only in f"{name} {test}"):
             results = measured(name, overrides, data)
@@ -50,14 +50,14 @@ def main() -> None:
                 if row["overrides"] != overrides:
                     continue
                 value = results
-                for key in row["figure"].split("."):
+                for key in row["metric"].split("."):
                     value = value[key]
                 tolerance = 0.0005 if 0 <= value <= 1 else 0.02
                 differs = abs(value - float(row["value"])) > tolerance
                 wrong += differs
-                comparison = f"{row['figure']}  {row['value']}  measured {value:.4f}"
+                comparison = f"{row['metric']}  {row['value']}  measured {value:.4f}"
                 print(f"{'WRONG' if differs else 'ok   '} {name}  {overrides}  {comparison}")
-    sys.exit(f"{wrong} figure(s) differ from the cards" if wrong else 0)
+    sys.exit(f"{wrong} value(s) differ from the cards" if wrong else 0)
 
 
 if __name__ == "__main__":

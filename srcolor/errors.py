@@ -27,12 +27,12 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
 
     Args:
         name: Name of the argument, as the user knows it.
-        value: Its value.
+        value: Value of the argument.
         low: The minimum.
         high: The maximum.
 
     Raises:
-        UserError: The value is out of range.
+        UserError: If the value is out of range.
 
     >>> check_range("net.channels", 0, 1)
     Traceback (most recent call last):

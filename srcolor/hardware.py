@@ -48,11 +48,11 @@ class Hardware(NamedTuple):
 def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 1) -> Hardware:
     """Resolve `auto` for this machine.
 
-    The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics need,
+    The accelerator: CUDA if available, else the CPU. MPS is not supported: it lacks float64, which the metrics require,
     and antialiased bicubic interpolation. The precision: bfloat16 where the hardware multiplies it (CUDA from Ampere
     on, CPUs with AVX512-BF16 or AMX) and, on a CPU, is measured to be faster, see `bfloat16_gain`; else float32.
-    Several CPU processes always get float32, as a measurement can differ between them. Channels last on both: a step
-    of `residual` took 1.5 times as long without, in either precision, on a CPU with AVX512-BF16.
+    Multiple CPU processes always use float32, as a measurement can differ between them. Channels last on both: a step
+    of `residual` took 1.5 times as long without it, in either precision, on a CPU with AVX512-BF16.
 
     Args:
         accelerator: One of `ACCELERATORS`.
@@ -60,7 +60,7 @@ def choose(accelerator: str = "auto", precision: str = "auto", processes: int = 
         processes: Number of processes that train together; more than 1 with DDP.
 
     Raises:
-        UserError: The accelerator is unknown or unavailable, or the precision is unknown.
+        UserError: If the accelerator is unknown or unavailable, or the precision is unknown.
     """
     if accelerator not in ACCELERATORS:
         raise UserError(f"accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}.")
@@ -89,8 +89,8 @@ def _multiplies_bfloat16(accelerator: str, processes: int) -> bool:
 def bfloat16_gain() -> float:
     """Measure the speedup of convolutions in bfloat16 over float32 on this CPU, in a tenth of a second.
 
-    Instruction sets do not predict it: an AMD EPYC with AVX512-BF16 trained twice as fast with them, an
-    Intel Xeon with AVX512-BF16 but without AMX 1.5 times as slowly.
+    Instruction sets do not predict it: with bfloat16, an AMD EPYC with AVX512-BF16 trained twice as fast, but an Intel
+    Xeon with AVX512-BF16 and without AMX took 1.5 times as long.
     """
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(6):  # alternate and take the minimum, as other programs disturb both

@@ -18,7 +18,7 @@ class Pair(NamedTuple):
 
     Attributes:
         input: Input of the network, (N, C, h, w) in [0, 1].
-        target: Its target, (N, C, H, W) in [0, 1].
+        target: Target of the network, (N, C, H, W) in [0, 1].
         row: Row of each sample in its split, (N,) int64; `datamodule.name(split, row)` returns its name.
     """
 
@@ -116,7 +116,7 @@ def block_mean(images: Tensor, scale: int) -> Tensor:
         (N, C, H / scale, W / scale).
 
     Raises:
-        UserError: A side is not a multiple of `scale`.
+        UserError: If a side is not a multiple of `scale`.
 
     >>> block_mean(torch.tensor([[[[0.0, 1.0], [1.0, 1.0]]]]), 2)
     tensor([[[[0.7500]]]])
@@ -164,7 +164,7 @@ def bicubic_down(images: Tensor, scale: int) -> Tensor:
         (N, C, H / scale, W / scale), multiples of 1/255.
 
     Raises:
-        UserError: A side is not a multiple of `scale`.
+        UserError: If a side is not a multiple of `scale`.
     """
     _check_divisible(images, scale)
     height, width = images.shape[-2] // scale, images.shape[-1] // scale

@@ -52,7 +52,7 @@ COLOR = [
     "trainer.accelerator=cpu",
 ]
 
-# Arguments that the datamodules of the tests share, and those of files.
+# Arguments that the datamodules of the tests share, and arguments for image files.
 COMMON = {
     "size": 32,
     "pair": lambda images, index: pairs.block_mean(images, index, scale=2),
@@ -117,7 +117,7 @@ def call_script(script, name, complete, args) -> int:
 
 
 class Meeting:
-    """Two forked processes that need one file at once: the first to make it waits until the second needs it too.
+    """Two forked processes that need one file at once: the first to create it waits until the second also needs it.
 
     The work appends a line to a file for each file it makes, so that a test can count them.
     """
@@ -128,7 +128,7 @@ class Meeting:
         self.results = self.context.SimpleQueue()
         self.file = folder / "made.txt"
 
-    def made(self, name):
+    def wait(self, name):
         """Record that a process makes a file, and let the other one need it meanwhile."""
         with open(self.file, "a") as file:
             file.write(f"{name}\n")
@@ -175,7 +175,7 @@ def tiny_run(tmp_path_factory, pictures, call) -> Path:
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory) -> str:
-    """Save a network of another project with a factor of two, and return its name."""
+    """Save an external network of scale 2, and return its name."""
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("elsewhere") / "compact.pth"
     torch.save(SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict(), file)
@@ -187,14 +187,14 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
     """Train a tiny run of every network of a comparison; tests must not change them."""
     folder = tmp_path_factory.mktemp("study")
     runs = {}
-    for name, own in {
+    for name, options in {
         "colorize64": COLOR,
         "sr64to128": [*COLOR, "net.blocks=1"],
         "colorize128": COLOR,
         "chain64to128": [arg for arg in COLOR if not arg.startswith("net.")],
     }.items():
         runs[name] = folder / name
-        args = [f"experiment={name}", *own, "data=folder", f"data.root={pictures}", f"hydra.run.dir={runs[name]}"]
+        args = [f"experiment={name}", *options, "data=folder", f"data.root={pictures}", f"hydra.run.dir={runs[name]}"]
         if name == "chain64to128":
             args += [f"net.first.run={runs['colorize64']}", f"net.second.run={runs['sr64to128']}"]
         assert call(*args) == 0

@@ -71,7 +71,7 @@ def test_data_scale(script, monkeypatch, capsys):
     monkeypatch.setattr(module.os, "sync", lambda: None)
     run(module, "--counts", 12)
     heading, row = capsys.readouterr().out.splitlines()
-    assert heading.split()[0] == "pictures"
+    assert heading.split()[0] == "images"
     count, *costs = map(float, row.split())
     assert count == 12
     assert len(costs) == 4
@@ -83,13 +83,13 @@ def test_training_speed(script, monkeypatch, capsys):
     module = load("training_speed")
     monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(module, "WARMUP", 1)
-    monkeypatch.setattr(module, "make_pictures", partial(module.make_pictures, count=10))
+    monkeypatch.setattr(module, "make_images", partial(module.make_images, count=10))
     run(module, "--steps", 2, "--rounds", 1)
     rates, summary = capsys.readouterr().out.splitlines()[-2:]
     assert set(re.findall(r"'(\w+)': \d", rates)) == {"article", "ours", "bare"}
-    figures = json.loads(summary)
-    assert min(figures["speedup"], figures["trainer_over_bare"]) > 0
-    assert 0 <= figures["data_wait"] <= 1
+    summary_values = json.loads(summary)
+    assert min(summary_values["speedup"], summary_values["trainer_over_bare"]) > 0
+    assert 0 <= summary_values["data_wait"] <= 1
 
 
 def test_faults(script, monkeypatch, capsys):
@@ -115,7 +115,7 @@ def test_faults(script, monkeypatch, capsys):
         return process
 
     monkeypatch.setattr(module, "start", start_and_kill)
-    run(module, "--runs", 1, "--pictures", 12, "--epochs", 2)
+    run(module, "--runs", 1, "--images", 12, "--epochs", 2)
     assert capsys.readouterr().out == "run 0: same weights as the uninterrupted one; 1 kills so far\n"
 
 
@@ -134,8 +134,8 @@ def test_protocol(script, sets, capsys):
     load, run = script
     run(load("protocol"), sets / "benchmark")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "BSD100: 100.0000 % of the stored low resolution of the worst of 1 images"
-    assert lines[4].startswith("Set5: 100.0000 %")
+    assert lines[0] == "BSD100: at least 100.0000% of the stored low resolution of each of 1 images"
+    assert lines[4].startswith("Set5: at least 100.0000%")
     for block in (lines[1:4], lines[5:8]):
         assert [line.split()[0] for line in block] == ["published", "classical", "srcolor"]
         psnr, ssim = np.array([line.split()[1].split("/") for line in block[1:]], float).T
@@ -148,13 +148,13 @@ def test_cost(script, tiny_run, tmp_path, capsys):
     (tmp_path / "metrics.json").write_text(json.dumps({"sets": {"Set5": {"psnr_y": 33.21}}}))
     run(load("cost"), tiny_run, "--tests", tmp_path, "--plot", tmp_path / "cost.png", "--seconds", 0)
     (line,) = capsys.readouterr().out.splitlines()
-    figures = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
+    values = {key: float(value.replace(",", "")) for key, value in re.findall(r"(\w+) ([\d.,]+)(?:  |$)", line)}
     net = runs.load_net(str(tiny_run))
-    assert figures["parameters"] == sum(p.numel() for p in net.parameters())
+    assert values["parameters"] == sum(p.numel() for p in net.parameters())
     weights = sum(p.numel() for p in net.parameters() if p.dim() == 4)  # all at low resolution
-    assert figures["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
-    assert min(figures["ms_64"], figures["ms_512"]) > 0
-    assert figures["set5"] == 33.21
+    assert values["multiply_adds_g"] == pytest.approx(weights * 640 * 360 / 1e9, abs=0.005)
+    assert min(values["ms_64"], values["ms_512"]) > 0
+    assert values["set5"] == 33.21
     with Image.open(tmp_path / "cost.png") as picture:
         assert picture.size == (1000, 400)
 
@@ -169,7 +169,7 @@ def test_verify_weights(script, sets, monkeypatch, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("ok    sr_x2_small  data=photos pair=block_mean  test.psnr  33.87  measured 33.8")
     monkeypatch.setattr(module, "measured", lambda *_: {"test": {"psnr": 33.84}})
-    with pytest.raises(SystemExit, match=r"1 figure\(s\) differ from the cards"):
+    with pytest.raises(SystemExit, match=r"1 value\(s\) differ from the cards"):
         run(module, sets, *one)
     assert capsys.readouterr().out.startswith("WRONG")
 

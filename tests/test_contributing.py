@@ -50,7 +50,7 @@ def checkout(tmp_path_factory):
 
 
 def train(checkout, commands, folder):
-    """Run two batches of the tiny network with the arguments of several commands; return the finished process."""
+    """Run two batches of the tiny network with the arguments of multiple commands; return the finished process."""
     added = [override for command in commands for override in shlex.split(command)]
     short = [override for override in TINY if not override.startswith("net.")]
     overrides = [*added, *short, "trainer=debug", f"hydra.run.dir={folder}"]
@@ -99,7 +99,7 @@ def test_the_commands_of_the_recipes_train_the_additions(checkout):
     assert 0 < record["test"]["mae"] < 1
 
 
-def test_the_metric_of_the_recipe_selects_checkpoints_and_has_its_heading_and_ranking(checkout):
+def test_metric_recipe_selects_checkpoints_and_is_ranked(checkout):
     (monitored,) = re.findall(r"`(monitor=val/mae [^`]+)`", TEXT)
     process = train(checkout, [COMMANDS[1], COMMANDS[2], monitored], "monitored")
     assert re.search(r"MAE\W+0\.\d{4}\W", process.stdout)
@@ -113,7 +113,7 @@ def test_the_task_of_the_recipe_trains_the_network_and_the_critic(checkout):
     config = runs.configuration(checkout / "adversarial")
     assert config.task._target_ == "srcolor.tasks.adversarial.AdversarialTask"
     state = torch.load(checkout / "adversarial" / "checkpoints" / "last.ckpt", weights_only=True)
-    steps = [max(entry["step"] for entry in one["state"].values()) for one in state["optimizer_states"]]
+    steps = [max(entry["step"] for entry in optimizer["state"].values()) for optimizer in state["optimizer_states"]]
     assert steps == [4, 4]  # both in every batch: two epochs of two batches
     assert any(key.startswith("critic.") for key in state["state_dict"])
     runs.load_net(str(checkout / "adversarial"))

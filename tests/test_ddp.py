@@ -87,23 +87,23 @@ def test_fewer_images_than_processes_is_an_error_before_training(pictures):
     data = Folder(**(COMMON | FILES | {"root": str(pictures)}))
     data.setup()
     data.trainer = Trainer()
-    with pytest.raises(UserError, match=r"1 crop\(s\) for test, for 2 processes: reduce trainer.devices="):
+    with pytest.raises(
+        UserError, match=r"the test split has only 1 crop\(s\) for 2 processes: reduce trainer.devices="
+    ):
         data.train_dataloader()
 
 
 @pytest.mark.parametrize(
     ("rows", "length", "batch", "world"), [(10, 10, 2, 2), (10, 25, 4, 3), (7, 7, 4, 2), (5, 3, 2, 4)]
 )
-def test_processes_share_each_batch_as_one_would_draw_it(rows, length, batch, world):
+def test_processes_share_each_batch_of_a_single_process(rows, length, batch, world):
     parts = [list(EpochSampler(rows, batch, seed=3, length=length, rank=rank, world=world)) for rank in range(world)]
     whole, table = draws.epoch(3, 0, rows, length)
     assert len({len(part) for part in parts}) == 1
     assert all(len(part) == len(EpochSampler(rows, batch, seed=3, length=length, world=world)) for part in parts)
     drawn = []
     for step in zip(*parts, strict=True):
-        assert (
-            len({len(index) for index, _ in step}) == 1
-        )  # equal counts, so the mean gradient is that of the whole batch
+        assert len({len(index) for index, _ in step}) == 1  # equal counts, so the mean gradient matches the whole batch
         shares = [index.tolist() for index, _ in step]
         drawn += [row for place in zip(*shares, strict=True) for row in place]
     assert drawn[:length] == whole.tolist()
@@ -122,9 +122,9 @@ def test_in_evaluation_each_row_is_seen_once(rows, world):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-m", "trainer=ddp", "seed=0,1"], "each process of a job would start the sweep again"),
+        (["-m", "trainer=ddp", "seed=0,1"], "each DDP process would relaunch the sweep"),
         (["-m", "trainer=ddp", "seed=0,1", "hydra/launcher=joblib"], "submitit_slurm"),
-        (["trainer.devices=2"], "for several devices give trainer=ddp too"),
+        (["trainer.devices=2"], "multiple devices also require trainer=ddp"),
         (["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cuda"], "finds no CUDA device"),
     ],
 )
@@ -143,21 +143,21 @@ def test_unsupported_combinations_are_refused(args, message, tmp_path, capfd, mo
         *((devices, True) for devices in ("2", "[0,1]", '"0,1"', "auto", "-1")),
     ],
 )
-def test_several_devices_need_ddp_in_every_notation(devices, several, tmp_path, capfd, monkeypatch):
+def test_multiple_devices_require_ddp_in_every_notation(devices, several, tmp_path, capfd, monkeypatch):
     """With two simulated CUDA devices; commands that are not refused fail at the missing data folder."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(hardware, "choose", lambda *_, **__: hardware.Hardware("cuda", "32-true", True))
     args = [f"trainer.devices={devices}", "data=folder", f"data.root={tmp_path / 'missing'}"]
     assert call_script(train, "train", overrides.train_args, [*args, f"hydra.run.dir={tmp_path / 'run'}"]) == 1
-    message = "for several devices give trainer=ddp too" if several else "missing does not exist: expected a folder"
+    message = "multiple devices also require trainer=ddp" if several else "missing does not exist: expected a folder"
     assert message in capfd.readouterr().err
 
 
 def test_processes_of_torchrun_require_a_common_folder(monkeypatch, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert call_script(train, "train", overrides.train_args, ["trainer=ddp"]) == 1
-    assert "several processes: give them one folder with hydra.run.dir=" in capfd.readouterr().err
+    assert "multi-process runs need an explicit folder: set hydra.run.dir=" in capfd.readouterr().err
 
 
 def test_other_processes_write_no_configuration(monkeypatch):
@@ -166,7 +166,7 @@ def test_other_processes_write_no_configuration(monkeypatch):
     assert {"hydra.output_subdir=null", "hydra/job_logging=disabled"} <= set(line)
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_batch_and_the_run_resumes(tmp_path):
+def test_signal_stops_all_processes_after_the_same_batch(tmp_path):
     run = tmp_path / "run"
     last = run / "checkpoints" / "last.ckpt"
     command = [sys.executable, "train.py", *TINY, "data=photos", "data.epoch_samples=30", "data.batch_size=4"]
@@ -196,7 +196,7 @@ def test_batch_normalization_is_synchronized_on_cuda_only(tmp_path, monkeypatch)
             seen.append(arguments["sync_batchnorm"])
             raise UserError("enough")
 
-    monkeypatch.setattr("hydra.utils.instantiate", instantiate)
+    monkeypatch.setattr("srcolor.cli.session.instantiate", instantiate)
     for accelerator in ("cuda", "cpu"):
         machine = hardware.Hardware(accelerator, "32-true", True)
         monkeypatch.setattr(hardware, "choose", lambda *_, machine=machine, **__: machine)

@@ -21,14 +21,14 @@ def test_sides_not_divisible_by_the_scale_are_an_error_with_a_fix(shrink):
         shrink(torch.rand(1, 3, 8, 9), 2)
 
 
-def test_bicubic_down_equals_pillows_within_one_level():
+def test_bicubic_down_matches_pillow_within_one_level():
     photo = data.astronaut()[:128, :128]
     ours = images.to_uint8(images.bicubic_down(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - pillows).max() <= 1
 
 
-def test_bicubic_up_equals_pillows_within_one_level():
+def test_bicubic_up_matches_pillow_within_one_level():
     photo = data.astronaut()[:64, :64]
     ours = images.to_uint8(images.bicubic_up(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None] / 255, 2))
     pillows = np.asarray(Image.fromarray(photo).resize((128, 128), Image.Resampling.BICUBIC)).astype(int)
@@ -48,7 +48,7 @@ def test_pairs_use_the_image_as_target_and_do_not_modify_it(make, shrink):
     assert pair.row.tolist() == [5, 6]
 
 
-def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colors():
+def test_with_luma_keeps_the_gray_even_with_extreme_colors():
     torch.manual_seed(0)
     gray = torch.rand(1, 1, 64, 64)
     gray[..., :8], gray[..., 8:16] = 0, 1
@@ -62,7 +62,7 @@ def test_the_luma_of_a_recombined_image_is_the_gray_even_with_extreme_colors():
 
 
 @pytest.mark.parametrize("color", [(1, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 0), (0, 0, 0), (1, 1, 1)])
-def test_recombination_with_its_own_luma_leaves_a_color_unchanged(color):
+def test_with_luma_of_its_own_luma_leaves_a_color_unchanged(color):
     patch = torch.tensor(color, dtype=torch.float32).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(images.with_luma(patch, images.luma(patch)), patch, rtol=0, atol=1e-6)
     again = images.from_ab(images.luma(patch), images.rgb_to_lab(patch)[:, 1:])
@@ -72,7 +72,7 @@ def test_recombination_with_its_own_luma_leaves_a_color_unchanged(color):
         assert torch.cosine_similarity(chroma, before, dim=0) > 0.8
 
 
-def test_recombination_keeps_the_direction_of_chroma_and_reduces_it_only_as_far_as_needed():
+def test_with_luma_reduces_chroma_only_as_needed():
     red, gray = torch.tensor([0.9, 0.2, 0.1]).reshape(1, 3, 1, 1), torch.full((1, 1, 1, 1), 0.05)
     out = images.with_luma(red, gray)
     assert out.min() == pytest.approx(0, abs=1e-7)  # one channel at its end
@@ -80,7 +80,7 @@ def test_recombination_keeps_the_direction_of_chroma_and_reduces_it_only_as_far_
     torch.testing.assert_close((out - gray) / (out - gray).norm(), chroma / chroma.norm())
 
 
-def test_recombination_has_a_finite_gradient_everywhere():
+def test_with_luma_has_a_finite_gradient_everywhere():
     gray = torch.tensor([0.0, 1e-7, 0.5, 1.0]).reshape(1, 1, 1, 4).requires_grad_()
     ab = torch.zeros(1, 2, 1, 4, requires_grad=True)
     images.from_ab(gray, ab).sum().backward()
@@ -88,7 +88,7 @@ def test_recombination_has_a_finite_gradient_everywhere():
     assert gray.grad.isfinite().all()
 
 
-def test_lab_equals_scikit_images():
+def test_lab_matches_skimage():
     photo = data.astronaut()[:64, :64]
     ours = images.rgb_to_lab(torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].double() / 255)
     np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), rgb2lab(photo), atol=0.01)

@@ -114,7 +114,7 @@ def test_a_wheel_has_every_package_and_file_of_the_package():
 
 def test_a_missing_configuration_folder_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "CONF", tmp_path / "conf")
-    with pytest.raises(UserError, match=r"conf: no configuration there: this needs a checkout of srcolor"):
+    with pytest.raises(UserError, match=r"conf not found: this command must be run from a checkout of srcolor"):
         datamodule(["data=photos"])
 
 

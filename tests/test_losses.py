@@ -20,17 +20,17 @@ TARGET = torch.tensor([[[[0.3, 0.1]]]])
         (Charbonnier(eps=0.4), (0.5 + 0.32**0.5) / 2),
     ],
 )
-def test_losses_equal_hand_computed_values(loss, expected):
+def test_losses_match_hand_computed_values(loss, expected):
     assert loss(PREDICTION, TARGET).item() == pytest.approx(expected)
 
 
-def test_mse_on_another_range_is_the_squared_error_on_it():
+def test_mse_uses_the_value_range():
     on_minus_one_to_one = ((PREDICTION * 2 - 1) - (TARGET * 2 - 1)).square().mean()
     torch.testing.assert_close(MSE(value_range=2)(PREDICTION, TARGET), on_minus_one_to_one)
 
 
 @pytest.mark.parametrize("lightness", [0.0, 0.5])
-def test_huber_equals_its_definition(lightness):
+def test_huber_matches_its_definition(lightness):
     prediction, target = torch.rand(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     error = (rgb_to_lab(prediction) - rgb_to_lab(target)).double().abs()
     huber = torch.where(error <= 10, error**2 / 2, 10 * (error - 5)) / 10

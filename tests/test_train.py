@@ -19,7 +19,7 @@ from srcolor.nets.chroma_table import ChromaTable
 from srcolor.training.samples import ColorSampleGrid
 
 
-def figures(run):
+def metrics_of(run):
     return json.loads((run / "metrics.json").read_text())
 
 
@@ -30,7 +30,7 @@ def state(run, which):
 # -- what a run leaves ---------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_holds_what_the_readme_says(tiny_run):
+def test_run_folder_contains_what_the_readme_says(tiny_run):
     assert {path.name for path in (tiny_run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     for name in ("metrics.json", "per_image.csv", "split.csv", "train.log", "samples/test.png"):
         assert (tiny_run / name).stat().st_size > 0, name
@@ -38,8 +38,8 @@ def test_a_run_folder_holds_what_the_readme_says(tiny_run):
     assert not list(tiny_run.rglob("*.unfinished"))
 
 
-def test_metrics_json_has_its_one_shape(tiny_run):
-    whole = figures(tiny_run)
+def test_metrics_json_has_its_keys(tiny_run):
+    whole = metrics_of(tiny_run)
     results = ["test", "sets", "baselines", "images", "exact", "validation", "parameters", "train"]
     assert list(whole) == [*results, "version", "git"]
     assert whole["validation"]["metric"] == "psnr"
@@ -51,15 +51,15 @@ def test_metrics_json_has_its_one_shape(tiny_run):
     assert whole["train"]["peak_memory_mb"] is None  # counted by CUDA alone
 
 
-def test_figures_are_the_means_of_the_per_image_table(tiny_run):
+def test_metrics_are_means_of_the_per_image_table(tiny_run):
     rows = list(csv.DictReader((tiny_run / "per_image.csv").open()))
-    whole = figures(tiny_run)
+    whole = metrics_of(tiny_run)
     assert len(rows) == whole["images"]
     for column, value in (("psnr", whole["test"]["psnr"]), ("bicubic_ssim", whole["baselines"]["bicubic"]["ssim"])):
         assert statistics.fmean(float(row[column]) for row in rows) == pytest.approx(value, rel=1e-12)
 
 
-def test_tensorboard_has_scalars_learning_rate_speed_and_pictures(tiny_run):
+def test_tensorboard_has_scalars_learning_rate_speed_and_images(tiny_run):
     events = EventAccumulator(str(tiny_run)).Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"train/loss", "train/lr", "train/images_per_second", "val/psnr", "val/ssim"} <= scalars
@@ -70,7 +70,7 @@ def test_tensorboard_has_scalars_learning_rate_speed_and_pictures(tiny_run):
 # -- the weights that count ------------------------------------------------------------------------------------
 
 
-def test_the_average_is_what_is_tested_and_loaded_and_it_differs_from_the_raw_weights(tiny_run):
+def test_ema_weights_are_tested_and_loaded(tiny_run):
     saved = state(tiny_run, "best")["state_dict"]
     net = runs.load_net(str(tiny_run)).state_dict()
     assert net
@@ -79,11 +79,11 @@ def test_the_average_is_what_is_tested_and_loaded_and_it_differs_from_the_raw_we
     assert any(not torch.equal(value, saved[f"net.{key}"]) for key, value in net.items())
 
 
-def test_a_second_trainer_and_the_bare_network_give_the_figure_of_metrics_json(tiny_run, pictures, call_eval, tmp_path):
+def test_retesting_reproduces_metrics_json(tiny_run, pictures, call_eval, tmp_path):
     """Through `eval.py`, to the last digit, and through `load_net` and a loop written here."""
     again = tmp_path / "again"
     assert call_eval(f"ckpt={tiny_run}", f"hydra.run.dir={again}") == 0
-    first, second = figures(tiny_run), figures(again)
+    first, second = metrics_of(tiny_run), metrics_of(again)
     for key in ("test", "baselines", "images", "exact", "parameters"):
         assert first[key] == second[key]
     assert (tiny_run / "per_image.csv").read_bytes() == (again / "per_image.csv").read_bytes()
@@ -103,8 +103,10 @@ def test_a_second_trainer_and_the_bare_network_give_the_figure_of_metrics_json(t
 def test_evaluation_is_float32_whatever_training_was(tiny_run, call_eval, tmp_path):
     bf16 = tmp_path / "bf16"
     assert call_eval(f"ckpt={tiny_run}", "trainer.precision=bf16-mixed", f"hydra.run.dir={bf16}") == 0
-    assert figures(bf16)["test"] == pytest.approx(figures(tiny_run)["test"], abs=1e-6)
-    assert figures(bf16)["baselines"]["bicubic"] == pytest.approx(figures(tiny_run)["baselines"]["bicubic"], abs=1e-6)
+    assert metrics_of(bf16)["test"] == pytest.approx(metrics_of(tiny_run)["test"], abs=1e-6)
+    assert metrics_of(bf16)["baselines"]["bicubic"] == pytest.approx(
+        metrics_of(tiny_run)["baselines"]["bicubic"], abs=1e-6
+    )
 
 
 def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
@@ -119,8 +121,8 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
 # -- resume, initial weights, other test data ---------------------------------------------------------------
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, tmp_path):
-    """Weights, averaged weights, optimizer and figures, bit by bit, with schedule, average and augmentation on."""
+def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_path):
+    """Weights, averaged weights, optimizer and metrics, bit by bit, with schedule, average and augmentation on."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
     args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
@@ -140,11 +142,11 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny_run, pictures, call, t
     for number, values in one["optimizer_states"][0]["state"].items():
         for key, value in values.items():
             assert torch.equal(value, two["optimizer_states"][0]["state"][number][key])
-    assert figures(whole)["test"] == figures(halves)["test"]
+    assert metrics_of(whole)["test"] == metrics_of(halves)["test"]
 
 
 def test_a_copied_run_keeps_its_best_score_and_checkpoint_on_resume(tiny_run, call, tmp_path):
-    """Resumed at a rate that ruins it: the best checkpoint is still that of the first epochs."""
+    """Resumed at a rate that ruins it: the best checkpoint is still from the first epochs."""
     run, name = tmp_path / "run", tmp_path / "link"
     shutil.copytree(tiny_run, run)
     name.symlink_to(run)
@@ -163,21 +165,21 @@ def test_init_from_starts_a_new_run_from_saved_weights(tiny_run, pictures, call,
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=1", "optimizer.lr=0", "task.ema=null"]
     assert call(*args, f"init_from={tiny_run}", f"hydra.run.dir={run}") == 0
-    assert figures(run)["test"] == figures(tiny_run)["test"]
+    assert metrics_of(run)["test"] == metrics_of(tiny_run)["test"]
 
 
-def test_init_from_another_network_names_the_keys_that_differ(tiny_run, pictures, call, tmp_path, capfd):
+def test_init_from_a_different_network_names_the_keys_that_differ(tiny_run, pictures, call, tmp_path, capfd):
     args = [*TINY, "data=folder", f"data.root={pictures}", "net.channels=4", f"init_from={tiny_run}"]
     assert call(*args, f"hydra.run.dir={tmp_path / 'run'}") == 1
     assert "head.weight: (8, 3, 3, 3) in the file, (4, 3, 3, 3) in the network" in capfd.readouterr().err
 
 
-def test_ckpt_with_other_data_changes_only_the_data(tiny_run, call_eval, tmp_path):
+def test_ckpt_with_different_data_changes_only_the_data(tiny_run, call_eval, tmp_path):
     run = tmp_path / "run"
     assert call_eval(f"ckpt={tiny_run}", "data=photos", f"hydra.run.dir={run}") == 0
     names = {row["file"].split("@")[0] for row in csv.DictReader((run / "per_image.csv").open())}
     assert names == {"astronaut"}
-    assert figures(run)["parameters"] == figures(tiny_run)["parameters"]
+    assert metrics_of(run)["parameters"] == metrics_of(tiny_run)["parameters"]
 
 
 def test_a_run_folder_is_not_written_into_twice(tiny_run, call, capfd):
@@ -193,7 +195,7 @@ def test_the_data_root_from_the_environment_is_recorded(pictures, call, call_eva
     assert call(*TINY, "data=folder", "trainer=debug", f"hydra.run.dir={run}") == 0
     monkeypatch.delenv("SRCOLOR_DATA")
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'again'}") == 0
-    assert figures(run)["test"] == figures(tmp_path / "again")["test"]
+    assert metrics_of(run)["test"] == metrics_of(tmp_path / "again")["test"]
 
 
 # -- training ------------------------------------------------------------------------------------------------------
@@ -211,21 +213,21 @@ def test_every_experiment_runs_two_batches(experiment, study_runs, pictures, cal
         args += ["monitor=val/patches"]  # the weights that LPIPS needs may be missing
     assert call(*args) == 0
     assert state(run, "last")["global_step"] == 2
-    results = figures(run)["test"]
+    results = metrics_of(run)["test"]
     if experiment.startswith("colorize") and "article" not in experiment:
-        assert results.pop("psnr_luma") is None  # the luma is that of the input
+        assert results.pop("psnr_luma") is None  # the luma of the input is kept
     if "colorize" in experiment:
         assert 0 < results["palette"] <= 1
         assert "palette" not in (run / "per_image.csv").read_text()
     assert all(math.isfinite(value) for value in results.values())
 
 
-def test_test_pictures_that_were_trained_on_are_named(call, call_eval, tmp_path):
+def test_warns_about_test_images_seen_in_training(call, call_eval, tmp_path):
     """Also by way of a network that this one started from."""
     short = [*TINY, "data=photos", "data.epoch_samples=8", "trainer.max_epochs=1"]
     region, begun = tmp_path / "region", tmp_path / "begun"
     assert call(*short, "data.holdout=region", f"hydra.run.dir={region}") == 0
-    message = "1 test picture(s) were trained on, by this network or one before it: astronaut"
+    message = "1 test image(s) were used to train this network or one of its predecessors, e.g. astronaut"
     assert "trained on" not in (region / "train.log").read_text()
     assert call(*short, f"init_from={region}", f"hydra.run.dir={begun}") == 0
     assert message in (begun / "train.log").read_text()
@@ -233,47 +235,47 @@ def test_test_pictures_that_were_trained_on_are_named(call, call_eval, tmp_path)
     assert message in (tmp_path / "test" / "eval.log").read_text()
 
 
-def test_a_resumed_runs_first_data_stay_on_record(tiny_run, call, call_eval, tmp_path):
+def test_resumed_run_keeps_the_record_of_its_first_data(tiny_run, call, call_eval, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (first,) = state(run, "last")["trained_on"]
     assert call(f"resume={run}", "data=photos", "trainer.max_epochs=3") == 0
-    own, before = state(run, "last")["trained_on"]
-    assert torch.equal(before["files"], first["files"])
-    assert len(own["files"]) == 7
+    own_record, inherited_record = state(run, "last")["trained_on"]
+    assert torch.equal(inherited_record["files"], first["files"])
+    assert len(own_record["files"]) == 7
     assert call(f"resume={run}", "data=photos", "trainer.max_epochs=4") == 0
     assert len(state(run, "last")["trained_on"]) == 2
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0  # no data.root is left over
 
 
-def test_a_run_that_was_stopped_in_its_test_is_tested_by_resume(tiny_run, call, tmp_path, capfd):
+def test_resume_tests_a_run_stopped_during_its_test(tiny_run, call, tmp_path, capfd):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (run / "metrics.json").unlink()
     trained = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert call(f"resume={run}") == 0
-    assert figures(run)["test"] == figures(tiny_run)["test"]
+    assert metrics_of(run)["test"] == metrics_of(tiny_run)["test"]
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained
     assert call(f"resume={run}") == 1
     assert "its budget is spent" in capfd.readouterr().err
 
 
-def test_the_validation_metric_is_that_of_the_best_checkpoint(tiny_run):
+def test_recorded_validation_matches_the_best_checkpoint(tiny_run):
     events = EventAccumulator(str(tiny_run)).Reload().Scalars("val/psnr")
     assert runs.validated(tiny_run) == pytest.approx(max(event.value for event in events), rel=1e-6)
 
 
-def test_learning_is_real(pictures, call, tmp_path):
+def test_training_beats_bicubic(pictures, call, tmp_path):
     """On a tiny set the network passes bicubic within a bounded number of steps."""
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=150"]
     assert call(*args, "optimizer.lr=4e-3", f"hydra.run.dir={run}") == 0
-    whole = figures(run)
+    whole = metrics_of(run)
     assert state(run, "last")["global_step"] == 150
     assert whole["test"]["psnr"] > whole["baselines"]["bicubic"]["psnr"] + 0.1
 
 
-def test_the_end_of_a_budget_in_mid_epoch_is_validated_and_saved(pictures, call, tmp_path):
+def test_budget_ending_mid_epoch_is_validated_and_saved(pictures, call, tmp_path):
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=-1", "trainer.max_steps=6"]
     assert call(*args, f"hydra.run.dir={run}") == 0  # an epoch has five steps
@@ -282,7 +284,7 @@ def test_the_end_of_a_budget_in_mid_epoch_is_validated_and_saved(pictures, call,
     assert len(steps) == 2
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_files(pictures, call, tmp_path, capfd):
+def test_non_finite_loss_stops_before_the_update_and_names_the_files(pictures, call, tmp_path, capfd):
     run = tmp_path / "run"
     args = [*TINY, "data=folder", f"data.root={pictures}", "optimizer.lr=1e30", "schedule=constant"]
     assert call(*args, f"hydra.run.dir={run}") == 1
@@ -312,7 +314,7 @@ def test_a_compiled_network_trains_the_same_under_the_same_keys(tiny_run, pictur
     assert not torch.equal(one["net.tail.weight"], torch.zeros_like(one["net.tail.weight"]))
 
 
-def test_each_epoch_of_a_fit_draws_anew(pictures, call, tmp_path, monkeypatch):
+def test_each_epoch_draws_new_samples(pictures, call, tmp_path, monkeypatch):
     seen, original = [], draws.epoch
 
     def epoch(seed, number, rows, length):
@@ -344,11 +346,11 @@ def test_floors_are_fitted_on_the_training_split_alone(study_runs, pictures):
     table.fit(data.pairs("train"))
     for batch in data.pairs("test"):
         values.update(metrics.measure({"ab_rmse": metrics.ABRMSE()}, table(batch.input), batch.target))
-    results = figures(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
+    results = metrics_of(study_runs["colorize64"])["baselines"]["mean_ab_given_luma"]["ab_rmse"]
     assert results == pytest.approx(metrics.mean(values.gather()["ab_rmse"]).item(), rel=1e-5)
 
 
-def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tmp_path):
+def test_resumed_color_run_matches_an_uninterrupted_one(pictures, call, tmp_path):
     args = ["experiment=colorize64", *COLOR, "data=folder", f"data.root={pictures}", "data.flips=dihedral"]
     short = [*args, "trainer.max_epochs=1", "schedule=constant", f"hydra.run.dir={tmp_path / 'one'}"]
     long = [*args, "trainer.max_epochs=3", "schedule=constant", f"hydra.run.dir={tmp_path / 'three'}"]
@@ -358,7 +360,7 @@ def test_an_interrupted_colour_run_ends_like_one_that_was_not(pictures, call, tm
     assert one.keys() == three.keys()
     for key, value in one.items():
         assert torch.equal(value, three[key]), key
-    assert figures(tmp_path / "one")["test"] == figures(tmp_path / "three")["test"]
+    assert metrics_of(tmp_path / "one")["test"] == metrics_of(tmp_path / "three")["test"]
 
 
 def test_a_chain_is_resumed_and_tested_after_its_source_runs_are_gone(study_runs, call, call_eval, tmp_path):
@@ -368,15 +370,15 @@ def test_a_chain_is_resumed_and_tested_after_its_source_runs_are_gone(study_runs
     shutil.copytree(study_runs["chain64to128"], run)
     recorded = run / ".hydra" / "overrides.yaml"
     recorded.write_text(recorded.read_text().replace(str(study_runs["colorize64"].parent), str(tmp_path / "gone")))
-    before = figures(run)["test"]
+    before = metrics_of(run)["test"]
     assert call_eval(f"ckpt={run}", f"hydra.run.dir={tmp_path / 'test'}") == 0
-    assert figures(tmp_path / "test")["test"] == before
+    assert metrics_of(tmp_path / "test")["test"] == before
     assert call(f"resume={run}", "trainer.max_epochs=3") == 0
     assert state(run, "last")["epoch"] == 2
     assert list(state(run, "last")["net_config"]) == ["_target_", "first", "second"]
 
 
-def test_a_colour_run_is_chosen_by_its_ab_rmse(study_runs):
+def test_color_checkpoint_is_selected_by_ab_rmse(study_runs):
     best = state(study_runs["colorize64"], "best")
     scores = [event.value for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
     steps = [event.step for event in EventAccumulator(str(study_runs["colorize64"])).Reload().Scalars("val/ab_rmse")]
@@ -384,7 +386,7 @@ def test_a_colour_run_is_chosen_by_its_ab_rmse(study_runs):
     assert best["global_step"] == steps[scores.index(min(scores))] + 1
 
 
-def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path):
+def test_monitor_determines_the_best_checkpoint(pictures, call, tmp_path):
     short = ["data=folder", f"data.root={pictures}", "trainer.max_epochs=3", "schedule=constant"]
     run = tmp_path / "run"
     assert call("experiment=colorize64", *COLOR, *short, "monitor=val/psnr", f"hydra.run.dir={run}") == 0
@@ -394,7 +396,7 @@ def test_monitor_alone_decides_which_checkpoint_is_best(pictures, call, tmp_path
     assert state(run, "best")["global_step"] == events[values.index(max(values))].step + 1
 
 
-def test_the_colour_sheet_has_its_columns():
+def test_color_sample_grid_has_its_columns():
     batch = images.Pair(torch.rand(2, 1, 16, 16), torch.rand(2, 3, 16, 16), torch.arange(2))
     prediction = 0.4 + 0.2 * torch.rand(2, 3, 16, 16)
     columns = ColorSampleGrid("samples", 2).columns(batch, {"net": prediction})

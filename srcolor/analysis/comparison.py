@@ -28,7 +28,7 @@ COSTS = {
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write `comparison.csv`, `.md`, and `.json` last, each complete or not at all."""
+    """Atomically write `comparison.csv`, `.md`, and `.json`, in this order."""
     rows = {**results["routes"], **results["floors"]}
     keys = [key for key in next(iter(rows.values())) if key != "difference"]
     table = io.StringIO()
@@ -51,32 +51,32 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the tables for a terminal; those of differences are left out, as they are too wide."""
+    """Yield the tables for a terminal, without the tables of differences, which are too wide."""
     for title, lines in _tables(results):
         if not title.startswith("Difference"):
             yield tables.rich(lines, title)
 
 
 def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
-    """Summarize the comparisons of several seeds as Markdown.
+    """Summarize the comparisons of multiple seeds as Markdown.
 
-    Every figure is a mean and a standard deviation over the seeds. A `*` marks figures whose difference from the
+    Every value is a mean and a standard deviation over the seeds. A `*` marks values whose difference from the
     group's reference has the same sign in every seed, with an interval that excludes zero in each.
 
     Args:
         results: Content of `comparison.json` by seed.
     """
-    one = next(iter(results.values()))
+    first = next(iter(results.values()))
     seeds = ", ".join(map(str, results))
     parts = [
-        f"Means over seeds {seeds} ± their standard deviation, {one['images']} test images. `*`: the "
+        f"Means over seeds {seeds} ± their standard deviation, {first['images']} test images. `*`: the "
         "difference from the reference has the same sign and an interval without zero in every seed.\n"
     ]
     headings = [column.heading for column in COLUMNS.values()]
-    for title, reference, side in _groups(one):
+    for title, reference, side in _groups(first):
         lines = [["route", *headings, COSTS["train_seconds"].heading]]
         for part in ("routes", "floors"):
-            for name in (name for name, row in one[part].items() if row["given"] == side):
+            for name in (name for name, row in first[part].items() if row["given"] == side):
                 rows = [comparison[part][name] for comparison in results.values()]
                 cells = [
                     _over_seeds([row[metric] for row in rows], [row["difference"][metric] for row in rows], digits)
@@ -86,7 +86,7 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
                 lines.append([name, *cells, "-" if None in seconds else tables.number(float(np.mean(seconds)), 0)])
         parts.append(f"{title}; reference {reference}\n\n{tables.markdown(lines)}")
     lines = [["", *headings]]
-    for name in one["questions"]:
+    for name in first["questions"]:
         differences = [comparison["questions"][name] for comparison in results.values()]
         cells = [
             _over_seeds([row[metric][0] for row in differences], [row[metric] for row in differences], digits)
@@ -109,13 +109,13 @@ def _over_seeds(values: Sequence[float | None], differences: Sequence[Sequence[f
 
 
 def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Yield title, reference and side of the input of both groups of routes."""
+    """Yield the title, the reference and the input side of both groups of routes."""
     for group, side in (("small", results["size"] // results["scale"]), ("large", results["size"])):
         yield f"Given gray {side}x{side}", REFERENCE[group], side
 
 
 def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield title and lines of each table: means and differences of both groups, across them, and costs."""
+    """Yield the title and lines of each table: means and differences of both groups, across them, and costs."""
     headings = [column.heading for column in COLUMNS.values()]
 
     def line(name: str, differences: Mapping[str, Sequence[float | None]]) -> list[str]:
@@ -127,14 +127,14 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]
         means = [[name, *_numbers(row, COLUMNS)] for name, row in rows.items()]
         yield title, [["route", *headings], *means]
         differences = [line(name, row["difference"]) for name, row in rows.items() if name != reference]
-        title = f"Difference to {reference}, with the 95 % interval of a paired bootstrap over the images"
+        title = f"Difference to {reference}, with the 95% interval of a paired bootstrap over the images"
         yield title, [["route", *headings], *differences]
     differences = [line(name, row) for name, row in results["questions"].items()]
     yield "Differences across the groups, with the same intervals", [["", *headings], *differences]
     lines = [["route", "input", *(column.heading for column in COSTS.values())]]
     for name, row in results["routes"].items():
         lines.append([name, f"{row['given']}x{row['given']}", *_numbers(row, COSTS)])
-    yield "Cost of the routes, and of the training of their networks", lines
+    yield "Cost of the routes and of training their networks", lines
     lines = [["size", "batch", "images/s", "memory MiB"]]
     for step in results["steps"]:
         size = f"{step['side']}x{step['side']}"

@@ -1,6 +1,6 @@
 """Tables, plots and image sheets of data sets, runs, comparisons and sweeps, for the notebooks.
 
-Needs the extra `notebooks`.
+Requires the `notebooks` extra.
 """
 
 import json
@@ -30,14 +30,14 @@ def tested(name: str) -> Path:
     """Resolve the name of a run that has been trained and tested.
 
     Args:
-        name: As for `runs.find`.
+        name: Run name; see `runs.find`.
 
     Raises:
-        UserError: There is no such run, it failed, or it is still running.
+        UserError: If there is no such run, it failed, or it is still running.
     """
     run = runs.folder(name)
     if run is None:
-        raise UserError(f"{name}: a checkpoint outside a run. Name the folder of a run.")
+        raise UserError(f"{name}: this checkpoint is not in a run folder. Pass a run folder.")
     if (state := runs.state(run)) != "done":
         error = run / "error.txt"
         reason = f": {error.read_text(encoding='utf-8').strip()}" if error.exists() else ""
@@ -49,7 +49,7 @@ def tested(name: str) -> Path:
 
 
 def splits(data: ImageDataModule) -> pd.DataFrame:
-    """Count the images, the crops, and the crops that are nearly gray or toned, of each split."""
+    """Count the images, the crops, and the nearly gray or toned crops of each split."""
     rows = [(split, len(data.digests(split)), len(data.gray(split)), int(data.gray(split).sum())) for split in SPLITS]
     return pd.DataFrame(rows, columns=["split", "images", "crops", "nearly gray"]).set_index("split")
 
@@ -104,7 +104,7 @@ def _validated(events: EventAccumulator, metric: str) -> list[str]:
 
 
 def per_image(run: Path) -> pd.DataFrame:
-    """Read the test metrics, a row per image, with its row in the test split."""
+    """Read the test metrics, one row per image, with its row in the test split."""
     return pd.read_csv(run / "per_image.csv").set_index("file").assign(row=lambda table: np.arange(len(table)))
 
 
@@ -135,15 +135,15 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
 
 
 def against(run: Path, other: Path, metric: str) -> Figure:
-    """Plot a metric of two runs against each other, a point per test image they share."""
+    """Plot a metric of two runs against each other, one point per test image that they share."""
     both = per_image(run).join(per_image(other), lsuffix="_run", rsuffix="_other", how="inner")
     if both.empty:
-        raise UserError(f"{run} and {other} share no test image.")
+        raise UserError(f"{run} and {other} share no test images.")
     return _scatter(both[f"{metric}_other"], both[f"{metric}_run"], metric, other.name, run.name)
 
 
 def against_baseline(run: Path, metric: str, baseline: str) -> Figure:
-    """Plot a metric of a run against that of a baseline, a point per test image."""
+    """Plot a metric of a run against the same metric of a baseline, one point per test image."""
     table = per_image(run)
     return _scatter(table[f"{baseline}_{metric}"], table[metric], metric, baseline, run.name)
 
@@ -166,7 +166,7 @@ def newest(name: str, file: str) -> Path:
         file: The file that marks it: `comparison.json` or `multirun.yaml`.
 
     Raises:
-        UserError: There is none.
+        UserError: If there is none.
     """
     candidates = runs.ROOT.glob(f"**/{file}") if name == "latest" else [Path(name).expanduser() / file]
     files = [path for path in candidates if path.exists()]
@@ -175,7 +175,7 @@ def newest(name: str, file: str) -> Path:
             "comparison.json": "python compare.py, or make study",
             "multirun.yaml": "python train.py -m seed=0,1",
         }
-        raise UserError(f"{name}: no {file} there. Create one: {commands[file]}")
+        raise UserError(f"no {file} found for {name!r}. Create one: {commands[file]}")
     return max(files, key=lambda path: path.stat().st_mtime).parent
 
 
@@ -188,10 +188,10 @@ def comparison(folder: Path) -> dict[str, Any]:
 
 
 def routes(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the figures of routes and floors, a row per route, grouped by the size of their input.
+    """Return the metrics and costs of routes and floors, one row per route, grouped by input size.
 
     Args:
-        results: As read by `comparison`.
+        results: Result of `comparison`.
     """
     rows = {**results["routes"], **results["floors"]}
     return pd.DataFrame.from_dict(rows, orient="index").drop(columns="difference").sort_values("given", kind="stable")
@@ -201,14 +201,16 @@ def error_split(results: dict[str, Any]) -> Figure:
     """Plot the mean squares of the three parts of each route's a*, b* error, which add up to the total.
 
     Args:
-        results: As read by `comparison`.
+        results: Result of `comparison`.
 
     Raises:
-        UserError: The comparison has no mean squares, because an older version wrote it.
+        UserError: If the comparison has no mean squares because an older version wrote it.
     """
     table = routes(results)
     if not {"tint_square", "patches_square", "detail_square"} <= set(table):
-        raise UserError("no mean squares in comparison.json: an older version wrote it. Run compare.py again.")
+        raise UserError(
+            "comparison.json has no mean squares; it was written by an older version. Run compare.py again."
+        )
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     left = np.zeros(len(table))
     for part in ("tint", "patches", "detail"):
@@ -226,7 +228,7 @@ def memory(results: dict[str, Any]) -> pd.DataFrame:
     """Return the cost of a training step of the color network at the small and the large size.
 
     Args:
-        results: As read by `comparison`.
+        results: Result of `comparison`.
     """
     return pd.DataFrame(results["steps"]).set_index("side")
 
@@ -235,7 +237,7 @@ def memory(results: dict[str, Any]) -> pd.DataFrame:
 
 
 def sweep(folder: Path) -> pd.DataFrame:
-    """Return the jobs of a sweep, a row per job, and update its tables."""
+    """Return the jobs of a sweep, one row per job, and update its tables."""
     sweeps.write(folder)
     return sweeps.jobs(folder).table.set_index("job")
 
@@ -245,7 +247,7 @@ def sweep_plot(folder: Path) -> Figure:
     jobs = sweeps.jobs(folder)
     ranked = sweeps.settings(folder, jobs).dropna(subset=["validation mean"])
     if ranked.empty:
-        raise UserError(f"{folder}: no job is done; see sweep.csv there.")
+        raise UserError(f"{folder}: no job has finished; see its sweep.csv.")
     metric, _ = sweeps.monitored(folder, jobs)
     figure, axes = pyplot.subplots(figsize=(7, 1 + 0.4 * len(ranked)))
     deviations = ranked["validation std"].fillna(0.0)

@@ -35,7 +35,7 @@ METRICS = (
     ),
     "texture",
 )
-# Those whose mean square is reported too: the squares of the last three add up to that of the first.
+# Measures whose mean square is also reported: the squares of the last three add up to the square of the first.
 SQUARES = ("ab_rmse", "tint", "patches", "detail")
 # The networks whose training cost counts for a route.
 BEHIND = {
@@ -136,7 +136,7 @@ def measure(routes: Mapping[str, Route], targets: Iterable[Tensor], scale: int) 
         scale: Factor between the small and the large size.
 
     Raises:
-        UserError: The output of a route is not finite.
+        UserError: If the output of a route is not finite.
     """
     measures = {name: metrics.MEASURES[name]() for name in METRICS}
     columns = {name: metrics.Values() for name in routes}
@@ -168,10 +168,10 @@ def _synchronize(device: torch.device) -> None:
 def bootstrap(
     differences: NDArray[np.float64], samples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the means of paired differences, with 95 % intervals of a bootstrap over the images.
+    """Compute the means of paired differences, with 95% intervals of a bootstrap over the images.
 
     Args:
-        differences: (images, columns); values that are not finite are left out.
+        differences: (images, columns); values that are not finite are ignored.
         samples: Number of bootstrap samples, drawn with replacement.
         seed: Seed of the draws.
 
@@ -199,7 +199,7 @@ def report(
     Args:
         routes: The routes by name.
         sides: Side of the `small` and the `large` images, in pixels.
-        reference: Routes by name, among them those of `REFERENCE`.
+        reference: Routes by name, including every route in `REFERENCE`.
         samples: See `bootstrap`.
         seed: See `bootstrap`.
     """
@@ -219,7 +219,7 @@ def report(
 
 
 def difference(one: Route, other: Route, samples: int, seed: int) -> dict[str, list[float | None]]:
-    """Return the mean difference of each metric between two measured routes, with its 95 % interval (`bootstrap`)."""
+    """Return the mean difference of each metric between two measured routes, with its 95% interval (`bootstrap`)."""
     with np.errstate(invalid="ignore"):  # both values may be infinite
         columns = [_plain(part) for part in bootstrap(_values(one) - _values(other), samples, seed)]
     return {metric: list(ends) for metric, *ends in zip(METRICS, *columns, strict=True)}
@@ -240,13 +240,13 @@ def trained(parts: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         parts: The `train` section of each network's `metrics.json`.
 
     Returns:
-        The figures by name; None where a network lacks the figure.
+        The costs by name; None where a network lacks the value.
     """
-    figures: dict[str, float | None] = {}
+    costs: dict[str, float | None] = {}
     for key, fold in (("seconds", sum), ("images_per_second", min), ("peak_memory_mb", max)):
         values = [part.get(key) for part in parts]
-        figures[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
-    return figures
+        costs[f"train_{key}"] = fold(values) if values and None not in values else None  # type: ignore[type-var, arg-type]
+    return costs
 
 
 def route_memory_mb(net: Net, gray: Tensor) -> float:

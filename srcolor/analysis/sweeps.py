@@ -1,7 +1,7 @@
-"""Tables of a sweep: `sweep.csv` with a row per job, and `sweep.md` with the ranked settings.
+"""Tables of a sweep: `sweep.csv` with one row per job, and `sweep.md` with the ranked settings.
 
-Both are computed from the folders of the jobs, however these were launched and however they ended. Needs the extra
-`sweep`.
+Both are computed from the folders of the jobs, regardless of how the jobs were launched or ended. Requires the `sweep`
+extra.
 """
 
 import json
@@ -26,7 +26,7 @@ class Jobs(NamedTuple):
     """The jobs of a sweep.
 
     Attributes:
-        table: A row per job, sorted by name: `job`, its folder below the sweep's; the swept keys, as typed; `state`,
+        table: One row per job, sorted by name: `job`, its folder below the sweep's; the swept keys, as typed; `state`,
             see `runs.state`; `validation`, the monitored metric of its best checkpoint; the test metrics; `seconds`
             of training; `error`, the reason of a failure. Metrics are missing unless the job is done.
         keys: The swept keys.
@@ -42,11 +42,11 @@ def command(folder: Path) -> list[str]:
     """Return the overrides that a sweep was started with.
 
     Raises:
-        UserError: The directory is not a sweep.
+        UserError: If the directory is not a sweep.
     """
     file = folder / "multirun.yaml"
     if not file.exists():
-        raise UserError(f"{folder}: not a sweep: {file.name} is missing. Sweeps are saved under {runs.ROOT}/sweep/.")
+        raise UserError(f"{folder} is not a sweep ({file.name} not found). Sweeps are saved under {runs.ROOT}/sweep/.")
     return list(OmegaConf.load(file).hydra.overrides.task)
 
 
@@ -54,7 +54,7 @@ def jobs(folder: Path) -> Jobs:
     """Read the jobs of a sweep.
 
     Raises:
-        UserError: The directory is not a sweep.
+        UserError: If the directory is not a sweep.
     """
     overrides = [OverridesParser.create().parse_override(override) for override in command(folder)]
     swept = [str(override.key_or_group) for override in overrides if override.is_sweep_override()]
@@ -79,7 +79,7 @@ def jobs(folder: Path) -> Jobs:
 
 
 def monitored(folder: Path, jobs: Jobs) -> tuple[str, bool]:
-    """Return the monitored metric of a sweep (that of its first finished job) and whether higher is better."""
+    """Return the monitored metric of a sweep's first finished job, and whether higher is better."""
     done = jobs.table[jobs.table["state"] == "done"]
     run = folder / (jobs.table if done.empty else done)["job"].iloc[0]
     return runs.configuration(run).monitor.removeprefix("val/"), runs.higher_is_better(run)
@@ -88,12 +88,12 @@ def monitored(folder: Path, jobs: Jobs) -> tuple[str, bool]:
 def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
     """Average the jobs that differ only in their seed, and rank the settings by validation.
 
-    Settings without a validation metric come last. The test is never used for ranking, as it would no longer be an
-    independent estimate.
+    Settings without a validation metric come last. The test set is never used for ranking, as its metrics would no
+    longer be an independent estimate.
 
     Returns:
-        A row per setting, labeled by its overrides, or `all`: the swept keys except the seed; `done` and `jobs`, the
-        number of finished and of all jobs; `<figure> mean` and `<figure> std` of `validation`, the test metrics and
+        One row per setting, labeled by its overrides, or `all`: the swept keys except the seed; `done` and `jobs`, the
+        number of finished and of all jobs; `<name> mean` and `<name> std` of `validation`, the test metrics and
         `seconds`.
     """
     keys = [key for key in jobs.keys if key != "seed"]
@@ -103,16 +103,16 @@ def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
     ]
     table = jobs.table.assign(setting=label, done=jobs.table["state"] == "done")
     groups = table.groupby("setting", sort=False)
-    figures = groups[["validation", *jobs.metrics, "seconds"]].agg(["mean", "std"])
-    figures.columns = figures.columns.map(" ".join)
+    statistics = groups[["validation", *jobs.metrics, "seconds"]].agg(["mean", "std"])
+    statistics.columns = statistics.columns.map(" ".join)
     counts = groups["done"].agg(done="sum", jobs="size")
-    ranked = table.drop_duplicates("setting").set_index("setting")[keys].join([counts, figures])
+    ranked = table.drop_duplicates("setting").set_index("setting")[keys].join([counts, statistics])
     higher_is_better = monitored(folder, jobs)[1]
     return ranked.sort_values("validation mean", ascending=not higher_is_better, kind="stable")
 
 
 def write(folder: Path) -> None:
-    """Write `sweep.csv` and `sweep.md`, each complete or not at all; safe to call from several processes."""
+    """Atomically write `sweep.csv` and `sweep.md`; safe to call from multiple processes."""
     with FileLock(folder / "sweep.lock"):
         read = jobs(folder)
         if not read.table.empty:
@@ -149,11 +149,11 @@ def lines(folder: Path, jobs: Jobs, only: str | None = None) -> list[list[str]]:
 
     Args:
         folder: The directory of the sweep.
-        jobs: Its jobs.
-        only: The test metric to show; None for all.
+        jobs: The jobs of the sweep.
+        only: The test metric to show; if None, all.
 
     Returns:
-        The headings, and a line per setting.
+        The headings, and one line per setting.
     """
     ranked = settings(folder, jobs)
     keys = list(ranked.columns[: ranked.columns.get_loc("done")])
@@ -163,9 +163,9 @@ def lines(folder: Path, jobs: Jobs, only: str | None = None) -> list[list[str]]:
     result = [["", *keys, "done", f"val {metric}", *(f"test {name}" for name in shown), "seconds"]]
     for rank, row in enumerate(ranked.to_dict("records"), 1):
         overrides = ["" if pd.isna(row[key]) else row[key] for key in keys]
-        figures = [tables.spread(row[f"{name} mean"], row[f"{name} std"], digits[name]) for name in digits]
+        values = [tables.spread(row[f"{name} mean"], row[f"{name} std"], digits[name]) for name in digits]
         seconds = tables.number(row["seconds mean"], 0)
-        result.append([str(rank), *overrides, f"{row['done']}/{row['jobs']}", *figures, seconds])
+        result.append([str(rank), *overrides, f"{row['done']}/{row['jobs']}", *values, seconds])
     return result
 
 
@@ -174,7 +174,7 @@ def show(folder: Path) -> bool:
     read = jobs(folder)
     console = Console()
     if read.table.empty:
-        console.print(f"no job in {folder}", soft_wrap=True)
+        console.print(f"no jobs found in {folder}", soft_wrap=True)
         return True
     console.print(tables.rich(lines(folder, read, monitored(folder, read)[0]), summary(read)))
     for job, error in _failed(read):

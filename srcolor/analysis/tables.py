@@ -17,7 +17,7 @@ class Column(NamedTuple):
 
 
 def column(metric: str) -> Column:
-    """Return heading and decimals of a metric; of a figure that is not a `Measure`, its name and 4 decimals.
+    """Return the heading and decimals of a metric; a value that is not a `Measure` has its name and 4 decimals.
 
     >>> column("ssim"), column("loss")
     (Column(heading='SSIM', digits=4), Column(heading='loss', digits=4))
@@ -71,7 +71,7 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def rich(lines: Sequence[Sequence[str]], title: str) -> Table:
-    """Return a table for a terminal; lines as for `markdown`."""
+    """Return a table for a terminal; see `markdown` for the lines."""
     head, *rest = lines
     table = Table(title=title, title_justify="left")
     for number, heading in enumerate(head):

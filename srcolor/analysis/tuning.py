@@ -1,6 +1,6 @@
 """Hyperparameter search with Optuna: search space, study on disk, pruning, and plots.
 
-Needs the extra `sweep`.
+Requires the `sweep` extra.
 """
 
 import json
@@ -26,7 +26,7 @@ from srcolor.tasks.base import Task
 
 STUDY = "srcolor"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LOST = "lost"  # study attribute: numbers of trials that were stopped or killed, and are repeated
+LOST = "lost"  # study attribute: numbers of the stopped or killed trials, which are repeated
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # its plots
@@ -40,7 +40,7 @@ def space(cfg: DictConfig) -> dict[str, BaseDistribution]:
             `high:`, both integers or not, with `log: true` for a logarithmic scale.
 
     Raises:
-        UserError: A key does not exist in train.py, or a range is invalid.
+        UserError: If a key does not exist in train.py, or a range is invalid.
     """
     distributions: dict[str, BaseDistribution] = {}
     for key, options in cast(dict[str, Any], OmegaConf.to_container(cfg.hparams, resolve=True)).items():
@@ -76,7 +76,7 @@ def open_study(
         seed: Seed of the sampler.
 
     Raises:
-        UserError: The existing study has another search space or other overrides.
+        UserError: If the existing study has a different search space or different overrides.
     """
     exists = optuna.study.get_all_study_names(storage(folder))
     before = len(optuna.load_study(study_name=STUDY, storage=storage(folder)).trials) if exists else 0
@@ -95,8 +95,10 @@ def open_study(
         recorded = study.user_attrs.get(name, value)
         if recorded != value:
             raise UserError(
-                f"{folder / 'study.db'} is a search with another {'space' if name == 'space' else 'command'}:\n  "
-                f"{json.dumps(recorded)}\nnot\n  {json.dumps(value)}\nName another folder with hydra.run.dir=..."
+                f"{folder / 'study.db'} was created with a different "
+                f"{'search space' if name == 'space' else 'command'}:\n"
+                f"  recorded {json.dumps(recorded)},\n  requested {json.dumps(value)}.\n"
+                "Use a different folder with hydra.run.dir=..."
             )
         study.set_user_attr(name, value)
     lost = study.get_trials(states=(TrialState.RUNNING,))
@@ -113,7 +115,7 @@ def storage(folder: Path) -> str:
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that ended, without those that are repeated."""
+    """Return the finished trials, excluding the repeated ones."""
     lost = study.user_attrs.get(LOST, [])
     return [trial for trial in study.get_trials(states=FINISHED) if trial.number not in lost]
 
@@ -147,7 +149,7 @@ class Prune(Callback):
 
     Args:
         folder: Directory of the study.
-        trial: Number of the trial.
+        trial: Trial number.
         monitor: The validation metric.
     """
 

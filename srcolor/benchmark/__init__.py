@@ -1,1 +1,1 @@
-"""The literature's protocol: sets, low resolution, task, leak check, published results."""
+"""The standard benchmark protocol: sets, low resolution, task, leak check, published results."""

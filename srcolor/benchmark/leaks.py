@@ -21,9 +21,9 @@ from srcolor.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# In bits. Of 491 photographs of BSDS500 and T91 none is within 44 bits of one of the 105 of Set5 and B100, except the
-# one that Set5 took from BSDS500 (8 bits). Copies of these 105 as JPEG of quality 30, or resized by 0.5 or 1.5, are
-# within 4 bits; with 2 % cropped on every side within 24; with 4 % within 40, 95 of 100 of them within 36.
+# In bits. Of 491 photographs of BSDS500 and T91, none is within 44 bits of any of the 105 images of Set5 and B100,
+# except the one that Set5 took from BSDS500 (8 bits). Copies of these 105 as JPEG of quality 30, or resized by 0.5 or
+# 1.5, are within 4 bits; with 2% cropped on every side within 24; with 4% within 40, 95 of 100 of them within 36.
 MAX_DISTANCE = 36
 FILE = Path(__file__).with_name("prints.csv")
 
@@ -32,7 +32,7 @@ class LeakCheck(Callback):
     """Stop a run before training if it would train or validate on a benchmark image.
 
     Args:
-        benchmark_root: A folder with standard sets, as for `Benchmark`, in addition to Set5 and B100.
+        benchmark_root: Folder of benchmark sets to check in addition to Set5 and B100; see `Benchmark`.
     """
 
     def __init__(self, benchmark_root: str | None = None) -> None:
@@ -42,11 +42,11 @@ class LeakCheck(Callback):
         """Check the datamodule's training and validation images.
 
         Raises:
-            UserError: Some are benchmark images or near copies; the message lists them.
+            UserError: If any image is a copy or near copy of a benchmark image. The message lists the offending images.
         """
         images = trainer.datamodule.decoded_images()  # type: ignore[attr-defined]
         if images is None:
-            log.info("The images of this datamodule cannot be read one by one: no check for benchmark images")
+            log.info("Skipping the leak check: this datamodule does not expose its images.")
             return
         check([images.names[row] for row in images.used], fingerprints(images)[images.used], self.benchmark_root)
 
@@ -55,12 +55,12 @@ def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark_root: str |
     """Check that no image is a benchmark image or a near copy of one.
 
     Args:
-        names: Names of the images.
+        names: Image names.
         prints: Their fingerprints, (n, 18).
-        benchmark_root: As for `LeakCheck`.
+        benchmark_root: See `LeakCheck`.
 
     Raises:
-        UserError: Some are; the message lists them.
+        UserError: If any image is a copy or near copy of a benchmark image. The message lists the offending images.
     """
     benchmark = _bundled() + ([] if benchmark_root is None else list(_of_sets(benchmark_root)))
     table = np.stack([print_ for _, print_ in benchmark])
@@ -73,8 +73,8 @@ def check(names: Sequence[str], prints: NDArray[np.uint8], benchmark_root: str |
         listed = "".join(f"\n  {leak}" for leak in leaks[:20])
         more = f"\n  and {len(leaks) - 20} more" if len(leaks) > 20 else ""
         raise UserError(
-            f"{len(leaks)} picture(s) are copies or near copies of benchmark images, which invalidates test results:"
-            f"{listed}{more}\nRemove them, or leave them out with data.exclude=[...]."
+            f"{len(leaks)} image(s) are copies or near copies of benchmark images, which invalidates test results:"
+            f"{listed}{more}\nRemove them, or exclude them with data.exclude=[...]."
         )
 
 

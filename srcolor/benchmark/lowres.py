@@ -1,4 +1,4 @@
-"""The literature's low resolution, bit-exact: MATLAB's `imresize` on bytes."""
+"""The low resolution of the standard benchmark protocol, bit-exact: MATLAB's `imresize` on bytes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -29,7 +29,8 @@ def fingerprint(image: Image.Image) -> NDArray[np.uint8]:
 def fingerprints(images: DecodedImages) -> NDArray[np.uint8]:
     """Return the fingerprint of every image, (n, 18).
 
-    They are stored as `prints.npy` in the images' folder. Of several processes one computes them and the others wait.
+    They are stored as `prints.npy` in the images' folder. If multiple processes need them, one computes them and
+    the others wait.
     """
     if images.folder is None:
         return _compute(images)
@@ -45,7 +46,7 @@ def fingerprints(images: DecodedImages) -> NDArray[np.uint8]:
                     np.save(unfinished, table)
                     unfinished.replace(file)
         except OSError as error:
-            log.warning("Cannot store %s (%s): every run will compute the perceptual hashes.", file, error)
+            log.warning("Could not save %s (%s); every run will recompute the perceptual hashes.", file, error)
     return _compute(images) if table is None else table
 
 
@@ -62,5 +63,5 @@ def _compute(images: DecodedImages) -> NDArray[np.uint8]:
         results = map_ordered(
             lambda row: fingerprint(Image.fromarray(images.read(row)[..., :3])), range(len(images.names))
         )
-        text = f"Hashing {len(images.names)} pictures for the leak check"
+        text = f"Hashing {len(images.names)} images for the leak check"
         return np.stack(list(track(results, text, len(images.names), transient=True)))

@@ -21,24 +21,22 @@ def rows(scale: int) -> list[dict[str, str]]:
 def table(metrics: Mapping[str, Any], name: str, pictures: int | None, scale: int) -> Table:
     """Return one table with a section per set: the network, its baselines, and the published rows.
 
-    A `*` marks comparable training sets: half to twice as many images, or none.
+    A `*` marks comparable training sets: between half and twice as many training images, or none.
 
     Args:
-        metrics: As in `metrics.json`.
+        metrics: Content of `metrics.json`.
         name: Name of the network.
-        pictures: Number of images it was trained on; None if unknown.
+        pictures: Number of its training images; None if unknown.
         scale: Scale of the network.
     """
-    result = Table(
-        title="By the literature's protocol", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    for heading in ("set", "network", "weights", "trained on", "PSNR Y", "SSIM Y", "RGB"):
+    result = Table(title="Standard benchmark protocol", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("set", "network", "parameters", "trained on", "PSNR Y", "SSIM Y", "RGB"):
         result.add_column(
             heading, no_wrap=True, justify="left" if heading in ("set", "network", "trained on") else "right"
         )
     for set_name, values in metrics["sets"].items():
         result.add_section()
-        data = "unknown" if pictures is None else f"{pictures} pictures"
+        data = "unknown" if pictures is None else f"{pictures} images"
         trained = (f"{metrics['parameters'] / 1000:.0f}K", data)
         result.add_row(f"{set_name} ({values['images']})", name, *trained, *_formatted(values), style="bold")
         for baseline, results in metrics["baselines"].items():
@@ -50,7 +48,7 @@ def table(metrics: Mapping[str, Any], name: str, pictures: int | None, scale: in
                 psnr, ssim = published.split("/")
                 network = f"{row['network']}{' *' if comparable else ''}"
                 result.add_row("", network, f"{int(row['parameters']) / 1000:.0f}K", row["data"], psnr, f"0{ssim}")
-    result.caption = "* published with a comparable training set: half to twice as many pictures, or none"
+    result.caption = "* published, with between half and twice as many training images, or none"
     result.caption_justify = "left"
     return result
 

@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 class Benchmark(DataModuleDefaults, LightningDataModule):
     """Pairs of whole images in batches of one, as used for the tables of the literature; see `DataModule`.
 
-    The high-resolution image is read as RGB (a gray one too: its three channels are equal), and cropped at the right
-    and at the bottom to a multiple of `scale`. The low-resolution image is read if the set has one, and else
-    computed by `lowres.imresize`.
+    The high-resolution image is read as RGB (a gray image has three equal channels), and cropped at the right and at
+    the bottom to a multiple of `scale`. The low-resolution image is read if the set has one; otherwise it is computed
+    by `lowres.imresize`.
 
     Args:
         root: A folder with one folder per set (such as `Set5`), or the folder of a single set. A set has its images in
@@ -48,7 +48,7 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
         """Check the arguments."""
         super().__init__()
         if self.root is None:
-            raise UserError("data=benchmark needs the sets: give data.root=<folder with Set5/, BSD100/, ...>.")
+            raise UserError("data=benchmark requires data.root=<folder with Set5/, BSD100/, ...>.")
         check_range("scale", self.scale, 1)
         self.folder: Path = Path(self.root).expanduser().absolute()
         self.images: list[tuple[str, Path, Path | None]] = []
@@ -57,28 +57,28 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
         """List the images of every set.
 
         Raises:
-            UserError: There is no set, or one without images or with some of its low-resolution images missing.
+            UserError: If there are no sets, or a set lacks images or some of its low-resolution images.
         """
         if self.images:
             return
         if not self.folder.is_dir():
-            raise UserError(f"data.root={self.folder}: no such folder. Expected one with Set5/, BSD100/, ...")
+            raise UserError(f"data.root={self.folder} does not exist. Expected a folder with Set5/, BSD100/, ...")
         if _image_files(self.folder) or (self.folder / "HR").is_dir():
             folders = [self.folder]
         else:
             folders = sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not folders:
-            raise UserError(f"data.root={self.folder} has no set: expected folders with images, Set5/, BSD100/, ...")
+            raise UserError(f"data.root={self.folder} contains no benchmark sets. Expected Set5/, BSD100/, ...")
         for folder in folders:
             high = folder / "HR" if (folder / "HR").is_dir() else folder
             low = folder / f"LR_x{self.scale}"
             images = _image_files(high)
             if not images:
-                raise UserError(f"{high}: no image. Expected a set's images there, or in its subfolder HR.")
+                raise UserError(f"{high}: no images found. Put the set's images in this folder or in an HR subfolder.")
             if missing := [path.name for path in images if low.is_dir() and not (low / path.name).exists()]:
                 raise UserError(
-                    f"{low}: no low-resolution image {missing[0]} ({len(missing)} missing). Add the missing ones, "
-                    f"or move {low.name} away to compute them all."
+                    f"{low}: {len(missing)} low-resolution image(s) missing, e.g. {missing[0]}. Add them, or move "
+                    f"{low.name} away to have all of them computed."
                 )
             self.images += [
                 (f"{folder.name}/{path.name}", path, low / path.name if low.is_dir() else None) for path in images
@@ -87,19 +87,19 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
             log.info("%s: %d images, low resolution %s", folder.name, len(images), how)
 
     def test_dataloader(self) -> DataLoader[Pair]:
-        """Return every image, in order; several processes share them, and each image is counted once.
+        """Return every image, in order; multiple processes share them, and each image is counted once.
 
         Raises:
-            UserError: There are fewer images than processes.
+            UserError: If there are fewer images than processes.
         """
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         if len(self.images) < world:
-            raise UserError(f"{len(self.images)} image(s), for {world} processes: reduce trainer.devices=.")
+            raise UserError(f"only {len(self.images)} image(s) for {world} processes: reduce trainer.devices=.")
         sampler = EpochSampler(len(self.images), 1, rank=rank, world=world)
         return DataLoader(BenchmarkImages(self), sampler=sampler, batch_size=None)
 
     def train_dataloader(self) -> NoReturn:
-        """Raise: there is no training split.
+        """Raise an error, as there is no training split.
 
         Raises:
             UserError: Always.
@@ -110,7 +110,8 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
         """Read an image: input (1, 3, h, w), target (1, 3, scale * h, scale * w), multiples of 1/255.
 
         Raises:
-            UserError: It cannot be read, is too small, or its low-resolution image has another size.
+            UserError: If the image cannot be read or is too small, or if its low-resolution counterpart has the wrong
+                size.
         """
         name, path, low_path = self.images[row]
         high = _read(path)
@@ -121,7 +122,7 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
         low = imresize(high, self.scale) if low_path is None else _read(low_path)
         if low.shape[:2] != (height // self.scale, width // self.scale):
             raise UserError(
-                f"{low_path}: {low.shape[1]}x{low.shape[0]}; expected {width // self.scale}x{height // self.scale}, "
+                f"{low_path} is {low.shape[1]}x{low.shape[0]}: expected {width // self.scale}x{height // self.scale}, "
                 f"1/{self.scale} of {path.name}."
             )
         return Pair(_tensor(low), _tensor(high), torch.tensor([row]))

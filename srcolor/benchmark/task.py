@@ -1,4 +1,4 @@
-"""Super-resolution by the protocol of the literature."""
+"""Super-resolution by the standard benchmark protocol."""
 
 from torch import Tensor
 
@@ -7,7 +7,9 @@ from srcolor.tasks.super_resolution import SuperResolutionTask
 
 
 class BenchmarkTask(SuperResolutionTask):
-    """Evaluate a network that enlarges by the protocol of the literature; see `AdversarialTask` for the arguments.
+    """Evaluate a super-resolution network by the standard benchmark protocol.
+
+    See `AdversarialTask` for the arguments.
 
     The prediction is rounded to bytes, and a border of `scale` pixels is cropped. PSNR and SSIM are computed on Y, and
     PSNR also on RGB.

@@ -1,1 +1,1 @@
-"""What the root scripts share: Hydra's command line, the schema, errors for people."""
+"""The shared parts of the root scripts: Hydra's command line, the schema, user errors."""

@@ -13,7 +13,7 @@ def datamodule(overrides: Sequence[str]) -> ImageDataModule:
     """Build and set up the datamodule that `train.py` would use.
 
     Args:
-        overrides: For `train.py`: `data=folder`, say.
+        overrides: Overrides for `train.py`, e.g. `data=folder`.
     """
     schema.register()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):

@@ -24,9 +24,9 @@ def _run(module: str) -> NoReturn:
         code = importlib.import_module(module).main()
         sys.stdout.flush()
     except signals.Stopped as stop:
-        print("stopped; what is complete stays, and the same command makes the rest", file=sys.stderr)
+        print("stopped; completed results are kept, and the same command resumes with the rest", file=sys.stderr)
         code = 128 + stop.number
-    except OSError as error:  # of standard output: it is full, or nobody reads on
+    except OSError as error:  # from standard output: it is full, or its reader is gone
         if not isinstance(error, BrokenPipeError):
             print(f"error: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,18 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from srcolor.cli import schema
 from srcolor.errors import UserError, install_extra, nearest
 
-# Keys of lightning-hydra-template, with the condition on their value where srcolor has the key too, and what to use.
+# Keys of lightning-hydra-template, with a condition on the value if srcolor also has the key, and the replacement.
 TEMPLATE_HINTS = {
-    "model": "net=... is the network and task=... what it is trained for",
+    "model": "use net=... for the network and task=... for what it is trained to do",
     "ckpt_path": "python eval.py ckpt=<run> tests a network, python train.py resume=<run> resumes a run",
     "train": "python train.py trains and tests, python eval.py ckpt=<run> only tests",
     "test": "python train.py always tests the best network, python eval.py ckpt=<run> tests it again",
     "debug": "trainer=debug runs two batches of everything",
     "hparams_search": "python tune.py hparams=sr searches for settings",
     "trainer=gpu": "trainer.accelerator=cuda; the default, auto, already uses the GPU if there is one",
-    "task_name": "hydra.run.dir=runs/<name> names the folder of a run",
-    "tags": "hydra.run.dir=runs/<name> names the folder of a run; the settings it records tell runs apart",
-    "paths": "data.root=... is the folder of the images and hydra.run.dir=... that of the run",
+    "task_name": "use hydra.run.dir=runs/<name> to name a run",
+    "tags": "use hydra.run.dir=runs/<name> to name a run; runs are distinguished by their recorded settings",
+    "paths": "use data.root=... for the image folder and hydra.run.dir=... for the run folder",
 }
 LAUNCHERS = {
     "joblib": install_extra("sweep"),
@@ -37,13 +37,13 @@ def check_template_keys(args: Sequence[str]) -> None:
     """Check for keys of lightning-hydra-template.
 
     Raises:
-        UserError: There is one; names the key of srcolor to use instead.
+        UserError: If there is one; the message names the srcolor key to use instead.
     """
     for arg in args:
         key = arg.lstrip("+~").partition("=")[0]
         hint = TEMPLATE_HINTS.get(arg) or TEMPLATE_HINTS.get(key.partition(".")[0])
         if "=" in arg and not arg.startswith("-") and hint is not None:
-            raise UserError(f"{arg}: not a key of srcolor. Instead: {hint}.")
+            raise UserError(f"{arg} is not a srcolor key. Instead: {hint}.")
 
 
 def hint(args: Sequence[str], config_name: str) -> str:
@@ -60,9 +60,9 @@ def hint(args: Sequence[str], config_name: str) -> str:
         group, choice = str(override.key_or_group), override.value()
         if group == "hydra/launcher":
             return "; ".join(f"hydra/launcher={name} requires {command}" for name, command in LAUNCHERS.items())
-        if known := schema.options(group):
-            if isinstance(choice, str) and choice not in known:
-                return nearest(choice, known)
+        if choices := schema.options(group):
+            if isinstance(choice, str) and choice not in choices:
+                return nearest(choice, choices)
             groups.append(str(override.input_line))
     try:
         with hydra.initialize_config_dir(str(schema.CONF), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""One job: its folder is locked while it runs, its configuration is recorded, and a failure is recorded too."""
+"""One job: its folder is locked while it runs, and its configuration and any failure are recorded."""
 
 import errno
 import os
@@ -68,11 +68,11 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
     try:
         lock.acquire(timeout=1)  # not 0, as `runs.state` holds it for an instant
     except Timeout:
-        return UserError(f"{folder} is in use by another process. Name another folder with hydra.run.dir=...")
+        return UserError(f"{folder} is in use by another process. Choose another folder with hydra.run.dir=...")
     failed = folder / "error.txt"
     try:
         if cfg.get("resume") is None and overrides.is_used(folder):
-            raise UserError(f"{folder} is already used by a run. Name another with hydra.run.dir=...")
+            raise UserError(f"{folder} is already used by a run. Choose another folder with hydra.run.dir=...")
         failed.unlink(missing_ok=True)
         cfg = _replay(cfg)
         _record(folder, cfg)
@@ -124,14 +124,16 @@ def _record(folder: Path, cfg: DictConfig) -> None:
 
 
 def _user_error(error: Exception, folder: Path) -> UserError | None:
-    """Return what the user can fix about an error; None for a defect."""
+    """Return the `UserError` behind an error; None if it is a bug."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, UserError):  # Hydra wraps what a constructor raises
         cause = cause.__cause__
     if cause is not None:
         return cause
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return UserError(f"{error.strerror}: {folder}. Make room, or name another place: hydra.run.dir=...")
+        return UserError(
+            f"{error.strerror}: {folder}. Free some space, or choose another location with hydra.run.dir=..."
+        )
     if isinstance(error, InstantiationException) and not os.environ.get("HYDRA_FULL_ERROR"):
         return UserError(str(error))  # a constructor of another library refused its arguments
     return None

@@ -1,4 +1,4 @@
-"""What the root scripts share: Hydra, signals, exit codes.
+"""The shared parts of the root scripts: Hydra, signals, exit codes.
 
 Imports no torch, so that `--help` and `--cfg job` are fast.
 """
@@ -56,7 +56,7 @@ def _run(main: Callable[[DictConfig], None], config_name: str, complete: Callabl
     try:
         sys.argv[1:] = complete(sys.argv[1:])
         if overrides.MULTIRUN & set(sys.argv) and find_spec("pandas") is None:
-            raise UserError(f"a sweep needs pandas: {install_extra('sweep')}")
+            raise UserError(f"a sweep requires pandas. Run: {install_extra('sweep')}")
         hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name=config_name)(job.guarded(main))()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -95,9 +95,9 @@ def fail(error: UserError) -> NoReturn:
 
 
 def call(command: list[str]) -> int:
-    """Run a root script in another process; when this process is stopped, stop that one and wait for it.
+    """Run a root script in a child process; if this process is stopped, stop the child and wait for it.
 
-    It runs in this process's working directory, so that a relative path means the same in both.
+    The child runs in this process's working directory, so that a relative path means the same in both.
 
     Args:
         command: Name of the script, and its arguments.
@@ -106,7 +106,7 @@ def call(command: list[str]) -> int:
         Its exit code.
 
     Raises:
-        Stopped: By Ctrl-C or SIGTERM.
+        Stopped: If stopped by Ctrl-C or SIGTERM.
     """
     script, *args = command
     process = subprocess.Popen([sys.executable, str(schema.CONF.parent / script), *args])
@@ -122,7 +122,7 @@ def call(command: list[str]) -> int:
 
 
 class NewFolder(Callback):
-    """Make a new folder for a run or a sweep that is named after the time, before anything is written there.
+    """Create the time-stamped folder of a run or a sweep before anything is written to it.
 
     Hydra builds it, as `conf/train.yaml` says.
     """

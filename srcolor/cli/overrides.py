@@ -25,7 +25,7 @@ MULTIRUN = {"-m", "--multirun"}
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes, of those that train one network together."""
+    """Return whether this process is the one that writes, of all processes that train one network together."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of torchrun, Lightning and SLURM
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
@@ -40,8 +40,8 @@ def train_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: Hydra's grammar refuses an argument; keys exclude each other; a run or its checkpoint is missing; a
-            run folder is already used.
+        UserError: If Hydra's grammar rejects an argument, keys exclude each other, a run or its checkpoint is missing,
+            or a run folder is already used.
     """
     hints.check_template_keys(args)
     if not is_first():
@@ -52,16 +52,21 @@ def train_args(args: Sequence[str]) -> list[str]:
     values = _values(_parse(args))
     if "fit" in values or "ckpt" in values:
         others = [arg for arg in args if not re.match(r"fit=|(-m|--multirun)$", arg)]
-        raise UserError(f"train.py trains. To test a network: python eval.py {shlex.join(others) or 'ckpt=<run>'}")
+        raise UserError(
+            f"train.py does not take fit= or ckpt=. To test a network, run: python eval.py "
+            f"{shlex.join(others) or 'ckpt=<run>'}"
+        )
     if values.get("data") == "benchmark":
-        raise UserError("data=benchmark is for tests: python eval.py ckpt=<run> data=benchmark data.root=<folder>")
+        raise UserError(
+            "data=benchmark is for testing only: python eval.py ckpt=<run> data=benchmark data.root=<folder>"
+        )
     if values.get("resume") is not None and values.get("init_from") is not None:
         raise UserError(
-            "resume= and init_from= at once: expected one of them. resume= resumes a run, init_from= starts a new run "
-            "from saved weights."
+            "resume= and init_from= are mutually exclusive. resume= resumes a run, init_from= starts a new run from "
+            "saved weights."
         )
     if MULTIRUN & set(args) and "resume" in values:
-        raise UserError("resume= resumes one run; -m starts several. Give one of them.")
+        raise UserError("resume= cannot be combined with -m: it resumes a single run.")
     args = _resolve_names(_check_sweep(args))
     if values.get("resume") is None:
         _check_folder(values)
@@ -79,7 +84,7 @@ def eval_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: As for `train_args`; also if no network is named.
+        UserError: See `train_args`; also if no network is specified.
     """
     hints.check_template_keys(args)
     if {"--help", "--cfg", "-c", "--hydra-help", "--info", "-i"} & set(args):
@@ -91,7 +96,7 @@ def eval_args(args: Sequence[str]) -> list[str]:
     is_chain_of_runs = any(re.fullmatch(r"net(\.\w+)*\.run", key) for key in values)
     if values.get("ckpt") is None and (not is_chain_of_runs or values.get("data") == "benchmark"):
         parts = "" if values.get("data") == "benchmark" else ", or its parts with net.first.run=<run> net.second.run="
-        raise UserError(f"eval.py tests a network: name it with ckpt=<run>{parts}.")
+        raise UserError(f"eval.py tests a network: specify it with ckpt=<run>{parts}.")
     args = _resolve_names(_check_sweep(args))
     _check_folder(values)
     return args if values.get("ckpt") is None else _add_choices(args, "ckpt", str(values["ckpt"]))
@@ -107,15 +112,16 @@ def tune_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: Hydra's grammar refuses an argument; several values; a key of `train.py` that names one run.
+        UserError: If Hydra's grammar rejects an argument, a key has multiple values, or a key of `train.py` names one
+            run.
     """
     if MULTIRUN & set(args):
-        raise UserError("tune.py chooses the values itself: leave out -m.")
+        raise UserError("tune.py chooses the values itself: remove -m.")
     for override in _parse(_check_sweep(args)):
         if override.key_or_group in ("resume", "ckpt", "fit"):
-            raise UserError(f"{override.input_line}: every trial is a new run; leave it out.")
+            raise UserError(f"{override.input_line}: every trial is a new run; remove it.")
         if (override.key_or_group, override.value()) == ("trainer", "ddp"):
-            raise UserError("trainer=ddp: tune.py trains in one process per trial; leave it out.")
+            raise UserError("trainer=ddp: tune.py trains in one process per trial; remove it.")
     return _resolve_names(args)
 
 
@@ -129,10 +135,10 @@ def compare_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: Hydra's grammar refuses an argument; a run is missing; a folder is already used.
+        UserError: If Hydra's grammar rejects an argument, a run is missing, or a folder is already used.
     """
     if MULTIRUN & set(args):
-        raise UserError("compare.py makes one comparison at a time: leave out -m.")
+        raise UserError("compare.py runs one comparison at a time: remove -m.")
     args = _resolve_names(args)
     values = _values(_parse(args))
     _check_folder(values)
@@ -177,7 +183,8 @@ def _check_sweep(args: Sequence[str]) -> list[str]:
     """Check the arguments of a sweep, and name its folders by what differs between the jobs.
 
     Raises:
-        UserError: Several values without `-m`; processes that would start the sweep again; a folder of another sweep.
+        UserError: If a key has multiple values without `-m`, DDP processes would relaunch the sweep, or the folder
+            contains a different sweep.
     """
     overrides = _parse(args)
     if not MULTIRUN & set(args):
@@ -185,23 +192,24 @@ def _check_sweep(args: Sequence[str]) -> list[str]:
             if override.is_sweep_override():
                 line = str(override.input_line)
                 raise UserError(
-                    f"{line}: several values. To run each, add -m. If it is one value, quote it:\n  {quoted(line)}"
+                    f"{line}: multiple values given. Add -m to run each of them, or quote the value:\n  {quoted(line)}"
                 )
         return list(args)
     values = _values(overrides)
     launcher = str(values.get("hydra/launcher", "basic"))
     if values.get("trainer") == "ddp" and not launcher.startswith("submitit_slurm"):
         raise UserError(
-            f"-m trainer=ddp with hydra/launcher={launcher}: each process of a job would start the sweep again. "
-            "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices> starts them itself."
+            f"-m trainer=ddp with hydra/launcher={launcher}: each DDP process would relaunch the sweep. "
+            "Use hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=<devices>, which starts the processes "
+            "itself."
         )
     if "hydra.sweep.dir" in values:
         file = Path(str(values["hydra.sweep.dir"])) / "multirun.yaml"
-        before = set(OmegaConf.load(file).hydra.overrides.task) if file.exists() else None
-        if before is not None and before != {str(o.input_line) for o in overrides if not o.is_hydra_override()}:
+        recorded_overrides = set(OmegaConf.load(file).hydra.overrides.task) if file.exists() else None
+        if recorded_overrides not in (None, {str(o.input_line) for o in overrides if not o.is_hydra_override()}):
             raise UserError(
-                f"{file.parent} is the folder of another sweep: {' '.join(sorted(before))}. Name another with "
-                "hydra.sweep.dir=..."
+                f"{file.parent} already contains a different sweep: {' '.join(sorted(recorded_overrides))}. Choose "
+                "another folder with hydra.sweep.dir=..."
             )
     if len(values) == len(overrides):
         return list(args)
@@ -209,11 +217,11 @@ def _check_sweep(args: Sequence[str]) -> list[str]:
 
 
 def _check_folder(values: dict[str, Any]) -> None:
-    """Check that a run's folder is free, and that several processes have the same one."""
+    """Check that a run's folder is free, and that multiple processes share one folder."""
     folder = values.get("hydra.run.dir")
     if folder is None:
         if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
-            raise UserError("several processes: give them one folder with hydra.run.dir=...")
+            raise UserError("multi-process runs need an explicit folder: set hydra.run.dir=...")
         return
     run = Path(str(folder))
     used = is_used(run)
@@ -223,11 +231,11 @@ def _check_folder(values: dict[str, Any]) -> None:
         except Timeout:
             used = True
     if used:
-        raise UserError(f"hydra.run.dir={folder} is already used by a run. Name another.")
+        raise UserError(f"hydra.run.dir={folder} is already used by a run. Choose another folder.")
 
 
 def is_used(run: Path) -> bool:
-    """Return whether a folder holds a run; one that ended before it had saved anything does not count."""
+    """Return whether a folder contains a run; a run that ended before saving anything does not count."""
     return any((run / file).exists() for file in ("checkpoints/last.ckpt", "metrics.json", "comparison.json"))
 
 
@@ -243,7 +251,7 @@ def _add_choices(args: list[str], key: str, name: str) -> list[str]:
         args = [*args, f"hydra.run.dir={quote(full)}"]
     run = runs.folder(full)
     values = _values(_parse(args))
-    if run is None:  # a network from elsewhere has no settings
+    if run is None:  # an external network has no settings
         return args
     if values.get("data") == "benchmark":  # of the run's settings only the scale applies
         return [f"scale={runs.configuration(run).scale}", *args]
@@ -262,13 +270,13 @@ def parse(override: str) -> Override:
     """Parse an override by Hydra's grammar.
 
     Raises:
-        UserError: The grammar refuses it; shows the quoted form that works.
+        UserError: If the grammar rejects it; the message shows the quoted form that works.
     """
     try:
         return OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise UserError(
-            f"{override}: Hydra's grammar needs quotes around such a value. Write\n  {quoted(override)}"
+            f"{override}: Hydra's grammar requires quotes around this value. Write\n  {quoted(override)}"
         ) from error
 
 

@@ -20,7 +20,7 @@ def replay(
 ) -> tuple[DictConfig, dict[str, str], list[str]]:
     """Return the recorded configuration of a run with the given overrides applied.
 
-    The values are those that the run recorded, whatever the defaults in `conf/` are now.
+    The values are the recorded ones, regardless of the current defaults in `conf/`.
 
     Args:
         cfg: Today's configuration, by the recorded choices and the given overrides.
@@ -29,8 +29,8 @@ def replay(
         choices: The choice of each group in `cfg`.
 
     Returns:
-        The configuration, the choices and the overrides that belong to it. They are `cfg`, `choices` and `args` if
-        another experiment is given, or a benchmark.
+        The configuration, and its choices and overrides. They are `cfg`, `choices` and `args` for a different
+        experiment or a benchmark.
     """
     recorded_choices = cast(dict[str, str], OmegaConf.to_container(runs.choices(run)))
     if choices.get("data") == "benchmark" or choices.get("experiment") != recorded_choices.get("experiment"):

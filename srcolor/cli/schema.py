@@ -43,7 +43,7 @@ class TrainConfig:
     loss: Any = _key("loss")
     optimizer: Any = _key("optimizer")
     schedule: Any = _key("learning rate schedule")
-    task: Any = _key("what is trained and measured")
+    task: Any = _key("training objective and metrics")
     trainer: Any = _key("budget and hardware: Lightning's Trainer")
     callbacks: Any = _key("checkpoints, progress bar, sample images")
     logger: Any = _key("loggers in addition to TensorBoard")
@@ -52,7 +52,7 @@ class TrainConfig:
 
 @dataclass
 class EvalConfig(TrainConfig):
-    """The keys of `eval.py`'s configuration: those of `train.py`, and the network."""
+    """The keys of `eval.py`'s configuration: the keys of `train.py`, and the network."""
 
     ckpt: str | None = _key("network to test: a run, a checkpoint file, or a name", None)
     sharpness: float | None = _key(
@@ -62,10 +62,10 @@ class EvalConfig(TrainConfig):
 
 @dataclass
 class TuneConfig(TrainConfig):
-    """The keys of `tune.py`'s configuration: those of `train.py`, and two more."""
+    """The keys of `tune.py`'s configuration: the keys of `train.py`, and two more."""
 
-    trials: int = _key("number of trials, those of earlier calls included", 40)
-    hparams: Any = _key("search space: keys of train.py, each with its range or choices")
+    trials: int = _key("total number of trials, including earlier invocations", 40)
+    hparams: Any = _key("search space: maps train.py keys to a range or a list of choices")
 
 
 COMPARED = ("colorize", "sr", "colorize128", "chain", "colorize_gan", "sr_gan")  # the keys of compare.py that name runs
@@ -101,10 +101,12 @@ def register() -> None:
     """Register the schema and the help texts with Hydra.
 
     Raises:
-        UserError: There is no `conf/`: the package was installed without its checkout.
+        UserError: If there is no `conf/` because the package was installed without its checkout.
     """
     if not CONF.is_dir():
-        raise UserError(f"{CONF}: no configuration there: this needs a checkout of srcolor, not only its package.")
+        raise UserError(
+            f"{CONF} not found: this command must be run from a checkout of srcolor, not an installed package."
+        )
     for name, node in SCHEMAS.items():
         ConfigStore.instance().store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
@@ -124,9 +126,9 @@ def _describe(group: str) -> Iterator[str]:
 
 
 def _describe_keys(schema: str) -> Iterator[str]:
-    known = SCHEMAS[schema]
-    inherited = {item.name for base in known.__bases__ if is_dataclass(base) for item in fields(base)}
-    for item in fields(known):
+    config_class = SCHEMAS[schema]
+    inherited = {item.name for base in config_class.__bases__ if is_dataclass(base) for item in fields(base)}
+    for item in fields(config_class):
         if item.name in inherited:
             continue
         choices = options(item.name) if (CONF / item.name).is_dir() else []
@@ -138,31 +140,31 @@ def check(cfg: DictConfig) -> None:
     """Check every node that names a class or function against its signature, before anything is built.
 
     Raises:
-        UserError: A key is not a parameter; names its place and the nearest parameter. A parameter has no value, or a
-            `_target_` does not exist.
+        UserError: If a key is not a parameter (the message names its path and the nearest parameter), a required
+            parameter has no value, or a `_target_` does not exist.
     """
     _check(cfg, "")
 
 
-def _check(node: DictConfig, place: str) -> None:
-    # Interpolations are not followed: what they point to is checked where it stands.
+def _check(node: DictConfig, path: str) -> None:
+    # Interpolations are not followed: their targets are checked where they are defined.
     children = {str(key): value for key, value in node.items_ex(resolve=False)}
     if "_target_" in node:
-        target = _locate(node._target_, place)
+        target = _locate(node._target_, path)
         parameters = inspect.signature(target).parameters
         types = _types(target)
         for key in children:
             if key.startswith("_"):
                 continue
             if key not in parameters:
-                raise UserError(f"unknown key {place}{key}. {nearest(key, parameters)}")
+                raise UserError(f"unknown key {path}{key}. {nearest(key, parameters)}")
             if OmegaConf.is_missing(node, key):
-                raise UserError(f"{place}{key} has no value: give {place}{key}=... on the command line.")
+                raise UserError(f"{path}{key} is required: pass {path}{key}=... on the command line.")
             if not OmegaConf.is_interpolation(node, key) and not _fits(children[key], types.get(key)):
-                raise UserError(f"{place}{key}={children[key]}: expected {_described(types[key])}.")
+                raise UserError(f"{path}{key}={children[key]}: expected {_described(types[key])}.")
     for key, child in children.items():
         if isinstance(child, DictConfig):
-            _check(child, f"{place}{key}.")
+            _check(child, f"{path}{key}.")
 
 
 def _types(target: Any) -> dict[str, Any]:
@@ -191,9 +193,9 @@ def _described(annotation: Any) -> str:
     return " or ".join(names[kind] for kind in _alternatives(annotation))
 
 
-def _locate(target: str, place: str) -> Any:
+def _locate(target: str, path: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{place}_target_={target}: there is no such class or function ({error}).") from error
+        raise UserError(f"{path}_target_={target}: no such class or function ({error}).") from error

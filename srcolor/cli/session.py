@@ -1,4 +1,4 @@
-"""What `train.py` and `eval.py` share: the trainer and the data of a run, the test of its network, and the report."""
+"""The shared parts of `train.py` and `eval.py`: the trainer and data of a run, the test of its network, the report."""
 
 import logging
 import warnings
@@ -35,7 +35,7 @@ class Session:
         cfg: The configuration.
 
     Raises:
-        UserError: A setting is invalid, or the data cannot be used.
+        UserError: If a setting is invalid, or the data cannot be used.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -55,13 +55,11 @@ class Session:
     def _build_trainer(self) -> lightning.Trainer:
         cfg = self.cfg.trainer
         for key, instead in (
-            ("fast_dev_run", "trainer=debug, two batches of everything,"),
+            ("fast_dev_run", "trainer=debug"),
             ("overfit_batches", "trainer.limit_train_batches=2"),
         ):
             if cfg.get(key):
-                raise UserError(
-                    f"trainer.{key} would skip the sampler or the checkpoints of srcolor. Use {instead} instead."
-                )
+                raise UserError(f"trainer.{key} bypasses srcolor's checkpoints or sampler. Use {instead} instead.")
         on_cuda = self.machine.accelerator == "cuda"
         trainer: lightning.Trainer = instantiate(
             cfg,
@@ -73,7 +71,7 @@ class Session:
             **({"sync_batchnorm": cfg.sync_batchnorm and on_cuda} if self._distributed else {}),
         )
         if trainer.num_devices > 1 and not self._distributed:
-            raise UserError(f"trainer.devices={cfg.devices}: for several devices give trainer=ddp too.")
+            raise UserError(f"trainer.devices={cfg.devices}: multiple devices also require trainer=ddp.")
         return trainer
 
     def setup(self) -> None:
@@ -96,7 +94,9 @@ class Session:
             and self.machine.accelerator == "cpu"
             and any("BatchNorm" in type(module).__name__ for module in net.modules())
         ):
-            log.warning("BatchNorm on CPUs: each process normalizes by its own part of the batch")
+            log.warning(
+                "BatchNorm is not synchronized across CPU processes: each one normalizes over its own part of the batch"
+            )
         if self.machine.channels_last:
             net = net.to(memory_format=torch.channels_last)
         if self.cfg.compile:
@@ -108,7 +108,7 @@ class Session:
         self,
         net: nn.Module,
         trained_on: Sequence[Records | None],
-        own: Records = (),
+        own_records: Records = (),
         validation: dict[str, Any] | None = None,
         reference: nn.Module | None = None,
     ) -> None:
@@ -116,9 +116,9 @@ class Session:
 
         Args:
             net: The network, as `load_net` returns it.
-            trained_on: Of each network that it started from or consists of: the records of its training images, as
-                `runs.trained_on` returns them; None if unknown.
-            own: Records of the images that this run trained on.
+            trained_on: For each network that it started from or consists of, the records of its training images, as
+                returned by `runs.trained_on`; None if unknown.
+            own_records: Records of the images that this run trained on.
             validation: The validation metric that selected the network; see `records.record`.
             reference: The pixel-loss network of a run with an adversary, tested beside its `competitors`.
         """
@@ -126,10 +126,12 @@ class Session:
         if reference is not None:
             task.baselines.update({"pixel_loss": reference, **competitors(cast(Net, reference))})
         self.trainer.test(task, self.data, verbose=False)
-        before = [record for one in trained_on for record in one or ()]
-        if leaked := self.data.overlap(before):
+        inherited_records = [record for records_ in trained_on for record in records_ or ()]
+        if leaked := self.data.overlap(inherited_records):
             log.warning(
-                "%d test picture(s) were trained on, by this network or one before it: %s, ...", len(leaked), leaked[0]
+                "%d test image(s) were used to train this network or one of its predecessors, e.g. %s",
+                len(leaked),
+                leaked[0],
             )
         if not self.trainer.is_global_zero:
             return
@@ -144,9 +146,9 @@ class Session:
         loggers.log_results(self.trainer.loggers, self.cfg, choices, metrics["test"], self.trainer.global_step)
         table = None
         if sets:
-            files = {bytes(row) for record in (*before, *own) for row in record["files"].numpy()}
-            pictures = None if None in trained_on else len(files)
-            table = published.table(metrics, type(net).__name__, pictures, self.cfg.scale)
+            files = {bytes(row) for record in (*inherited_records, *own_records) for row in record["files"].numpy()}
+            image_count = None if None in trained_on else len(files)
+            table = published.table(metrics, type(net).__name__, image_count, self.cfg.scale)
         records.show(self.folder, metrics, type(net).__name__, table)
 
 

@@ -24,7 +24,7 @@ def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
             of the square (images without a top, such as textures).
 
     Raises:
-        UserError: The mode is unknown.
+        UserError: If the mode is unknown.
     """
     if mode not in FLIPS:
         raise UserError(f"unknown data.flips={mode}: expected one of {', '.join(FLIPS)}.")
@@ -45,15 +45,15 @@ def zoom(images: Tensor, draws: Tensor, minimum: float) -> Tensor:
     Args:
         images: (N, C, H, W).
         draws: (N, COLUMNS) in [0, 1), on the CPU.
-        minimum: The window's sides are uniform between this share of the image's and the whole; 1 for no change.
+        minimum: Minimum side of the window as a fraction of the image's side, up to 1; 1 for no change.
     """
     if minimum == 1:
         return images
-    share, down, right = draws[:, columns.ZOOM].to(images.device, non_blocking=True).unbind(1)
-    share = 1 - (1 - minimum) * share
-    zero = torch.zeros_like(share)
-    across = torch.stack([share, zero, (1 - share) * (2 * right - 1)], 1)
-    along = torch.stack([zero, share, (1 - share) * (2 * down - 1)], 1)
+    fraction, down, right = draws[:, columns.ZOOM].to(images.device, non_blocking=True).unbind(1)
+    fraction = 1 - (1 - minimum) * fraction
+    zero = torch.zeros_like(fraction)
+    across = torch.stack([fraction, zero, (1 - fraction) * (2 * right - 1)], 1)
+    along = torch.stack([zero, fraction, (1 - fraction) * (2 * down - 1)], 1)
     grid = F.affine_grid(torch.stack([across, along], 1), list(images.shape), align_corners=False)
     grid = grid.to(images.dtype)
     zoomed = F.grid_sample(images[:, :3], grid, padding_mode="border", align_corners=False)
@@ -67,7 +67,7 @@ def jitter(images: Tensor, draws: Tensor, strength: float) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image, in a random order.
 
     The same function of the factors as torchvision's `ColorJitter(strength, strength, strength, strength)`, which
-    cannot have different factors for the images of a batch. (Kornia's functions can; its hue took 83 ms for a batch of
+    does not support different factors per image. (Kornia's functions can; its hue took 83 ms for a batch of
     100 images of 128x128 on two cores, the one here 15.)
 
     Args:

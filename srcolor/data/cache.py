@@ -2,10 +2,10 @@
 
 A cache is a folder `<cache_dir>/<source>/<key>/` with `pixels.bin` (all images, one after the other, height x width x
 planes uint8) and the index (`index.json`, `index.npz`). With `data.cache=false` it has the index alone. It is built
-under a temporary name and renamed when complete, so a folder under its final name is always complete; of several
-processes that need the same cache, one builds it and the others wait. The key is a hash of the path, size and time of
-every file and of the settings that pixels and crops depend on. If all caches together exceed the limit after a build,
-the least recently used are removed.
+under a temporary name and renamed when complete, so a folder under its final name is always complete; if multiple
+processes need the same cache, one builds it and the others wait. The key is a hash of the path, size and time of every
+file and of the settings that pixels and crops depend on. If all caches together exceed the limit after a build, the
+least recently used are removed.
 """
 
 import hashlib
@@ -85,8 +85,8 @@ class OnTheFly:
 
     Args:
         source: Source of the images.
-        items: Its usable images.
-        folder: Folder of the stored index; None if it could not be stored.
+        items: Usable images of the source.
+        folder: Folder of the saved index; None if it could not be saved.
     """
 
     def __init__(self, source: Source, items: Sequence[Item], folder: Path | None) -> None:
@@ -108,7 +108,7 @@ def open_cache(source: Source, items: Sequence[Item], cache_dir: Path, limit_gb:
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         cache_dir: Folder of all caches.
         limit_gb: Maximum size of all caches in `cache_dir`, in 10^9 bytes. Until a build is complete they may exceed
             it by the size of the new one.
@@ -117,7 +117,7 @@ def open_cache(source: Source, items: Sequence[Item], cache_dir: Path, limit_gb:
         The index and the images.
 
     Raises:
-        UserError: As `scan`; or the cache exceeds the limit by itself, or its folder is not writable.
+        UserError: See `scan`; also if the cache alone exceeds the limit, or its folder is not writable.
     """
     folder = _folder(source, items, cache_dir)
 
@@ -134,8 +134,8 @@ def open_cache(source: Source, items: Sequence[Item], cache_dir: Path, limit_gb:
                 size += pixels.nbytes
                 if size > limit:
                     raise UserError(
-                        f"the cache of {len(items)} pictures is larger than data.cache_limit_gb={limit_gb:g}. Raise "
-                        "it, shrink large pictures with data.max_side=..., or decode on the fly with data.cache=false "
+                        f"the cache of {len(items)} images exceeds data.cache_limit_gb={limit_gb:g}. Raise the limit, "
+                        "shrink large images with data.max_side=..., or decode on the fly with data.cache=false "
                         "data.workers=2."
                     )
                 file.write(np.ascontiguousarray(pixels).data)
@@ -147,27 +147,27 @@ def open_cache(source: Source, items: Sequence[Item], cache_dir: Path, limit_gb:
         return _read_or_build(folder, read, write)
     except OSError as error:
         raise UserError(
-            f"cannot write the cache {folder}: {error}. Name another place with data.cache_dir=..., or decode on the "
-            "fly with data.cache=false data.workers=2."
+            f"cannot write the cache {folder}: {error}. Choose another location with data.cache_dir=..., or decode on "
+            "the fly with data.cache=false data.workers=2."
         ) from error
 
 
 def open_index(source: Source, items: Sequence[Item], cache_dir: Path) -> tuple[Index, OnTheFly]:
     """Open the index of a source whose images are decoded at each access.
 
-    The index is stored like a cache, without pixels: only the first start reads every image. If it cannot be stored,
-    every start does.
+    The index is saved like a cache, without pixels, so only the first run reads every image. If it cannot be saved,
+    every run does.
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         cache_dir: Folder of all caches.
 
     Returns:
         The index and the images.
 
     Raises:
-        UserError: As `scan`.
+        UserError: See `scan`.
     """
     folder = _folder(source, items, cache_dir)
     stored: Path | None = folder
@@ -176,7 +176,7 @@ def open_index(source: Source, items: Sequence[Item], cache_dir: Path) -> tuple[
             folder, lambda: Index.load(folder), lambda unfinished: scan(source, items).save(unfinished)
         )
     except OSError as error:
-        log.warning("Cannot store the index %s (%s): every start will read all pictures.", folder, error)
+        log.warning("Could not save the index %s (%s); all images will be re-read every time.", folder, error)
         stored, index = None, scan(source, items)
     by_name = {item.name: item for item in items}
     return index, OnTheFly(source, [by_name[name] for name in index.names], stored)
@@ -219,7 +219,7 @@ def _read_or_build(folder: Path, read: Callable[[], T], write: Callable[[Path], 
         write: Writes its files into the folder passed to it.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: If it cannot be written.
     """
     result = _read_valid(read, folder)
     if result is None:

@@ -16,7 +16,7 @@ SPLITS = ("train", "val", "test")
 Pixels = NDArray[np.uint8]
 
 # Columns of a table of crops: the image, the corner of the grid square, the first and the last position of a random
-# window, the split's number (-1: the image's own split), and whether the crop `is_gray`.
+# window, the split index (-1: the image's own split), and whether the crop `is_gray`.
 IMAGE, TOP, LEFT, FIRST_TOP, LAST_TOP, FIRST_LEFT, LAST_LEFT, SPLIT, GRAY = range(9)
 
 
@@ -53,9 +53,9 @@ def sample(crop: Pixels) -> Pixels:
 
 
 def is_gray(samples: Pixels) -> NDArray[np.bool_]:
-    """Return which crops have no colors to learn from: they are nearly gray, or toned (sepia, for example).
+    """Return which crops have no colors to learn from: they are nearly gray, or toned (e.g. sepia).
 
-    Nearly gray: 99 % of the pixels have a CIELAB chroma below 10. Toned: a and b lie on one line (one hue of
+    Nearly gray: 99% of the pixels have a CIELAB chroma below 10. Toned: a and b lie on one line (one hue of
     varying strength): their standard deviation from it is below 1.1.
 
     Args:

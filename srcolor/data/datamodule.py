@@ -94,15 +94,15 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         pair: Computes a `Pair` from images (N, planes, size, size) and rows (N,).
         batch_size: Samples per batch, in training and evaluation.
         epoch_samples: Number of samples in an epoch, which ends with validation and checkpoints. The training set is
-            repeated in a new order each time, across epochs. None: one pass per epoch.
+            repeated in a new order each time, across epochs. If None, one pass per epoch.
         flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
-        zoom: Minimum share of a crop's side that training keeps, see `augment.zoom`; 1 for no zoom.
+        zoom: Minimum fraction of a crop's side that training keeps, see `augment.zoom`; 1 for no zoom.
         jitter: Strength of the color jitter, see `augment.jitter`; 0 for none.
         workers: Number of processes that gather batches; 0 is enough with the cache.
         cache: Whether to decode once into the cache, instead of at each access.
-        cache_dir: Folder of all caches; None for the user's cache folder.
+        cache_dir: Folder of all caches; if None, the user's cache folder.
         cache_limit_gb: Maximum size of all caches in `cache_dir`, in 10^9 bytes; the least recently used are removed.
-        drop_gray: Whether crops without colors (`crops.is_gray`) are left out of every split.
+        drop_gray: Whether to exclude crops without colors (`crops.is_gray`) from every split.
     """
 
     size: int
@@ -175,7 +175,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         table = self.index.crops
         gray = int(table[:, c.GRAY].sum())
         if self.drop_gray:
-            log.info("data.drop_gray: %d of %d crops, nearly gray or toned, are left out", gray, len(table))
+            log.info("data.drop_gray: excluded %d of %d crops, which are nearly gray or toned", gray, len(table))
             table = table[table[:, c.GRAY] == 0]
         split_of = np.where(table[:, c.SPLIT] < 0, self.index.splits[table[:, c.IMAGE]], table[:, c.SPLIT])
         for number, split in enumerate(c.SPLITS):
@@ -184,17 +184,19 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
             if not len(self._splits[split]):
                 if self.drop_gray and gray:
                     raise UserError(
-                        f"no crop with colors for {split}: {gray} of {len(self.index.crops)} crops are nearly gray or "
-                        "toned. Add color pictures, or include gray ones with data.drop_gray=false."
+                        f"the {split} split has no color crops: {gray} of {len(self.index.crops)} crops are nearly "
+                        "gray or toned. Add color images, or include gray ones with data.drop_gray=false."
                     )
-                raise UserError(f"no crop of {self.size}x{self.size} for {split}. Lower size=..., or add pictures.")
+                raise UserError(
+                    f"the {split} split has no {self.size}x{self.size} crops. Reduce size=... or add images."
+                )
         self._report()
 
     def _report(self) -> None:
         index = self.index
         crops = ", ".join(f"{len(crops)} {split}" for split, crops in self._splits.items())
-        flat = f"; {index.flat} crops without content left out" if index.flat else ""
-        log.info("%d pictures, crops of %dx%d: %s%s", len(index.names), self.size, self.size, crops, flat)
+        flat = f"; {index.flat} blank crops skipped" if index.flat else ""
+        log.info("%d images, %dx%d crops: %s%s", len(index.names), self.size, self.size, crops, flat)
         if index.skipped:
             log.warning("%d file(s) skipped, listed in split.csv:\n%s", len(index.skipped), by_reason(index.skipped))
 
@@ -267,7 +269,9 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         for name, other in self._splits.items():  # also of later stages, to fail before training
             if len(other) < world:
-                raise UserError(f"{len(other)} crop(s) for {name}, for {world} processes: reduce trainer.devices=.")
+                raise UserError(
+                    f"the {name} split has only {len(other)} crop(s) for {world} processes: reduce trainer.devices=."
+                )
         return DataLoader(
             crops,
             sampler=EpochSampler(len(crops), self.batch_size, rank=rank, world=world, **training),

@@ -1,4 +1,4 @@
-"""Downloads of data sets: complete under their final name or absent, and cleanly repeatable."""
+"""Atomic and restartable downloads of data sets."""
 
 import hashlib
 import logging
@@ -20,14 +20,14 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
     """Download a data set unless it exists.
 
     It is unpacked under a temporary name next to its folder, and renamed when complete. Leftovers of a killed download
-    are removed. Of several processes that need the same data set, one downloads it and the others wait.
+    are removed. If multiple processes need the same data set, one downloads it and the others wait.
 
     Args:
         folder: Final folder of the data set.
         download: Downloads and unpacks it; must create a folder of the data set's name in the folder passed to it.
 
     Raises:
-        UserError: The download failed.
+        UserError: If the download fails.
     """
     if folder.is_dir():
         return
@@ -46,8 +46,8 @@ def fetch(folder: Path, download: Callable[[Path], None]) -> None:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except Exception as error:  # torchvision, gdown and the network raise errors of many types
         raise UserError(
-            f"cannot download {folder.name}: {error}. The first use needs a network connection; or put the "
-            f"unpacked data set at {folder}."
+            f"cannot download {folder.name}: {error}. The first use requires a network connection. "
+            f"Alternatively, put the unpacked data set in {folder}."
         ) from error
 
 
@@ -55,13 +55,13 @@ def download_archive(url: str, sha256: str, folder: Path) -> None:
     """Download an archive with a progress bar, verify and unpack it, and remove it.
 
     Args:
-        url: Its address.
-        sha256: Its checksum, hexadecimal.
+        url: URL of the archive.
+        sha256: Expected SHA-256 digest, in hex.
         folder: Folder to unpack it into.
 
     Raises:
-        OSError: It cannot be reached or written.
-        RuntimeError: The checksum differs.
+        OSError: If the URL cannot be reached or the file cannot be written.
+        RuntimeError: If the digest differs.
     """
     archive = folder / "archive.tgz"
     torch.hub.download_url_to_file(url, str(archive))

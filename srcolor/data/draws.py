@@ -13,7 +13,7 @@ WINDOW = slice(0, 2)  # position of a random crop: down, right
 FLIPS = slice(2, 5)  # mirror left-right, mirror up-down, transpose
 JITTER = slice(5, 9)  # brightness, contrast, saturation, hue
 ORDER = slice(9, 13)  # their ranks are the order of the four jitter steps
-ZOOM = slice(13, 16)  # share of the side, then position of the smaller window: down, right
+ZOOM = slice(13, 16)  # fraction of the side, then position of the smaller window: down, right
 COLUMNS = 16
 
 
@@ -22,7 +22,7 @@ def epoch(seed: int, number: int, rows: int, length: int) -> tuple[Tensor, Tenso
 
     Args:
         seed: Seed of the run.
-        number: Number of the epoch, from 0.
+        number: Epoch index, from 0.
         rows: Number of different samples.
         length: Number of positions in an epoch. The samples are repeated in a new order each time; an epoch continues
             where the previous one ended.

@@ -1,6 +1,6 @@
 """The index of a source: every image's shape, hash and split, and the table of its crops.
 
-`scan` reads every image once. Crops without content (`is_flat`) are left out of every split, and counted.
+`scan` reads every image once. Blank crops (`is_flat`) are excluded from every split, and counted.
 """
 
 import json
@@ -47,7 +47,7 @@ class Source(Protocol):
         size: Side of the crops.
         planes: Planes of a decoded image: 3 for RGB; 4 with a mask as the last. Crops, cache, flips and zoom treat
             all planes alike, except that zoom interpolates masks by nearest neighbor; content, colors, jitter and
-            perceptual hashes are those of the first three.
+            perceptual hashes use only the first three.
     """
 
     size: int
@@ -63,7 +63,7 @@ class Source(Protocol):
         """Return the parts of a decoded image that crops are taken from."""
 
     def settings(self) -> dict[str, Any]:
-        """Return everything besides the files that pixels and crops depend on."""
+        """Return everything other than the files that pixels and crops depend on."""
 
     def identity(self) -> str:
         """Return a string that identifies the source among caches, such as the path of its folder."""
@@ -77,10 +77,10 @@ class Index:
         names: The n usable images, in order.
         shapes: Height, width and planes of each, (n, 3) int32.
         hashes: SHA-256 of each file, (n, 32).
-        splits: Number of each image's split, (n,); -1 if its regions belong to different splits.
+        splits: Split index of each image, (n,); -1 if its regions belong to different splits.
         crops: The crops, one per row; for the columns see `srcolor.data.crops`.
         skipped: Names of unusable files, each with the reason.
-        flat: Number of crops without content, which are left out.
+        flat: Number of blank crops, which are excluded.
     """
 
     names: list[str]
@@ -114,12 +114,12 @@ def assign_splits(hashes: Sequence[str], official: Sequence[str | None]) -> list
     whose number is nearest to it.
 
     Args:
-        hashes: SHA-256 of each file, hexadecimal.
+        hashes: SHA-256 of each file, in hex.
         official: The split assigned by the source, or None. If the source has train and test but no val, val is
             taken from train.
 
     Raises:
-        UserError: There are fewer different images than splits.
+        UserError: If there are fewer distinct images than splits.
     """
     position = {digest: int(digest[:16], 16) / 16**16 for digest in hashes}
 
@@ -140,8 +140,8 @@ def assign_splits(hashes: Sequence[str], official: Sequence[str | None]) -> list
         spare = [digest for digest, split in splits.items() if counts[split] > 1]
         if not spare:
             raise UserError(
-                f"{len(splits)} different usable picture(s): expected at least three, one each for training, "
-                "validation and test. Add pictures."
+                f"{len(splits)} distinct usable image(s): expected at least three, one each for training, validation "
+                "and test. Add images."
             )
         splits[min(spare, key=lambda digest: distance(digest, empty))] = empty
     return [splits[digest] for digest in hashes]
@@ -152,11 +152,11 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
 
     Args:
         source: Source of the images.
-        items: Its images.
+        items: Images of the source.
         keep: Called with the pixels of each usable image, in order.
 
     Raises:
-        UserError: No image is usable, or fewer than there are splits.
+        UserError: If no image is usable, or there are fewer distinct images than splits.
     """
     names: list[str] = []
     shapes: list[tuple[int, ...]] = []
@@ -187,7 +187,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
     with on_threads() as map_ordered:
         results = map_ordered(read, items)
         for item, result in track(
-            zip(items, results, strict=True), f"Reading {len(items)} pictures", len(items), transient=True
+            zip(items, results, strict=True), f"Reading {len(items)} images", len(items), transient=True
         ):
             if isinstance(result, str):
                 skipped.append((item.name, result))
@@ -195,7 +195,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             pixels, digest, full, empty = result
             flat += empty
             if not full:
-                skipped.append((item.name, "no crop has content"))
+                skipped.append((item.name, "all crops are blank"))
                 continue
             crops.extend((len(names), *crop) for crop in full)
             samples.extend(sample(_cut(pixels, crop, source.size)).copy() for crop in full)
@@ -206,7 +206,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             official.append(item.split)
             keep(pixels)
     if not names:
-        raise UserError(f"none of {len(items)} pictures is usable:\n{by_reason(skipped)}")
+        raise UserError(f"none of the {len(items)} images is usable:\n{by_reason(skipped)}")
     classify(0)
     table = np.column_stack([np.array(crops, np.int32), np.concatenate(gray)])
     splits = [-1] * len(names)

@@ -21,10 +21,10 @@ class DecodedImages(NamedTuple):
     """The images of a datamodule, for checks of their content.
 
     Attributes:
-        names: Their names.
+        names: Image names.
         used: Rows of the images in training and validation.
         read: Returns the image of a row, height x width x 3 or more planes.
-        folder: Folder in which results computed from them can be cached; None if there is none.
+        folder: Folder in which results computed from them can be cached; if None, they are not cached.
     """
 
     names: list[str]
@@ -51,10 +51,10 @@ class DataModule(Protocol):
         """Return the name of a sample; error messages and `per_image.csv` show it."""
 
     def sets(self, rows: Iterable[int]) -> tuple[str, ...]:
-        """Return the name of the set of each test image; empty if there is only one set."""
+        """Return the set name of each of these test images, in order; empty if there is only one set."""
 
     def digests(self, split: str) -> dict[str, str]:
-        """Return the names of a split's images by the SHA-256 of their files."""
+        """Return a dictionary from the SHA-256 of each file of a split, in hex, to the name of its image."""
 
     def trained_on(self) -> dict[str, Any]:
         """Return the record of the training images that goes into checkpoints.
@@ -65,14 +65,14 @@ class DataModule(Protocol):
         """
 
     def overlap(self, records: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Return the names of the test images that are in these `trained_on` records."""
+        """Return the list of names of the test images that are in these `trained_on` records."""
 
     def pairs(self, split: str, limit: int | None = None) -> Iterator[Pair]:
         """Yield pairs of a split on the CPU, without augmentation.
 
         Args:
             split: `train`, `val` or `test`.
-            limit: Maximum number of samples; None for all.
+            limit: Maximum number of samples; if None, all.
         """
 
     def decoded_images(self) -> DecodedImages | None:

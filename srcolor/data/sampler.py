@@ -15,14 +15,14 @@ class EpochSampler(Sampler[Rows]):
     """Batches of rows: in the epoch's random order for training, else sequential.
 
     In training, processes share each batch that a single process would draw at `world` times the batch size; the last
-    batch is padded with the first samples of the epoch, so that all processes have equally many. In evaluation each
+    batch is padded with the first samples of the epoch, so that all processes have the same number. In evaluation each
     process has every `world`-th row, and no row is repeated.
 
     Args:
         rows: Number of samples in the split.
         batch_size: Batch size of this process.
         seed: The run's seed in training; None in evaluation.
-        length: Number of samples in an epoch of training; None for the whole split.
+        length: Number of samples in a training epoch; if None, the whole split.
         rank: Rank of this process.
         world: Number of processes.
     """
@@ -46,7 +46,7 @@ class EpochSampler(Sampler[Rows]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the number of the next epoch; Lightning calls this."""
+        """Set the index of the next epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:

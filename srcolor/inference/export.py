@@ -38,12 +38,12 @@ def to_safetensors(run: str, file: Path, sharpness: float | None = None) -> None
     """Write a network as safetensors: EMA weights in inference form, configuration, record of training images.
 
     Args:
-        run: As for `runs.find`.
+        run: Run or network name; see `runs.find`.
         file: The file to write.
         sharpness: See `runs.load_net`; the file then has both networks.
 
     Raises:
-        UserError: The network does not exist.
+        UserError: If the network does not exist.
     """
     config = plain(runs.read(runs.checkpoint_file(run))["net_config"])
     if sharpness is not None:
@@ -56,21 +56,21 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
     """Write a network as one ONNX file, in float32, for any number of images of any size, and check it.
 
     Args:
-        run: As for `runs.find`.
+        run: Run or network name; see `runs.find`.
         file: The file to write.
         sharpness: See `runs.load_net`.
 
     Returns:
-        The largest absolute difference to the outputs of PyTorch, at the sizes of `SIZES`.
+        Largest absolute difference from PyTorch's outputs over all input sizes in `SIZES`.
 
     Raises:
-        UserError: The network does not exist, the outputs differ by more than 1e-4, or the extra is not installed.
+        UserError: If the network does not exist, the outputs differ by more than 1e-4, or the extra is not installed.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx needs it
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: {install_extra('export')}") from None
+        raise UserError(f"{error.name} is not installed. Run: {install_extra('export')}") from None
     net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
     channels = 3 if net.inputs is None else net.inputs
     auto = torch.export.Dim.AUTO
@@ -111,7 +111,8 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
                 difference = max(difference, float((exported(x) - net(x)).abs().max()))
         if not difference <= TOLERANCE:
             raise UserError(
-                f"{run}: outputs of ONNX and PyTorch differ by {difference:.2g}, more than {TOLERANCE:g}: not saved."
+                f"{run}: the outputs of ONNX and PyTorch differ by {difference:.2g}, more than {TOLERANCE:g}. The file "
+                "was not saved."
             )
         os.replace(unfinished, file)
     finally:
@@ -133,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if file.suffix != f".{args.format}":
             raise UserError(f"--output {file}: expected a name that ends in .{args.format}")
         if file.exists():
-            raise UserError(f"{file} already exists. Name another file with --output")
+            raise UserError(f"{file} already exists. Choose another file with --output")
         if not file.parent.is_dir():
-            raise UserError(f"--output {file}: there is no folder {file.parent}.")
+            raise UserError(f"--output {file}: the folder {file.parent} does not exist.")
         if args.format == "onnx":
-            print(f"{file}: differs from PyTorch by {to_onnx(args.run, file, args.sharpness):.1e} at most")
+            print(f"{file}: differs from PyTorch by at most {to_onnx(args.run, file, args.sharpness):.1e}")
         else:
             to_safetensors(args.run, file, args.sharpness)
             print(file)

@@ -38,8 +38,8 @@ class Picture:
     `picture[top:bottom, left:right]` is a part of it, (h, w, 3), uint8 or uint16, RGB, upright.
 
     Attributes:
-        image: Its color channels.
-        alpha: Its transparency, if any.
+        image: Color channels.
+        alpha: Transparency, if any.
         remarks: Messages about how it was read.
         gray: Whether the file has a single color channel.
     """
@@ -63,7 +63,7 @@ class Picture:
         """Decode the whole image into memory.
 
         Raises:
-            UserError: It cannot be decoded.
+            UserError: If it cannot be decoded.
         """
         try:
             self.image = self.image.copy_memory()
@@ -76,7 +76,7 @@ class Picture:
         Toned prints count. About 64x64 pixels are sampled.
 
         Raises:
-            UserError: It cannot be decoded.
+            UserError: If it cannot be decoded.
         """
         try:
             sample = self.image.subsample(max(1, self.image.width // 64), max(1, self.image.height // 64)).numpy()
@@ -98,15 +98,15 @@ class Picture:
 def read(path: Path, max_megapixels: float) -> Picture:
     """Open an image file.
 
-    Its EXIF orientation is applied. Gray, palette and CMYK images are converted to RGB. Of several frames or pages,
+    Its EXIF orientation is applied. Gray, palette and CMYK images are converted to RGB. Of multiple frames or pages,
     only the first is read.
 
     Args:
         path: A JPEG, PNG, WebP, TIFF or BMP file.
-        max_megapixels: Larger images are refused.
+        max_megapixels: Larger images are rejected.
 
     Raises:
-        UserError: The file cannot be read, or the image is too large.
+        UserError: If the file cannot be read, or the image is too large.
     """
     with open(path, "rb") as file:
         head = file.read(4096)
@@ -128,7 +128,7 @@ def read(path: Path, max_megapixels: float) -> Picture:
     if image.get_typeof("n-pages") and image.get("n-pages") > 1:
         remarks.append(f"first of {image.get('n-pages')} frames")
     elif head.startswith(b"\x89PNG") and b"acTL" in head:  # animation that libvips ignores
-        remarks.append("first of several frames")
+        remarks.append("first of multiple frames")
     try:
         image = image.autorot()
         alpha = None
@@ -157,16 +157,16 @@ def to_image(pixels: NDArray[Any]) -> pyvips.Image:
 
 
 def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = False) -> None:
-    """Write an image, complete or not at all, with the metadata of its source.
+    """Atomically write an image with the metadata of its source.
 
     Args:
-        path: The file; its suffix chooses the format.
+        path: The file; its suffix determines the format.
         image: RGB, 8 or 16 bits per channel.
         source: The source of the result. Its transparency is resized to the size of the result (Lanczos).
         gray: Whether to write the luma alone.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: If the file cannot be written.
     """
     suffix = path.suffix.lower()
     unfinished = path.with_name(f".srcolor-{os.getpid()}.unfinished{path.suffix}")
@@ -175,9 +175,9 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         keys.remove("icc-profile-data")  # a profile of gray
     try:
         if gray:
-            deep = image.format == "ushort"
+            is_16bit = image.format == "ushort"
             image = image.recomb([[0.299, 0.587, 0.114]]).rint().cast(image.format)
-            image = image.copy(interpretation="grey16" if deep else "b-w")
+            image = image.copy(interpretation="grey16" if is_16bit else "b-w")
         if suffix == ".bmp":
             dpi = (25.4 * source.image.xres, 25.4 * source.image.yres)
             Image.fromarray(image.numpy()).save(unfinished, dpi=dpi)
@@ -204,7 +204,8 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         free = shutil.disk_usage(path.parent).free / 1e6
         reason = str(error) if isinstance(error, OSError) else _detail(error)
         raise UserError(
-            f"cannot write {path} ({reason}); {free:,.0f} MB are free there. Free space, or name another folder with -o"
+            f"cannot write {path} ({reason}); {free:,.0f} MB are free there. Free some space, or choose another "
+            "folder with -o"
         ) from error
     finally:
         with suppress(OSError):

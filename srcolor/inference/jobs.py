@@ -30,18 +30,18 @@ def plan(
 ) -> Iterator[Job]:
     """Find the image files, and yield each with the file of its result, `<stem>_<ending>` with the same suffix.
 
-    Results of earlier calls are not processed again, except with `overwrite`: then an input that would also be a result
+    Results of earlier calls are not processed again, except with `overwrite`, when an input that would also be a result
     is an error.
 
     Args:
         inputs: Files, directories that are searched recursively, or patterns.
-        output: Directory of the results; None for the directory of each source.
+        output: Directory of the results; if None, the directory of each source.
         ending: A mode, or `sheet`.
         overwrite: Whether existing results are overwritten.
-        compare: Whether comparisons are written too.
+        compare: Whether comparisons are also written.
 
     Raises:
-        UserError: A file does not exist, or a result would have the name of another result or of a source.
+        UserError: If a file does not exist, or a result would have the name of another result or of a source.
     """
     sources: dict[Path, Path] = {}  # with their paths below `output`
     files: list[Path] = []
@@ -52,7 +52,7 @@ def plan(
         if path.is_dir():
             images = _without_results([file for file in sorted(path.rglob("*")) if _is_image(file)])
             if not images:
-                raise UserError(f"{name}: no image in this folder. Formats: {', '.join(SUFFIXES)}")
+                raise UserError(f"{name}: no images found in this folder. Supported formats: {', '.join(SUFFIXES)}")
             sources |= {file: file.relative_to(path) for file in images}
         elif path.exists():
             files.append(path)
@@ -60,7 +60,7 @@ def plan(
             matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
             images = _without_results([file for file in matches if file.is_file()])
             if not images:
-                raise UserError(f"{name}: no such file or folder, and no file matches it as a pattern")
+                raise UserError(f"{name}: no such file or folder, and no file matches the pattern")
             sources |= {file: Path(file.name) for file in images}
     sources |= {file: Path(file.name) for file in (files if overwrite else _without_results(files))}
     by_path = {_real(source): source for source in sources}
@@ -74,7 +74,7 @@ def plan(
             if key in results:
                 raise UserError(f"{results[key]} and {source} would both be written to {result}: rename one of them")
             if key in by_path and by_path[key] != source:
-                raise UserError(f"{by_path[key]} is an input, and would be the result of {source}: leave out one")
+                raise UserError(f"{by_path[key]} is an input and would also be the result of {source}: remove one")
             results[key] = source
         yield job
 
@@ -89,7 +89,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _without_results(files: list[Path]) -> list[Path]:
-    """Leave out files that have the name of another file's result, in any directory."""
+    """Exclude files that have the name of another file's result, in any directory."""
     names = {file.name for file in files}
     pattern = re.compile(rf"(.+)_({'|'.join((*MODES, 'sheet'))})(_compare)?", re.DOTALL)
     matches = {file: pattern.fullmatch(file.stem) for file in files}

@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse and check the command line; `jobs` and `render_sizes` are added to the options.
 
     Args:
-        arguments: The arguments; None for those of the process.
+        arguments: The arguments; if None, the arguments of the process.
     """
     parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
     add = parser.add_argument
@@ -37,11 +37,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-m", "--mode", choices=MODES, default="upscale", help="enlarge, colorize, or both (default: %(default)s)")
     add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
     add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
-    add("--sr-run", help="network that enlarges, with --mode restore")
+    add("--sr-run", help="super-resolution network for --mode restore")
     add("--render-size", default="64", help="shorter side at which color is predicted (default: %(default)s)")
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
     add("--sharpness", type=float, help="0 for the faithful, 1 for the adversarial network of --run, or between")
-    add("--sheet", action="store_true", help="one image for each of several sizes, --render-size 48,64,96")
+    add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
     add("--tile", type=int, help="tile size in pixels (default: from free memory)")
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(arguments[:end])
     args.inputs += arguments[end + 1 :]
     if not args.inputs:
-        parser.error("name an image, a folder of images, or a pattern")
+        parser.error("pass an image, a folder of images, or a pattern")
     try:
         args.render_sizes = [int(size) for size in args.render_size.split(",")]
     except ValueError:
@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if min(args.render_sizes) < 8:
         parser.error(f"--render-size {args.render_size}: expected at least 8")
     if len(args.render_sizes) > 1 and not args.sheet:
-        parser.error(f"--render-size {args.render_size}: several sizes require --sheet")
+        parser.error(f"--render-size {args.render_size}: multiple sizes require --sheet")
     if args.sheet and (args.mode == "upscale" or args.compare):
         parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
     if not 0 <= args.saturation < float("inf"):
@@ -88,12 +88,12 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     """Load a network for inference: fused, in evaluation mode, on the fastest device.
 
     Args:
-        run: As for `runs.find`, or a `.onnx` file.
+        run: Run or network name, see `runs.find`; or a `.onnx` file.
         mode: `upscale` or `colorize`.
         sharpness: See `runs.load_net`.
 
     Raises:
-        UserError: The network cannot be found, or does not fit the mode.
+        UserError: If the network cannot be found, or does not match the mode.
     """
     if run.endswith(".onnx"):
         if sharpness is not None:
@@ -103,8 +103,10 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
         net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
     fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
     if not fits:
-        expected = "a network that enlarges RGB" if mode == "upscale" else "a network from gray to RGB, of scale 1"
-        raise UserError(f"--run {run}: {type(net).__name__} does not fit this mode: expected {expected}.")
+        expected = (
+            "a super-resolution network for RGB" if mode == "upscale" else "a network from gray to RGB, of scale 1"
+        )
+        raise UserError(f"--run {run}: {type(net).__name__} does not match this mode: expected {expected}.")
     return net.to(hardware.choose().accelerator)
 
 
@@ -124,9 +126,9 @@ class Predictor:
         self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
-        """Return the result of an image, (H, W, 3), of its type; `done` is called with the finished share."""
+        """Return the result of an image, (H, W, 3), of its type; `done` is called with the finished fraction."""
         pixels: tiles.Pixels = source
-        share = 1.0 if self.color is None or self.sr is None else 0.5
+        weight = 1.0 if self.color is None or self.sr is None else 0.5
         if self.color is not None:
             pixels = tiles.colorize(
                 self.color,
@@ -134,7 +136,7 @@ class Predictor:
                 _empty(source.shape[:2], source.dtype),
                 render_size=self.args.render_sizes[0],
                 saturation=self.args.saturation,
-                done=lambda part: done(share * part),
+                done=lambda part: done(weight * part),
             )
         if self.sr is not None:
             height, width = (self.sr.scale * side for side in source.shape[:2])
@@ -144,7 +146,7 @@ class Predictor:
                 _empty((height, width), source.dtype),
                 tile=self.args.tile,
                 bfloat16=self.bfloat16,
-                done=lambda part: done(1 - share + share * part),
+                done=lambda part: done(1 - weight + weight * part),
             )
         return cast(NDArray[Any], pixels)
 
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.percentage:3.0f}%"),
         TimeRemainingColumn(),
     )
     with (
@@ -210,8 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bar.update(task, description=job.source.name)
             before = bar.tasks[0].completed
 
-            def show(share: float, before: float = before) -> None:
-                bar.update(task, completed=before + share)
+            def show(fraction: float, before: float = before) -> None:
+                bar.update(task, completed=before + fraction)
 
             try:
                 source = reading.pop(0).result()
@@ -223,9 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed.append((job.source, _message(error)))
             show(1)
             while len(writing) > 1:  # keep few results in memory
-                written += _is_written(*writing.pop(0), failed)
+                written += _finish_write(*writing.pop(0), failed)
         for each in writing:
-            written += _is_written(*each, failed)
+            written += _finish_write(*each, failed)
     parts = [f"{written} written", *([f"{skipped} skipped (--overwrite replaces existing results)"] if skipped else [])]
     print(", ".join([*parts, *([f"{len(failed)} failed:"] if failed else [])]))
     for file, reason in failed:
@@ -239,7 +241,7 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        message = f"{folder}: cannot write results there ({error.strerror}). Name another folder with -o"
+        message = f"{folder}: cannot write results there ({error.strerror}). Choose another folder with -o"
         raise UserError(message) from error
 
 
@@ -275,7 +277,7 @@ def _missing(job: Job, args: argparse.Namespace) -> list[Path]:
     return [file for file in files if args.overwrite or not file.is_file()]
 
 
-def _is_written(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> bool:
+def _finish_write(job: Job, writing: Future[None], failed: list[tuple[Path, str]]) -> bool:
     """Wait for a result to be written; add a failure to `failed`."""
     try:
         writing.result()

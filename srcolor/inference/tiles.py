@@ -41,9 +41,9 @@ def enlarge(
     *,
     tile: int | None = None,
     bfloat16: bool = False,
-    done: Callable[[float], None] = lambda share: None,
+    done: Callable[[float], None] = lambda fraction: None,
 ) -> NDArray[Any]:
-    """Enlarge an image in tiles; the result equals that of the whole image within 1/255.
+    """Enlarge an image in tiles; the result equals that of the untiled image within 1/255.
 
     A tile is padded by the radius of the network's `receptive_field`, and starts at a multiple of its `stride`. If
     memory runs out, tiles of half the side are tried.
@@ -51,16 +51,16 @@ def enlarge(
     Args:
         net: A network from RGB to RGB in evaluation mode.
         pixels: The image.
-        out: Array for the result, (scale * H, scale * W, 3) of the same type; None for a new one.
-        tile: Side of a tile, in pixels of the image; None to choose it from free memory (`tile_size`).
+        out: Array for the result, (scale * H, scale * W, 3) of the same type; if None, a new one.
+        tile: Side of a tile, in pixels of the image; if None, it depends on the free memory (`tile_size`).
         bfloat16: Whether to process 8-bit images in bfloat16.
-        done: Called after each tile with the finished share.
+        done: Called after each tile with the finished fraction.
 
     Returns:
         The enlarged image, (scale * H, scale * W, 3).
 
     Raises:
-        UserError: The receptive field is unlimited, or memory does not suffice for the smallest tile.
+        UserError: If the receptive field is unlimited, or there is not enough memory for the smallest tile.
     """
     if net.receptive_field is None:
         raise UserError(f"{type(net).__name__} has an unlimited receptive field: it cannot enlarge images in tiles.")
@@ -85,7 +85,9 @@ def enlarge(
                 if not _out_of_memory(error):
                     raise
                 if side // 2 < max(SMALLEST, stride):
-                    raise UserError(f"not enough memory for tiles of {side}x{side}: close other programs") from error
+                    raise UserError(
+                        f"not enough memory for {side}x{side} tiles; close other programs and retry"
+                    ) from error
                 side = side // 2 // stride * stride
                 rows = min(side, height - top)
                 left = 0
@@ -146,7 +148,7 @@ def colorize(
     *,
     render_size: int = 64,
     saturation: float = 1.0,
-    done: Callable[[float], None] = lambda share: None,
+    done: Callable[[float], None] = lambda fraction: None,
 ) -> NDArray[Any]:
     """Colorize an image and keep its luma.
 
@@ -156,10 +158,10 @@ def colorize(
     Args:
         net: A network from gray to RGB of the same size, in evaluation mode.
         pixels: The image; its chroma, if any, is ignored.
-        out: Array for the result, of the same shape and type; None for a new one.
+        out: Array for the result, of the same shape and type; if None, a new one.
         render_size: Shorter side of the network's input in pixels; at most that of the image.
         saturation: Factor on the chroma.
-        done: Called with the finished share.
+        done: Called with the finished fraction.
 
     Returns:
         The colorized image, (H, W, 3).

@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 
 
 MEASURES: dict[str, type[Measure]] = {
-    one.name: one
-    for one in (
+    metric.name: metric
+    for metric in (
         *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
         *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail, Palette),
         *(Texture, Consistency, BandEnergy, Checkerboard, LPIPS),
@@ -67,12 +67,12 @@ def higher_is_better(monitor: str) -> bool:
     """Return whether a higher value of a monitored metric, `val/psnr`, is better.
 
     Raises:
-        UserError: There is no such metric, it is one of a whole set, or a higher value is neither better nor worse.
+        UserError: If there is no such metric, it measures a whole set, or a higher value is neither better nor worse.
     """
     ranked = {
-        f"val/{name}": one.higher_is_better
-        for name, one in MEASURES.items()
-        if one.higher_is_better is not None and not issubclass(one, SetMeasure)
+        f"val/{name}": metric.higher_is_better
+        for name, metric in MEASURES.items()
+        if metric.higher_is_better is not None and not issubclass(metric, SetMeasure)
     }
     if monitor not in ranked:
         problem = "a higher value is neither better nor worse, or it measures a whole set"

@@ -53,7 +53,7 @@ class Measure(nn.Module):
         """Check that the metric is defined for images of this shape, (N, C, H, W).
 
         Raises:
-            UserError: It is not.
+            UserError: If the metric is not defined.
         """
 
     def state_dict(self, *args: Any, destination: Any = None, **kwargs: Any) -> Any:
@@ -81,24 +81,24 @@ class SetMeasure(Measure):
 
 
 def measure(measures: Mapping[str, Measure], prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Return the values, (N,), of several measures; statistics, (N, K), of a `SetMeasure`.
+    """Return the values, (N,), of multiple measures, or the statistics, (N, K), of a `SetMeasure`.
 
     Args:
         measures: The measures by name.
         prediction: (N, C, H, W) in [0, 1], RGB if a measure needs CIELAB. The images are converted once.
-        target: The same shape.
+        target: Same shape as `prediction`.
     """
     images = {"rgb": (prediction, target)}
-    if any(one.space == "lab" for one in measures.values()):
+    if any(metric.space == "lab" for metric in measures.values()):
         images["lab"] = (rgb_to_lab(prediction), rgb_to_lab(target))
-    return {name: one(*images[one.space]) for name, one in measures.items()}
+    return {name: metric(*images[metric.space]) for name, metric in measures.items()}
 
 
 def mean(values: Tensor) -> Tensor:
     """Return the mean of the values, (N,), without infinite ones, in float64; infinite if all are.
 
     The mean over images differs from the PSNR of the pooled error: 20 dB and 40 dB give 30 dB, not 22.97. An image
-    that is reproduced exactly has an infinite PSNR and is left out.
+    that is reproduced exactly has an infinite PSNR and is excluded.
 
     >>> mean(torch.tensor([20.0, 40.0, torch.inf])).item()
     30.0

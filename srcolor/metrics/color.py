@@ -50,7 +50,7 @@ class Patches(ABRMSE):
     """Unevenness: root mean square of the mean a*, b* errors of the cells of an 8x8 grid, less the mean of the image.
 
     Raises:
-        UserError: A side is not a multiple of 8.
+        UserError: If a side is not a multiple of 8.
     """
 
     name = "patches"
@@ -63,7 +63,7 @@ class Patches(ABRMSE):
         if height % GRID or width % GRID:
             raise UserError(
                 f"{width}x{height} images: the color error is split on a grid of {GRID}x{GRID} cells. Expected sides "
-                f"that are multiples of {GRID}; in training choose another size=."
+                f"that are multiples of {GRID}; in training use a different size=."
             )
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Detail(Patches):
     """The a*, b* error within the cells of an 8x8 grid: the error less the means of the cells, root mean square.
 
     Raises:
-        UserError: A side is not a multiple of 8.
+        UserError: If a side is not a multiple of 8.
     """
 
     name = "detail"
@@ -117,7 +117,7 @@ def ciede2000(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (N, 3, H, W) in CIELAB.
-        second: The same shape.
+        second: Same shape as `first`.
 
     Returns:
         (N, 1, H, W), not negative.
@@ -161,7 +161,8 @@ def _radians(degrees: float) -> float:
 class Colorfulness(Measure):
     """Colorfulness M3 of the prediction (Hasler and Süsstrunk 2003), for the range 0 to 255.
 
-    From the signed opponents R - G and (R + G) / 2 - B; papers that take their absolute values report another quantity.
+    From the signed opponents R - G and (R + G) / 2 - B; papers that take their absolute values report a different
+    quantity.
     """
 
     name = "colorfulness"
@@ -177,7 +178,7 @@ class Colorfulness(Measure):
 class ColorfulnessRatio(Measure):
     """Ratio of the colorfulness of prediction and target: below 1 is duller, above 1 more vivid.
 
-    1 if both are gray; infinite, and so left out of the mean, if only the target is.
+    1 if both are gray; infinite, and thus excluded from the mean, if only the target is gray.
     """
 
     name = "colorfulness_ratio"

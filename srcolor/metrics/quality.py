@@ -36,7 +36,7 @@ class SSIM(Measure):
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window, sigma 1.5, mean over channels.
 
     Over the positions where the window lies inside the image, like the literature and scikit-image with
-    `gaussian_weights=True, use_sample_covariance=False`; torchmetrics averages the padded border too.
+    `gaussian_weights=True, use_sample_covariance=False`; torchmetrics also averages the padded border.
     """
 
     name = "ssim"
@@ -56,7 +56,7 @@ class SSIM(Measure):
         if min(height, width) < 11:
             raise UserError(
                 f"SSIM of {width}x{height} images is not defined: its window is 11x11. Expected sides of at least 11; "
-                "in training choose another size=."
+                "in training use a different size=."
             )
 
 
@@ -65,7 +65,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (N, C, H, W) in [0, 1], sides of at least 11 pixels.
-        second: The same shape.
+        second: Same shape as `first`.
     """
     moments = torch.stack([first, second, first * first, second * second, first * second])
     mean1, mean2, square1, square2, product = _gaussian(moments)
@@ -149,7 +149,7 @@ class Consistency(PSNR):
 
 
 class PSNRRGB(PSNR):
-    """PSNR over RGB, reported together with that of Y."""
+    """PSNR over RGB, reported together with PSNR of Y."""
 
     name = "psnr_rgb"
     heading = "PSNR RGB (dB)"

@@ -9,8 +9,8 @@ class Net(nn.Module):
     """Base class: maps images in [0, 1] to images in [0, 1], (N, C, H, W), and declares the properties below.
 
     Attributes:
-        inputs: Number of input channels (1: gray, 3: RGB); None for any number.
-        outputs: Number of output channels; None if it equals that of the input.
+        inputs: Number of input channels (1: gray, 3: RGB); if None, any number.
+        outputs: Number of output channels; None if it equals the number of input channels.
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.
         receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.

@@ -16,7 +16,7 @@ class Chain(Net):
         second: The network that receives the output of the first.
 
     Raises:
-        UserError: The output channels of the first differ from the input channels of the second.
+        UserError: If the output channels of the first differ from the input channels of the second.
     """
 
     def __init__(self, first: Net, second: Net) -> None:

@@ -68,7 +68,7 @@ class SESR(Net):
         channels: Width of every layer.
         layers: Number of layers between the first and the last.
         scale: Upscaling factor, an integer.
-        width: Channels inside a layer during training, see `Collapsed`; None for plain convolutions, as in `fused`.
+        width: Channels inside a layer during training, see `Collapsed`; if None, plain convolutions, as in `fused`.
     """
 
     inputs = 1

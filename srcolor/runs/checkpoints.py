@@ -20,12 +20,12 @@ def read(file: Path) -> dict[str, Any]:
     """Read a checkpoint of tensors and plain values (`weights_only`).
 
     Raises:
-        UserError: It is damaged, or not a checkpoint of srcolor.
+        UserError: If it is damaged, or not a srcolor checkpoint.
     """
     if file.suffix == ".safetensors":
         return weights.read(file)
     if str(file).startswith(foreign.SPANDREL):
-        raise UserError(f"{file}: an external network can be used and tested, but not trained further or exported.")
+        raise UserError(f"{file}: external networks can be used and tested but not trained further or exported.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything
@@ -33,7 +33,7 @@ def read(file: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not all(
         isinstance(checkpoint.get(key), dict) for key in ("net_config", "state_dict")
     ):
-        raise UserError(f"{file}: not a srcolor checkpoint: no `net_config`.")
+        raise UserError(f"{file}: not a srcolor checkpoint (`net_config` is missing).")
     return checkpoint
 
 
@@ -75,7 +75,7 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
     """Load weights into a network.
 
     Raises:
-        UserError: They belong to another network; the message lists the differences.
+        UserError: If the weights do not match the network; the message lists the differences.
     """
     current = net.state_dict()
     differences = [f"{key}: not in the file" for key in current if key not in state]
@@ -89,8 +89,8 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], source: str)
         listed = "".join(f"\n  {line}" for line in differences[:8])
         more = f"\n  and {len(differences) - 8} more" if len(differences) > 8 else ""
         raise UserError(
-            f"{source}: the weights do not fit {type(net).__name__} as configured:{listed}{more}\n"
-            "Choose the network that the weights belong to with net=... and its settings."
+            f"{source}: the weights do not match {type(net).__name__} as configured:{listed}{more}\n"
+            "Set net=... and its options to the network that the weights belong to."
         )
     net.load_state_dict(state)
 
@@ -115,7 +115,7 @@ def net_class(config: Mapping[str, Any]) -> type[nn.Module]:
     """Return the class that a network's configuration names; nothing else is ever imported because of a file.
 
     Raises:
-        UserError: `_target_` does not name an `nn.Module` class of `srcolor.nets`.
+        UserError: If `_target_` does not name an `nn.Module` class of `srcolor.nets`.
     """
     name = config.get("_target_")
     module, _, attribute = str(name).rpartition(".")
@@ -132,7 +132,7 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from a plain dictionary: `_target_` and its arguments, which may be networks themselves.
 
     Raises:
-        UserError: `_target_` does not name a network of `srcolor.nets`, or the arguments do not fit it.
+        UserError: If `_target_` does not name a network of `srcolor.nets`, or the arguments do not match it.
     """
     net = net_class(config)
     arguments = {
@@ -144,6 +144,6 @@ def build_net(config: Mapping[str, Any]) -> nn.Module:
         return net(**arguments)
     except TypeError as error:
         raise UserError(
-            f"{config['_target_']}: the checkpoint's configuration does not fit the network of srcolor {__version__}: "
-            f"{error}. It may be of another version; train the network again."
+            f"{config['_target_']}: the checkpoint's configuration does not match srcolor {__version__}: "
+            f"{error}. It may have been written by a different version. Retrain the network."
         ) from error

@@ -21,7 +21,7 @@ class Onnx(Net):
         file: The model file.
 
     Raises:
-        UserError: It cannot be read, was not exported by srcolor, or onnxruntime is not installed.
+        UserError: If it cannot be read, was not exported by srcolor, or onnxruntime is not installed.
     """
 
     def __init__(self, file: Path) -> None:
@@ -29,18 +29,18 @@ class Onnx(Net):
         try:
             import onnxruntime
         except ImportError:
-            raise UserError(f"{file}: onnxruntime is missing: {install_extra('export')}") from None
+            raise UserError(f"{file}: onnxruntime is not installed. Run: {install_extra('export')}") from None
         if not file.exists():
             raise UserError(f"{file}: no such file.")
         try:
             options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4  # errors are raised too
+            options.log_severity_level = 4  # errors are also raised
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has exception types of its own
             raise UserError(f"{file}: cannot be read as ONNX ({str(error).splitlines()[0]}).") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "srcolor" not in metadata:
-            raise UserError(f"{file}: not exported by srcolor: its metadata has no scale and colors.")
+            raise UserError(f"{file}: not exported by srcolor (its metadata lacks the scale and colors).")
         for key, value in json.loads(metadata["srcolor"]).items():
             if key in ("inputs", "outputs", "scale", "stride", "receptive_field"):
                 setattr(self, key, value)
@@ -49,7 +49,7 @@ class Onnx(Net):
         """Map (N, C, H, W) to (N, D, scale * H, scale * W).
 
         Raises:
-            MemoryError: Memory does not suffice.
+            MemoryError: If there is not enough memory.
         """
         (name,) = (value.name for value in self._session.get_inputs())
         try:
@@ -70,7 +70,7 @@ class Spandrel(Net):
         file: The checkpoint file.
 
     Raises:
-        UserError: It cannot be read, its architecture is not supported or not RGB to RGB, or spandrel is not installed.
+        UserError: If it cannot be read, its architecture is unsupported or not RGB to RGB, or spandrel is missing.
     """
 
     inputs = 3
@@ -82,12 +82,12 @@ class Spandrel(Net):
         try:
             import spandrel
         except ImportError:
-            raise UserError(f"{SPANDREL}{file}: spandrel is missing: {install_extra('spandrel')}") from None
+            raise UserError(f"{SPANDREL}{file}: spandrel is not installed. Run: {install_extra('spandrel')}") from None
         if not file.exists():
             raise UserError(f"{SPANDREL}{file}: no such file.")
         try:
             descriptor: Any = spandrel.ModelLoader().load_from_file(file)
-        except Exception as error:  # a foreign file can raise anything
+        except Exception as error:  # an external file can raise anything
             raise UserError(f"{SPANDREL}{file}: not supported by spandrel ({type(error).__name__}).") from error
         channels = (descriptor.input_channels, descriptor.output_channels)
         if channels != (3, 3):

@@ -64,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         rows = overview(options.folder)
         if not rows:
-            parser.exit(1, f"no run under {options.folder.absolute()}. Train one: python train.py\n")
+            parser.exit(1, f"no runs found under {options.folder.absolute()}. Train one: python train.py\n")
         console = Console(width=None if sys.stdout.isatty() else 1000)
         if options.order == "list":
             console.print(_table(rows))
@@ -86,12 +86,12 @@ def _table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> Table
     table.add_column("run", overflow="fold")
     for row in rows:
         tested = row["metric"] if row["metric"] in row["test"] else next(iter(row["test"]), "")
-        figures = [_figure(row["metric"], row["validation"]), _figure(tested, row["test"].get(tested))]
+        values = [_format(row["metric"], row["validation"]), _format(tested, row["test"].get(tested))]
         trained = "-" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         ended = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["ended"]))
-        table.add_row(ended, row["experiment"], row["state"], *figures, trained, str(row["run"]))
+        table.add_row(ended, row["experiment"], row["state"], *values, trained, str(row["run"]))
     return table
 
 
-def _figure(metric: str, value: float | None) -> str:
+def _format(metric: str, value: float | None) -> str:
     return "-" if value is None else f"{metric} {value:.{2 if metric.startswith('psnr') else 4}f}"

@@ -27,7 +27,7 @@ def find(name: str) -> Path:
             an external network (see `foreign.Spandrel`), which can be used and tested but not trained further.
 
     Raises:
-        UserError: There is no such run or file, or the runs of `best:` were validated on different images.
+        UserError: If there is no such run or file, or the runs of `best:` were validated on different images.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
@@ -42,7 +42,7 @@ def find(name: str) -> Path:
         if chosen is None:
             experiments = sorted({experiment(run) for run in runs})
             hint = f"There are runs of {', '.join(experiments)}." if experiments else "Train one: python train.py"
-            raise UserError(f"{name}: no such trained run under {ROOT.absolute()}. {hint}")
+            raise UserError(f"{name}: no trained run found under {ROOT.absolute()}. {hint}")
         return chosen
     path = Path(name).expanduser()
     if not path.exists():
@@ -54,10 +54,10 @@ def full_name(name: str) -> str:
     """Resolve a name to an absolute path, which stays valid in another working directory and after newer runs.
 
     Args:
-        name: As for `find`.
+        name: Run or network name; see `find`.
 
     Raises:
-        UserError: There is no such run or file.
+        UserError: If there is no such run or file.
     """
     if name.startswith(foreign.SPANDREL):
         return foreign.SPANDREL + str(Path(name.removeprefix(foreign.SPANDREL)).expanduser().absolute())
@@ -68,11 +68,11 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
     """Return the checkpoint file of a network.
 
     Args:
-        name: As for `find`.
+        name: Run or network name; see `find`.
         which: `best` or `last`; ignored if `name` is a file.
 
     Raises:
-        UserError: There is none.
+        UserError: If there is none.
     """
     path = find(name)
     if path.is_file() or name.startswith(foreign.SPANDREL):
@@ -81,7 +81,9 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
     if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # saved at SLURM's signal
         file = max(filter(Path.exists, (file, *requeued)), key=lambda file: file.stat().st_mtime)
     if not file.exists():
-        raise UserError(f"{path}: no {file.relative_to(path)}; the run ended before its first validation. Train again.")
+        raise UserError(
+            f"{path}: {file.relative_to(path)} not found; the run ended before its first validation. Train again."
+        )
     return file
 
 
@@ -116,7 +118,8 @@ def data_settings(name: str) -> dict[str, Any]:
 def validated(run: Path) -> float | None:
     """Return the monitored metric of a run's best checkpoint; None for a run that only tests.
 
-    It is read from `metrics.json`, or from the checkpoint if the run was not tested yet or is of an older version.
+    It is read from `metrics.json`, or from the checkpoint if the run has not been tested or was written by an
+    older version.
     """
     file = run / "metrics.json"
     results = json.loads(file.read_text()) if file.exists() else {}
@@ -127,7 +130,7 @@ def validated(run: Path) -> float | None:
 
 
 def train_figures(name: str) -> dict[str, Any]:
-    """Return the `train` section of a run's `metrics.json`; empty without one."""
+    """Return the `train` section of a run's `metrics.json`; empty if there is none."""
     run = folder(name)
     file = None if run is None else run / "metrics.json"
     return json.loads(file.read_text())["train"] if file is not None and file.exists() else {}
@@ -152,19 +155,19 @@ def _best(name: str, runs: Sequence[Path]) -> Path | None:
     """Return the run with the best validation; None if there is no run."""
     done = [run for run in runs if state(run) == "done"]
     if runs and not done:
-        raise UserError(f"{name}: no run of this experiment is done. Name a run by its folder.")
+        raise UserError(f"{name}: no run of this experiment has finished. Pass a run folder.")
     groups = comparable(done)
     if len(groups) > 1:
         listed = "".join(f"\n  {label}: {group[0]}" for label, group in groups.items())
         raise UserError(
-            f"{name}: runs validated on different images cannot be ranked. Name a run by its folder; the best of each "
-            f"group:{listed}"
+            f"{name}: runs validated on different images cannot be ranked. Pass a run folder; the best of each group:"
+            f"{listed}"
         )
     return next((group[0] for group in groups.values()), None)
 
 
 def _validated_on(run: Path) -> tuple[str, ...]:
-    """Return the settings that determine the pairs and the metric of a run's validation, `key=value` each."""
+    """Return the settings that determine the pairs and the metric of a run's validation, each as `key=value`."""
     config = configuration(run)
     settings = data_settings(str(run)) | {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
     for key in ("scale", "monitor", "trainer.limit_val_batches"):

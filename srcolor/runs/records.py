@@ -29,17 +29,17 @@ def results(
 
     Args:
         per_image: Value of each test image, by network (`net`, then the baselines) and measure.
-        sets: Name of the set of each image, if there are several sets.
+        sets: Set name of each image, if there are multiple sets.
         statistics: Statistics of the test images, (N, K), by network and `SetMeasure`.
 
     Returns:
         `test`, `baselines` and `sets` (the mean of each measure over the images, None if no value is finite, and the
         value of each `SetMeasure`), `images`, and `exact`: the number of images that were reproduced exactly, whose
-        PSNR is infinite. With several sets, each entry of `sets` has its number of `images`, and each baseline has its
+        PSNR is infinite. With multiple sets, each entry of `sets` has its number of `images`, and each baseline has its
         own `sets`.
 
     Raises:
-        UserError: A value is NaN.
+        UserError: If a value is NaN.
     """
     for net, columns in per_image.items():
         for name, values in columns.items():
@@ -79,7 +79,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def record(folder: Path, metrics: Mapping[str, Any], names: Sequence[str], per_image: PerImage) -> None:
-    """Write `metrics.json` and `per_image.csv`, each complete or not at all.
+    """Atomically write `per_image.csv` and `metrics.json`.
 
     Args:
         folder: The run's folder.
@@ -103,14 +103,14 @@ def _column(net: str, name: str) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file, complete or not at all."""
+    """Atomically write a text file."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG file, complete or not at all."""
+    """Atomically write a PNG file."""
     unfinished = path.with_suffix(".unfinished")
     picture.save(unfinished, format="PNG")
     os.replace(unfinished, path)
@@ -130,9 +130,9 @@ def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | Non
 
     Args:
         folder: The run's folder.
-        metrics: As in `metrics.json`.
+        metrics: Content of `metrics.json`.
         name: Name of the network.
-        table: The table; by default that of baselines and network, and their difference if there is one baseline.
+        table: The table; by default the baselines and the network, and their difference if there is one baseline.
     """
     console = Console()
     console.print(_table(metrics, name) if table is None else table)
@@ -143,11 +143,11 @@ def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | Non
             f"{metrics['parameters']:,} parameters",
             highlight=False,
         )
-    console.print(f"pictures {folder / 'samples'}\nfigures  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
+    console.print(f"samples  {folder / 'samples'}\nmetrics  {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
 
 
 def show_next(folder: Path, mode: str | None) -> None:
-    """Print the commands to type after a training.
+    """Print the commands to run after training.
 
     Args:
         folder: The run's folder.

@@ -58,7 +58,7 @@ def choices(run: Path) -> DictConfig:
     """Return the choice of each config group."""
     file = run / ".hydra" / "hydra.yaml"
     if not file.exists():
-        raise UserError(f"{run}: not a srcolor run: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
+        raise UserError(f"{run} is not a srcolor run ({file.relative_to(run)} not found). Pass a folder under {ROOT}/.")
     return OmegaConf.load(file).hydra.runtime.choices
 
 
@@ -66,12 +66,12 @@ def overrides(run: Path) -> list[str]:
     """Return the overrides that a run was started with, the last one of each key."""
     file = run / ".hydra" / "overrides.yaml"
     if not file.exists():
-        raise UserError(f"{run}: not a srcolor run: {file.relative_to(run)} is missing. Name a folder under {ROOT}/.")
+        raise UserError(f"{run} is not a srcolor run ({file.relative_to(run)} not found). Pass a folder under {ROOT}/.")
     return list({override.split("=", 1)[0]: override for override in map(str, OmegaConf.load(file))}.values())
 
 
 def record_settings(run: Path, values: Mapping[str, Any]) -> None:
-    """Replace settings in a run's recorded configuration by their resolved values, such as those of `auto`.
+    """Replace settings such as `auto` in a run's recorded configuration with their resolved values.
 
     Args:
         run: Folder of the run.

@@ -1,4 +1,4 @@
-"""What a training starts from: nothing, the weights of another network, or a checkpoint of its own."""
+"""How a training run starts: from scratch, from another network's weights, or from its own checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from srcolor.runs.names import checkpoint_file
 
 @dataclass(frozen=True)
 class Start:
-    """The start of a training.
+    """The start of a training run.
 
     Attributes:
         net_config: Configuration of the network, with the references to runs resolved.
         trained_on: Records of the training images of the networks that it starts from.
-        checkpoint: The checkpoint to resume; None for a new run.
+        checkpoint: The checkpoint to resume; if None, this is a new run.
         state: The content of the checkpoint.
-        weights: The network whose weights the new run starts from, and its file; None for new weights.
+        weights: The network whose weights the new run starts from, and its file; if None, new weights.
     """
 
     net_config: dict[str, Any]
@@ -33,15 +33,15 @@ class Start:
     state: Mapping[str, Any] | None = None
     weights: tuple[nn.Module, Path] | None = None
 
-    def records(self, own: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return `trained_on`; a resumed run may train on the same images as before, whose record is then left out."""
-        return [record for record in self.trained_on if self.state is None or not same_record(record, own)]
+    def records(self, own_record: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return `trained_on`; of a resumed run without the record of its own images, which it may still train on."""
+        return [r for r in self.trained_on if self.state is None or not same_record(r, own_record)]
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """Load the weights of a new run's network; return the network in training mode.
 
         Raises:
-            UserError: The weights belong to another network.
+            UserError: If the weights do not match the network.
         """
         if self.weights is not None:
             weights, file = self.weights
@@ -50,31 +50,33 @@ class Start:
 
 
 def start(net_config: Mapping[str, Any], resume: str | None, init_from: str | None) -> Start:
-    """Find and read what a training starts from.
+    """Find and read what a training run starts from.
 
     Args:
         net_config: Configuration of the network, a plain dictionary.
-        resume: The run to resume, as for `names.find`.
+        resume: The run to resume; see `names.find`.
         init_from: The network whose weights a new run starts from.
 
     Raises:
-        UserError: A file is missing, damaged, or not a checkpoint of srcolor.
+        UserError: If a file is missing, damaged, or not a srcolor checkpoint.
     """
     if resume is not None:
         file = checkpoint_file(resume, "last")
         state = read(file)
         # The runs that a network was made of may be gone when it is resumed.
         return Start(resolve(net_config, state["net_config"]), list(state.get("trained_on", ())), file, state)
-    records = [record for name in (init_from, *parts(net_config)) if name is not None for record in known(name)]
+    records = [
+        record for name in (init_from, *parts(net_config)) if name is not None for record in _training_records(name)
+    ]
     weights = None if init_from is None else (load_net(init_from), checkpoint_file(init_from))
     return Start(resolve(net_config), records, weights=weights)
 
 
-def known(name: str) -> list[dict[str, Any]]:
-    """Return `trained_on` of a network that a training starts from."""
+def _training_records(name: str) -> list[dict[str, Any]]:
+    """Return `trained_on` of a network that a training run starts from."""
     records = trained_on(name)
     if records is None:
-        raise UserError(f"{name}: a network from elsewhere can be used and tested, not trained further.")
+        raise UserError(f"{name}: external networks can be used and tested but not trained further.")
     return records
 
 
@@ -84,15 +86,15 @@ def load_net(run: str, sharpness: float | None = None) -> nn.Module:
     Only networks of `srcolor.nets` are built from the configuration in the file.
 
     Args:
+        run: Run or network name; see `find`.
         sharpness: For a run with an adversary: blend the outputs of its pixel-loss network (0) and of its adversarial
-            network (1). None for the adversarial network alone.
-        run: As for `find`.
+            network (1); if None, the adversarial network alone.
 
     Returns:
         The network in evaluation mode, with its averaged weights if it has any.
 
     Raises:
-        UserError: The file is missing, damaged, or not a checkpoint of srcolor.
+        UserError: If the file is missing, damaged, or not a srcolor checkpoint.
     """
     if run.startswith(foreign.SPANDREL):
         return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
@@ -139,20 +141,20 @@ def load_reference(run: str) -> nn.Module | None:
     return net.eval()
 
 
-def resolve(config: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resolve(config: Mapping[str, Any], resolved: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Replace every reference to a run in a network's configuration by the configuration of that run's network.
 
     Args:
         config: Configuration of the network, a plain dictionary.
-        known: The resolved configuration, if known: used instead of runs that may be missing.
+        resolved: The resolved configuration, if available; used instead of runs that may be missing.
 
     >>> resolve({"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 2})
     {'_target_': 'srcolor.nets.bicubic.Bicubic', 'scale': 2}
     """
     if config.get("_target_") == "srcolor.runs.load_net":
-        return read(checkpoint_file(config["run"]))["net_config"] if known is None else dict(known)
+        return read(checkpoint_file(config["run"]))["net_config"] if resolved is None else dict(resolved)
     return {
-        key: resolve(value, None if known is None else known.get(key)) if isinstance(value, Mapping) else value
+        key: resolve(value, None if resolved is None else resolved.get(key)) if isinstance(value, Mapping) else value
         for key, value in config.items()
     }
 
@@ -172,15 +174,17 @@ def trained_on(name: str) -> list[dict[str, Any]] | None:
     """Return what a network and its predecessors were trained on; see `ImageDataModule.trained_on`.
 
     Returns:
-        None for a network from elsewhere: that is not known.
+        The records of the training images; None for an external network, whose training images are unknown.
 
     Raises:
-        UserError: Its checkpoint does not say.
+        UserError: If its checkpoint has no such record.
     """
     if name.startswith(foreign.SPANDREL):
         return None
     file = checkpoint_file(name)
     records = read(file).get("trained_on")
     if records is None:
-        raise UserError(f"{file}: of an older version, which did not record the training images. Train it again.")
+        raise UserError(
+            f"{file} was written by an older srcolor version that did not record training images. Retrain the network."
+        )
     return records

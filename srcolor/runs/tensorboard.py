@@ -1,4 +1,4 @@
-"""TensorBoard content of a run besides scalars and images: a text page, and a row in the HParams tab."""
+"""TensorBoard content of a run in addition to scalars and images: a text page, and a row in the HParams tab."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ def write_page(logger: TensorBoardLogger, overrides: list[str], config: DictConf
     Args:
         logger: Logger of the run.
         overrides: Overrides of the run.
-        config: Its composed configuration.
+        config: Composed configuration of the run.
     """
     resolved = OmegaConf.to_yaml(config).replace("\n", "\n    ")
     revision = records.git_revision() or "unknown (no Git checkout)"
@@ -40,19 +40,19 @@ def write_row(
         logger: Logger of the run.
         choices: The choice of each config group.
         config: Configuration of the run.
-        metrics: Test metrics; those that are None are left out.
+        metrics: Test metrics; None values are excluded.
         step: Global step of the test.
     """
     groups = {group: name for group, name in choices.items() if group in config and group not in EXCLUDED}
     included = {key: config[key] for key in config if key not in EXCLUDED}
     settings = {**groups, **dict(_leaves(OmegaConf.to_container(OmegaConf.create(included)), ""))}
-    figures = {f"test/{name}": value for name, value in metrics.items() if value is not None}
-    logger.log_hyperparams(settings, figures, step)
+    values = {f"test/{name}": value for name, value in metrics.items() if value is not None}
+    logger.log_hyperparams(settings, values, step)
     logger.finalize("success")
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Yield every plain value with its full key; interpolations (`${...}`) are left out."""
+    """Yield every plain value with its full key; interpolations (`${...}`) are excluded."""
     if isinstance(node, dict):
         for key, value in node.items():
             if not key.startswith("_"):

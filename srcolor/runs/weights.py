@@ -35,7 +35,7 @@ def find(name: str) -> Path:
         name: Name of the network, with the prefix `srcolor/`.
 
     Raises:
-        UserError: There is no network of this name, or its file is missing or damaged.
+        UserError: If there is no network of this name, or its file is missing or damaged.
     """
     hashes = json.loads(HASHES.read_text(encoding="utf-8"))
     short = name.removeprefix(PREFIX)
@@ -55,13 +55,13 @@ def write(
     state: Mapping[str, torch.Tensor],
     trained_on: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write a network, complete or not at all.
+    """Atomically write a network.
 
     Args:
         file: The file; its name ends in `.safetensors`.
         net_config: Configuration of the network, a plain dictionary.
-        state: Its weights.
-        trained_on: Records of its training images, see `ImageDataModule.trained_on`.
+        state: Weights of the network.
+        trained_on: Records of the training images; see `ImageDataModule.trained_on`.
     """
     tensors = {f"net.{key}": value.contiguous() for key, value in state.items()}
     tensors |= {f"trained_on.{number}": record["files"] for number, record in enumerate(trained_on)}
@@ -76,7 +76,7 @@ def read(file: Path) -> dict[str, Any]:
     """Read a file written by `write` as a checkpoint: `net_config`, `state_dict` and `trained_on`.
 
     Raises:
-        UserError: It is damaged, or was not written by srcolor.
+        UserError: If it is damaged, or was not written by srcolor.
     """
     try:
         with safe_open(file, "pt") as content:
@@ -85,7 +85,7 @@ def read(file: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file}: cannot be read as safetensors ({error}). Is it complete?") from error
     if not {"net_config", "trained_on"} <= metadata.keys():
-        raise UserError(f"{file}: not a srcolor network: its metadata has no `net_config` and `trained_on`.")
+        raise UserError(f"{file}: not a srcolor network: its metadata lacks `net_config` or `trained_on`.")
     records = [
         {"files": tensors[f"trained_on.{number}"], "cut": cut}
         for number, cut in enumerate(json.loads(metadata["trained_on"]))

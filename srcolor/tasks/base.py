@@ -31,11 +31,11 @@ class Task(LightningModule):
         optimizer: Builds the optimizer of the parameters.
         schedule: Maps the progress of the run, 0 to 1, to a factor on the learning rate.
         ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
-            (1 + n) / (10 + n); None for no average.
+            (1 + n) / (10 + n); if None, no average.
         baselines: Networks without trainable parameters, evaluated on the same images.
-        measures: Names of the test measures, keys of `srcolor.metrics.MEASURES`; None for the available
+        measures: Names of the test measures, keys of `srcolor.metrics.MEASURES`; if None, the available
             `default_measures`.
-        validated: Names of the measures computed in validation too; None for those in `default_validated`.
+        validated: Names of the measures also computed in validation; if None, those in `default_validated`.
 
     Attributes:
         measures: The measures by name.
@@ -88,7 +88,7 @@ class Task(LightningModule):
         self.rows: list[int] = []
         self.per_image: dict[str, dict[str, list[float]]] = {}
         self.statistics: dict[str, dict[str, Tensor]] = {}
-        self.agreed_time_share: float | None = None  # with several processes: see `StopTogether`
+        self.agreed_time_share: float | None = None  # with multiple processes: see `StopTogether`
         self._optimizer = optimizer
         self._schedule = schedule
         self._settings: list[list[dict[str, Any]]] = []  # configuration of each optimizer's parameter groups
@@ -104,14 +104,14 @@ class Task(LightningModule):
     # needs are copied asynchronously.
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer, or several; their learning rates are scheduled by `on_train_batch_start`."""
+        """Return one or more optimizers; their learning rates are scheduled by `on_train_batch_start`."""
         try:
             return self._optimizer(self.net.parameters())
         except ValueError as error:  # a negative learning rate, for example, or a network without parameters
             raise UserError(f"optimizer: {error}.") from error
 
     def on_fit_start(self) -> None:
-        """Prepare budgets, settings and average for the optimizers."""
+        """Set up the training budgets, the recorded optimizer settings, and the weight average."""
         self._max_steps = self.trainer.max_steps
         if not self.automatic_optimization:
             # Lightning would count the steps of all optimizers. `on_train_batch_end` counts batches.
@@ -141,14 +141,14 @@ class Task(LightningModule):
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done: the largest of steps, epochs and time over their budgets; 1 at the end.
+        """Finished fraction of the run: the largest of steps, epochs and time over their budgets; 1 at the end.
 
         Steps are counted in batches.
         """
         return self._progress(self.trainer.fit_loop.total_batch_idx + 1)
 
     def time_share(self) -> float:
-        """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
+        """Return the elapsed fraction of a time budget on this process's clock; 0 without a time budget."""
         return share_of_time(self.trainer)
 
     def _progress(self, batches: float) -> float:
@@ -159,7 +159,7 @@ class Task(LightningModule):
         """Set the learning rate of every parameter group: its initial rate times the schedule at mid-batch.
 
         Raises:
-            UserError: A measure is not defined at the size of the targets.
+            UserError: If a measure is not defined at the size of the targets.
         """
         if batch_idx == 0:
             for name in self.measures:  # before training, not after hours of it
@@ -189,7 +189,7 @@ class Task(LightningModule):
         """Check the losses of the batches of this step; called while the backward pass may still run on the device.
 
         Raises:
-            UserError: A loss is not finite; the message names the step and the images of the batch.
+            UserError: If a loss is not finite; the message names the step and the images of the batch.
         """
         for name, value, event, rows in self._unchecked:
             if event is not None:
@@ -198,8 +198,8 @@ class Task(LightningModule):
             if not math.isfinite(self.losses[name]):
                 names = [self.trainer.datamodule.name("train", row) for row in rows.tolist()]  # type: ignore[attr-defined]
                 raise UserError(
-                    f"train/{name} is {self.losses[name]} at step {self.global_step}, before its update; batch of "
-                    f"{', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
+                    f"train/{name} is {self.losses[name]} at step {self.global_step} (no update was made). Images in "
+                    f"the batch: {', '.join(names)}. Lower optimizer.lr, or train with trainer.precision=32."
                 )
         self._unchecked.clear()
 
@@ -230,7 +230,7 @@ class Task(LightningModule):
 
     @property
     def evaluated_net(self) -> nn.Module:
-        """The network with the averaged weights, or the trained one if there is no average."""
+        """The network with the averaged weights, or the trained network if there is no average."""
         return self.net if self.average is None else self.average.module
 
     def evaluated_nets(self) -> dict[str, nn.Module]:
@@ -279,7 +279,7 @@ class Task(LightningModule):
 
     def _evaluate(self, batch: Pair, names: Iterable[str]) -> dict[str, Tensor]:
         measures: dict[str, Measure] = {name: self.measures[name] for name in names}  # type: ignore[misc]
-        # Evaluation is float32 whatever training is, convolutions in the measures too.
+        # Evaluation is float32 regardless of the training precision, also for convolutions in the measures.
         with torch.autocast(self.device.type, enabled=False):
             predictions = self.predictions(batch)
             for name, prediction in predictions.items():
@@ -305,7 +305,7 @@ class Task(LightningModule):
         """Return a network's prediction for a batch, not postprocessed.
 
         Raises:
-            UserError: The network does not fit the pair.
+            UserError: If the network does not match the pair.
         """
         if getattr(net, "inputs", None) not in (None, batch.input.shape[1]):
             raise UserError(
@@ -317,15 +317,15 @@ class Task(LightningModule):
         return prediction
 
     def check(self, prediction: Tensor, target: Tensor) -> None:
-        """Check that a prediction fits its target, by default that the shapes are equal.
+        """Check that a prediction matches its target, by default that the shapes are equal.
 
         Raises:
-            UserError: It does not.
+            UserError: If the prediction does not match its target.
         """
         if prediction.shape != target.shape:
             raise UserError(
-                f"the prediction is {tuple(prediction.shape)}, the target {tuple(target.shape)}: `scale` must be that "
-                "of the network and of its pair."
+                f"the prediction is {tuple(prediction.shape)}, the target {tuple(target.shape)}: `scale` must "
+                "match both the network and the pair."
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ FITTED_ON = 2000  # maximum number of training images for fitting a baseline
 class ColorizationTask(AdversarialTask):
     """Train and evaluate a network that colorizes; see `AdversarialTask` for the arguments.
 
-    PSNR prefers uniform brown, and SSIM prefers gray, to plausible colors that differ from those of the image. The
+    PSNR prefers uniform brown, and SSIM prefers gray, to plausible colors that differ from the true ones. The
     baselines show the metrics of color without a network. Those with a method `fit` are fitted on the training split.
     """
 

@@ -6,7 +6,7 @@ from srcolor.tasks.adversarial import AdversarialTask
 
 
 class SuperResolutionTask(AdversarialTask):
-    """Train and evaluate a network that enlarges; see `AdversarialTask` for the arguments.
+    """Train and evaluate a super-resolution network; see `AdversarialTask` for the arguments.
 
     PSNR and SSIM prefer blur, `texture` and `lpips` sharpness. The latter two are only meaningful for predictions that
     agree with their input, which `consistency` shows.

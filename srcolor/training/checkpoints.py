@@ -1,4 +1,4 @@
-"""Checkpoint callbacks: files complete or not at all, selection by the monitored metric."""
+"""Checkpoint callbacks: atomic files, selection by the monitored metric."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save a checkpoint.
 
         Raises:
-            UserError: It cannot be written, because of a full disk for example. An existing file is kept.
+            UserError: If it cannot be written, e.g. because the disk is full. An existing file is kept.
         """
         unfinished = Path(f"{path}.unfinished")
         try:
@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, unfinished)
             os.replace(unfinished, path)
         except (OSError, RuntimeError) as error:  # torch.save raises a RuntimeError if the disk is full
-            raise UserError(f"cannot write {path}: {error}. What was saved before is still there.") from error
+            raise UserError(f"cannot write {path}: {error}. The previous checkpoint is unchanged.") from error
         finally:
             unfinished.unlink(missing_ok=True)
 
@@ -42,11 +42,11 @@ class RunCheckpoint(ModelCheckpoint):
 
     Args:
         dirpath: Folder of the checkpoint.
-        filename: Its name, without suffix.
-        monitor: Validation metric, `val/psnr`; None for the last checkpoint, saved every epoch.
+        filename: File name of the checkpoint, without suffix.
+        monitor: Validation metric, `val/psnr`; if None, the last checkpoint, saved every epoch.
 
     Raises:
-        UserError: The metric does not exist, or has no direction.
+        UserError: If the metric does not exist, or has no direction.
     """
 
     def __init__(self, dirpath: str, filename: str, monitor: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the loggers get of a run beside its metrics and images: its command, configuration and test results."""
+"""What the loggers record of a run next to its metrics and images: its command, configuration and test results."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from srcolor.runs import records
 
-# Keys that say where things are or how they are shown, not what was tried.
+# Keys that set paths and output, not hyperparameters.
 EXCLUDED = ("callbacks", "logger", "ckpt", "sharpness", "resume", "init_from", "monitor")
 
 

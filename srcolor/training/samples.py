@@ -22,7 +22,7 @@ from srcolor.tasks.base import Task
 class SampleGrid(Callback):
     """Grids of the same few images, written to `samples/*.png` and to every logger that supports images.
 
-    One row per image; for the columns see `columns`. Drawn at validations number 1, 2, 4, 8, ..., and at the test.
+    One row per image; for the columns see `columns`. Drawn at validations 1, 2, 4, 8, ..., and in the test.
 
     Args:
         folder: Folder of the files.
@@ -142,7 +142,7 @@ def grid(columns: dict[str, Tensor], gap: int = 4) -> Image.Image:
         gap: Distance between images in pixels.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     height = max(images.shape[-2] for images in columns.values())
     width = max(images.shape[-1] for images in columns.values())

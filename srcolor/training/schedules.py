@@ -18,8 +18,8 @@ def warmup_cosine(progress: float, warmup: float = 0.03, final: float = 0.0) -> 
     """Return a factor that rises linearly to 1, then falls along half a cosine.
 
     Args:
-        progress: In [0, 1]; more counts as 1.
-        warmup: Share of the run until the factor is 1, in [0, 0.99].
+        progress: In [0, 1]; larger values count as 1.
+        warmup: Fraction of the run until the factor is 1, in [0, 0.99].
         final: Factor at the end, in [0, 1].
 
     Returns:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.data import extract_batch_size
 class Speed(Callback):
     """Measure training: `figures` is the `train` section of `metrics.json` after training.
 
-    `data_wait` is the time from the end of a step until the next batch leaves the data loader, as a share of the
+    `data_wait` is the time from the end of a step until the next batch leaves the data loader, as a fraction of the
     training time. Transfer, augmentation and pairs, which are work of the training device, count as training;
     validation and checkpoints do not count. With a datamodule that does not record `handed_over`, transfer and
     augmentation count as waiting. `peak_memory_mb` is the tensor memory of a training step as CUDA counts it, in MiB:
@@ -83,7 +83,7 @@ class Speed(Callback):
         self._step_end = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the figures."""
+        """Compute the statistics."""
         self.figures["seconds"] = self._elapsed()
         if self._images == 0:
             return
@@ -95,7 +95,7 @@ class Speed(Callback):
 
 
 def figures(trainer: Trainer) -> dict[str, float | str | None]:
-    """Return the figures of a trainer's `Speed`; None for each if it has none."""
+    """Return the statistics of a trainer's `Speed` callback; each is None if there is no such callback."""
     callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Speed)]  # type: ignore[attr-defined]
     return (callbacks or [Speed()])[0].figures
 

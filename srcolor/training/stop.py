@@ -37,7 +37,7 @@ class StopTogether(Callback):
     """Stop all processes after the same training batch, by a time budget or by a signal to one of them.
 
     (Lightning's own signal handlers wait for the other processes, inside the handler, where those may never arrive.) A
-    single process too handles SIGUSR1 under SLURM after the batch: Lightning saves `hpc_ckpt_<n>.ckpt` and requeues
+    single process also handles SIGUSR1 under SLURM after the batch: Lightning saves `hpc_ckpt_<n>.ckpt` and requeues
     the job.
 
     The processes exchange two numbers per batch between the hosts, so that no device has to finish its work first.

@@ -84,7 +84,7 @@ def test_every_route_is_reported_with_its_input_and_costs(compared):
     assert results["steps"][1]["peak_memory_mb"] > 2 * results["steps"][0]["peak_memory_mb"]
 
 
-def test_the_psnr_of_a_route_is_that_of_its_networks_on_the_test_images(compared, study_runs, pictures):
+def test_route_psnr_matches_its_networks(compared, study_runs, pictures):
     results = read(compared)
     color, sr = (runs.load_net(str(study_runs[name])) for name in ("colorize64", "sr64to128"))
     rows = json.loads((study_runs["sr64to128"] / "metrics.json").read_text())
@@ -114,13 +114,13 @@ def measured():
     return measured
 
 
-def test_the_squares_of_the_parts_add_up_to_the_squared_ab_error_of_each_image(measured):
+def test_squared_parts_add_up_to_the_squared_ab_error(measured):
     for route in measured.values():
         parts = sum(route.values[part] ** 2 for part in ("tint", "patches", "detail"))
         np.testing.assert_allclose(parts, route.values["ab_rmse"] ** 2, rtol=1e-4)
 
 
-def test_the_bars_of_the_error_split_add_up_to_the_mean_square(measured):
+def test_error_split_bars_add_up_to_the_mean_square(measured):
     results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
     (axes,) = figures.error_split(results).axes
     for name, route in measured.items():
@@ -133,7 +133,7 @@ def test_a_comparison_without_mean_squares_is_refused(measured):
     results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
     for row in results["routes"].values():
         del row["tint_square"]
-    with pytest.raises(UserError, match=r"no mean squares in comparison\.json: an older version"):
+    with pytest.raises(UserError, match=r"comparison\.json has no mean squares; it was written by an older version"):
         figures.error_split(results)
 
 
@@ -145,7 +145,7 @@ def test_differences_across_the_groups_are_reported(compared):
     assert low <= mean <= high
 
 
-def test_seeds_are_averaged_and_differences_that_hold_in_every_seed_are_marked(compared):
+def test_seeds_are_averaged_and_consistent_differences_are_marked(compared):
     results = {0: read(compared), 1: read(compared)}
     for metric, ends in (("psnr", [1.0, 0.5, 1.5]), ("ssim", [0.01, -0.01, 0.03]), ("tint", [1.0, 0.5, 1.5])):
         results[0]["routes"]["keep_luma"]["difference"][metric] = ends
@@ -255,7 +255,7 @@ def test_the_bootstrap_of_a_normal_variable():
     assert np.isnan([mean[2], low[2], high[2]]).all()
 
 
-def test_the_bootstrap_leaves_out_infinite_values():
+def test_bootstrap_ignores_infinite_values():
     values = np.array([[1.0], [np.inf], [3.0], [-np.inf]])
     mean, low, high = routes.bootstrap(values, 500, 0)
     assert mean[0] == 2
@@ -301,17 +301,23 @@ def test_constant_chroma_survives_every_route():
     [
         (
             {"sr": "colorize64"},
-            r"sr=\S+colorize64 holds UNet, which takes 1 channel.*expected a super-resolution network",
+            r"sr=\S+colorize64 contains UNet, which takes 1 channel.*expected a super-resolution network",
         ),
-        ({"colorize": "sr64to128"}, r"colorize=\S+sr64to128 holds Residual, which takes 3.*expected a color network"),
-        ({"chain": "colorize64"}, r"chain=\S+ holds UNet.*expected a chain from gray that enlarges by 2"),
-        ({"colorize128": "colorize64"}, r"colorize128=\S+ was trained on images of 32x32: expected 64x64"),
-        ({"sr": "tiny_run"}, r"sr=\S+ was trained on images of 32x32: expected 64x64"),
+        (
+            {"colorize": "sr64to128"},
+            r"colorize=\S+sr64to128 contains Residual, which takes 3.*expected a color network",
+        ),
+        ({"chain": "colorize64"}, r"chain=\S+ contains UNet.*expected a chain from gray that enlarges by 2"),
+        (
+            {"colorize128": "colorize64"},
+            r"colorize128=\S+ was trained on 32x32 images, but size=64 and .* require 64x64",
+        ),
+        ({"sr": "tiny_run"}, r"sr=\S+ was trained on 32x32 images, but size=64 and .* require 64x64"),
         (
             {"sr": "times4", "chain": "chain64to128"},
-            r"chain=\S+ holds Chain, which takes 1.*enlarges by 2: expected a chain from gray that enlarges by 4",
+            r"chain=\S+ contains Chain, which takes 1.*enlarges by 2: expected a chain from gray that enlarges by 4",
         ),
-        ({"colorize": "colorize128"}, r"colorize=\S+ was trained on images of 64x64: expected 32x32"),
+        ({"colorize": "colorize128"}, r"colorize=\S+ was trained on 64x64 images, but size=64 and .* require 32x32"),
     ],
 )
 def test_unsuitable_runs_are_refused(replaced, message, study_runs, tiny_run, call_compare, tmp_path, capfd):
@@ -348,7 +354,7 @@ def test_a_run_without_a_checkpoint_is_refused(study_runs, call_compare, tmp_pat
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy, ignore=shutil.ignore_patterns("checkpoints"))
     assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
-    assert f"{copy}: no checkpoints/best.ckpt" in capfd.readouterr().err
+    assert f"{copy}: checkpoints/best.ckpt not found" in capfd.readouterr().err
 
 
 def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path, capfd):
@@ -359,10 +365,10 @@ def test_a_run_of_an_older_version_is_refused(study_runs, call_compare, tmp_path
     checkpoint["net_config"]["width"] = 3
     torch.save(checkpoint, file)
     assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
-    assert "does not fit the network of srcolor" in capfd.readouterr().err
+    assert "does not match srcolor" in capfd.readouterr().err
 
 
-def test_a_run_without_a_record_of_its_training_images_is_refused(study_runs, call_compare, tmp_path, capfd):
+def test_run_without_training_record_is_refused(study_runs, call_compare, tmp_path, capfd):
     copy = tmp_path / "copy"
     shutil.copytree(study_runs["sr64to128"], copy)
     file = copy / "checkpoints" / "best.ckpt"
@@ -370,13 +376,13 @@ def test_a_run_without_a_record_of_its_training_images_is_refused(study_runs, ca
     del checkpoint["trained_on"]
     torch.save(checkpoint, file)
     assert call_compare(*arguments(study_runs, tmp_path / "out", sr=copy)) == 1
-    assert f"{file}: of an older version, which did not record the training images" in capfd.readouterr().err
+    assert (
+        f"{file} was written by an older srcolor version that did not record training images" in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("record", [0, 1])
-def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_name(
-    record, study_runs, call_compare, tmp_path, capfd
-):
+def test_test_image_seen_in_training_is_refused_by_name(record, study_runs, call_compare, tmp_path, capfd):
     rows = list(csv.DictReader((study_runs["sr64to128"] / "split.csv").open()))
     tested = {row["sha256"]: row["file"] for row in rows if row["split"] == "test"}
     copy = tmp_path / "lone.ckpt"
@@ -387,7 +393,7 @@ def test_a_test_image_in_the_training_of_a_run_or_a_predecessor_is_refused_by_na
     torch.save(checkpoint, copy)
     assert call_compare(*arguments(study_runs, tmp_path / "out", chain=copy)) == 1
     assert (
-        f"was trained on {len(tested)} of the {len(tested)} test images, for example {min(tested.values())}"
+        f"was trained on {len(tested)} of the {len(tested)} test images, e.g. {min(tested.values())}"
         in capfd.readouterr().err
     )
 
@@ -407,25 +413,25 @@ def test_regions_of_photos_and_whole_photos_cannot_be_mixed(call, call_compare, 
     capfd.readouterr()
     both = [f"sr={folders['sr']}", "bootstrap=100"]
     assert call_compare(f"colorize={folders['whole']}", *both, f"hydra.run.dir={tmp_path / 'mixed'}") == 1
-    assert re.search(r"sr=\S+ was trained on 1 of the 1 test images, for example astronaut", capfd.readouterr().err)
+    assert re.search(r"sr=\S+ was trained on 1 of the 1 test images, e\.g\. astronaut", capfd.readouterr().err)
     assert call_compare(f"colorize={folders['color']}", *both, f"hydra.run.dir={tmp_path / 'same'}") == 0
 
 
 def test_a_used_folder_keeps_its_configuration(study_runs, call_compare, compared, capfd):
     before = (compared / ".hydra" / "config.yaml").read_bytes()
     assert call_compare(*arguments(study_runs, compared)) == 1
-    assert f"hydra.run.dir={compared} is already used by a run. Name another." in capfd.readouterr().err
+    assert f"hydra.run.dir={compared} is already used by a run. Choose another folder." in capfd.readouterr().err
     assert (compared / ".hydra" / "config.yaml").read_bytes() == before
 
 
-def test_gray_crops_of_other_images_are_left_out_too(study_runs, call_compare, pictures, tmp_path, capfd):
+def test_gray_crops_of_different_images_are_excluded(study_runs, call_compare, pictures, tmp_path, capfd):
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
     for path in root.glob("*/*.png"):
         Image.open(path).convert("L").save(path)
     other = ["data=folder", f"data.root={root}", "data.min_side=48"]
     assert call_compare(*arguments(study_runs, tmp_path / "out"), *other) == 1
-    assert "no crop with colors for train: 24 of 24 crops are nearly gray" in capfd.readouterr().err
+    assert "the train split has no color crops: 24 of 24 crops are nearly gray" in capfd.readouterr().err
 
 
 def test_floors_are_fitted_on_the_training_split_alone(study_runs, call_compare, tmp_path, monkeypatch):

@@ -29,10 +29,16 @@ def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
 
 def start(root, folder):
     """Start the study in the parent of its folder, to which `root` may be relative."""
-    words = ["trainer.max_time=null", "trainer.max_epochs=2", "data.epoch_samples=32", "data.batch_size=8", "size=64"]
-    words += ["data.min_side=48", "trainer.precision=32", "trainer.accelerator=cpu"]
+    settings = [
+        "trainer.max_time=null",
+        "trainer.max_epochs=2",
+        "data.epoch_samples=32",
+        "data.batch_size=8",
+        "size=64",
+    ]
+    settings += ["data.min_side=48", "trainer.precision=32", "trainer.accelerator=cpu"]
     command = [sys.executable, str(ROOT / "study.py"), "--data", "folder", "--folder", folder.name]
-    command += [f"data.root={root}", *words]
+    command += [f"data.root={root}", *settings]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     return subprocess.Popen(command, cwd=folder.parent, **options)
 

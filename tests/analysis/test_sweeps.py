@@ -146,7 +146,7 @@ def test_repeating_the_command_runs_missing_and_failed_jobs(pictures, call, tmp_
     assert {path: path.stat().st_mtime_ns for path in before} | {whole: 0} == before | {whole: 0}
     capfd.readouterr()
     assert call(*arguments(pictures, folder, "net.channels=4,8,12", "seed=0,1")) == 1
-    assert f"{folder} is the folder of another sweep: " in capfd.readouterr().err
+    assert f"{folder} already contains a different sweep: " in capfd.readouterr().err
     assert len(rows(folder)) == 4
 
 
@@ -190,7 +190,7 @@ def test_parallel_jobs_share_the_cores(pictures, tmp_path):
 def test_a_sweep_without_pandas_names_the_extra(call, capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert call("-m", "seed=0,1") == 1
-    assert "a sweep needs pandas: pip install -e '.[sweep]'" in capfd.readouterr().err
+    assert "a sweep requires pandas. Run: pip install -e '.[sweep]'" in capfd.readouterr().err
 
 
 def test_launching_does_not_import_pandas():
@@ -205,7 +205,7 @@ def test_a_missing_launcher_names_the_extra(call, capfd):
 
 def test_resume_is_not_a_sweep(tiny_run, call, capfd):
     assert call("-m", f"resume={tiny_run}") == 1
-    assert "resume= resumes one run; -m starts several" in capfd.readouterr().err
+    assert "resume= cannot be combined with -m" in capfd.readouterr().err
 
 
 # -- the list of runs ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The search: resumed, pruned, refused for another search space, and its result as a command."""
+"""The search: resumed, pruned, refused for a different search space, and its result as a command."""
 
 import os
 import re
@@ -61,11 +61,11 @@ def test_the_same_command_resumes_and_the_best_is_printed_as_a_command(search):
     assert (folder / "search" / "history.png").exists()
 
 
-def test_another_space_is_refused_by_name(search, pictures):
+def test_different_search_space_is_refused(search, pictures):
     done = tune(search[0], pictures, "trials=3", "hparams=color", "experiment=colorize64", "net.blocks=1")
     assert done.returncode == 1
-    assert "is a search with another space" in done.stderr
-    assert "Name another folder with hydra.run.dir=" in done.stderr
+    assert "was created with a different search space" in done.stderr
+    assert "Use a different folder with hydra.run.dir=" in done.stderr
 
 
 def open_one(tmp_path, shared=("size=32",)):
@@ -73,13 +73,13 @@ def open_one(tmp_path, shared=("size=32",)):
     return tuning.open_study(tmp_path, distributions, list(shared), "val/psnr", 0), distributions
 
 
-def test_a_trial_that_was_killed_is_repeated(tmp_path):
+def test_killed_trial_is_repeated(tmp_path):
     study, distributions = open_one(tmp_path)
     lost = study.ask(distributions)
     again, _ = open_one(tmp_path)
     assert tuning.finished(again) == []
     assert again.ask(distributions).params == lost.params
-    with pytest.raises(UserError, match="is a search with another command"):
+    with pytest.raises(UserError, match="was created with a different command"):
         open_one(tmp_path, ["size=64"])
 
 
@@ -116,7 +116,7 @@ def test_a_trial_below_the_median_is_pruned(tmp_path):
     assert study.best_value == pytest.approx(9.1)
 
 
-def test_a_trial_whose_run_failed_counts_as_failed_even_after_a_validation(tmp_path):
+def test_trial_with_a_failed_run_counts_as_failed(tmp_path):
     study, distributions = open_one(tmp_path)
     validated, silent = study.ask(distributions), study.ask(distributions)
     study.set_user_attr(f"trial {validated.number}", {"best": 1.0, "pruned": False, "validations": [[1, 1.0]]})
@@ -151,8 +151,8 @@ def test_an_invalid_search_space_is_refused(hparams, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["-m"], "leave out -m"),
-        (["seed=0,1"], "several values"),
+        (["-m"], "remove -m"),
+        (["seed=0,1"], "multiple values"),
         (["resume=latest"], "every trial is a new run"),
         (["trainer=ddp"], "tune.py trains in one process per trial"),
         (["trials=0"], "trials=0: expected at least 1"),

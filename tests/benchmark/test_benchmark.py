@@ -45,7 +45,7 @@ def shrink_line(line, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_imresize_equals_a_reference_tap_by_tap(scale):
+def test_imresize_matches_a_tap_by_tap_reference(scale):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 36, 1), np.uint8)
     rows = np.array([shrink_line(column, scale) for column in pixels[..., 0].T]).T
     expected = np.array([shrink_line(row, scale) for row in rows])
@@ -57,7 +57,7 @@ def literature_y(pixels):
     return 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
 
 
-def test_psnr_and_ssim_of_y_equal_a_slow_reference():
+def test_psnr_and_ssim_of_y_match_a_slow_reference():
     generator = np.random.default_rng(0)
     truth = data.astronaut()[100:160, 200:270]
     noisy = (truth + generator.normal(0, 9, truth.shape)).clip(0, 255).round().astype(np.uint8)
@@ -122,7 +122,7 @@ def test_16_bit_images_are_scaled_to_8_bits(tmp_path):
     np.testing.assert_array_equal((benchmark.pair(0).target[0, 0] * 255).round().numpy(), eight)
 
 
-def test_a_run_is_tested_by_the_protocol_beside_the_published_rows(sets, tiny_run, call_eval, tmp_path, capfd):
+def test_run_is_tested_next_to_the_published_rows(sets, tiny_run, call_eval, tmp_path, capfd):
     folder = tmp_path / "test"
     overrides = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]
     assert call_eval(f"ckpt={tiny_run}", *overrides) == 0
@@ -166,11 +166,11 @@ def test_fewer_images_than_processes_is_an_error(sets):
     benchmark = Benchmark(root=str(sets), scale=2)
     benchmark.setup()
     benchmark.trainer = SimpleNamespace(global_rank=0, world_size=5)
-    with pytest.raises(UserError, match=r"4 image\(s\), for 5 processes: reduce trainer.devices="):
+    with pytest.raises(UserError, match=r"only 4 image\(s\) for 5 processes: reduce trainer.devices="):
         benchmark.test_dataloader()
 
 
-def test_two_processes_report_what_one_reports(sets, tiny_run, call_eval, tmp_path):
+def test_two_processes_report_the_same_as_one(sets, tiny_run, call_eval, tmp_path):
     overrides = [f"ckpt={tiny_run}", "data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu"]
     assert call_eval(*overrides, f"hydra.run.dir={tmp_path / 'one'}") == 0
     command = [sys.executable, "eval.py", *overrides, f"hydra.run.dir={tmp_path / 'two'}"]
@@ -182,7 +182,7 @@ def test_two_processes_report_what_one_reports(sets, tiny_run, call_eval, tmp_pa
     assert two["test"] == pytest.approx(one["test"], rel=1e-5)
 
 
-def test_a_foreign_network_is_in_the_table(sets, elsewhere, call_eval, tmp_path, capfd):
+def test_external_network_is_in_the_table(sets, elsewhere, call_eval, tmp_path, capfd):
     overrides = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", f"hydra.run.dir={tmp_path / 'test'}"]
     assert call_eval(f"ckpt={elsewhere}", *overrides) == 0
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
@@ -196,7 +196,7 @@ def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():
     results = {"parameters": 57_000, "sets": {"Set5": figures}, "baselines": {"bicubic": {"sets": {"Set5": figures}}}}
     table = published.table(results, "net", 291, scale=2)
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert cells[0] == ("Set5 (5)", "net", "57K", "291 pictures", "33.00", "0.9000", "31.00")
+    assert cells[0] == ("Set5 (5)", "net", "57K", "291 images", "33.00", "0.9000", "31.00")
     networks = {row[1]: row for row in cells}
     assert {"bicubic *", "SRCNN", "FSRCNN *", "VDSR *", "DRRN *", "IDN *", "CARN", "IMDN", "EDSR-baseline"} < set(
         networks
@@ -209,7 +209,7 @@ def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():
 
 @pytest.mark.parametrize("scale", [3, 4])
 @pytest.mark.parametrize("net", ["residual", "sesr"])
-def test_another_scale_takes_one_override(scale, net, sets, pictures, call, call_eval, tmp_path):
+def test_different_scale_takes_one_override(scale, net, sets, pictures, call, call_eval, tmp_path):
     small = ["size=48", "data.epoch_samples=4", "data.batch_size=4", "trainer.max_time=null", "trainer.max_steps=3"]
     small += ["schedule=constant"]  # so that three steps change the network
     experiment = ["experiment=sr_x2", "net=residual"] if net == "residual" else ["experiment=sr_x2_small"]
@@ -245,7 +245,7 @@ def spoil_low(root):
 
 
 def spoil_file(root):
-    (root / "Resized" / "odd.png").write_bytes(b"no picture")
+    (root / "Resized" / "odd.png").write_bytes(b"not an image")
 
 
 def spoil_empty(root):
@@ -257,14 +257,14 @@ def spoil_small(root):
 
 
 BAD = {
-    "low resolution of another size": (spoil_size, [], r"LR_x2/0\.png: 20x21; expected 24x20, 1/2 of 0\.png"),
-    "low resolution missing": (spoil_low, [], r"LR_x2: no low-resolution image 1\.png \(1 missing\)"),
-    "not a picture": (spoil_file, [], r"odd\.png: cannot be read"),
-    "empty set": (spoil_empty, [], r"None: no image\. Expected a set's images there"),
+    "wrong low-res size": (spoil_size, [], r"LR_x2/0\.png is 20x21: expected 24x20, 1/2 of 0\.png"),
+    "low resolution missing": (spoil_low, [], r"LR_x2: 1 low-resolution image\(s\) missing, e\.g\. 1\.png"),
+    "not an image": (spoil_file, [], r"odd\.png: cannot be read"),
+    "empty set": (spoil_empty, [], r"None: no images found\. Put the set's images"),
     "too small": (spoil_small, [], r"Resized/odd\.png: 40x12 is too small: expected sides of at least 15"),
-    "no root": (None, ["data.root=null"], r"give data\.root=<folder with Set5/"),
-    "missing root": (None, ["data.root=/nowhere"], r"data\.root=/nowhere: no such folder"),
-    "another scale": (None, ["scale=3"], r"the prediction is .* `scale` must be that of the network"),
+    "no root": (None, ["data.root=null"], r"requires data\.root=<folder with Set5/"),
+    "missing root": (None, ["data.root=/nowhere"], r"data\.root=/nowhere does not exist"),
+    "mismatched scale": (None, ["scale=3"], r"the prediction is .* `scale` must match both the network"),
 }
 
 

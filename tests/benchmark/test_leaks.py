@@ -45,13 +45,13 @@ def test_a_benchmark_image_among_the_training_images_stops_the_run(how, crop, tm
     overrides += [f"benchmark_root={benchmark.parent}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call(*overrides) == 1
     error = capfd.readouterr().err
-    assert "error: 1 picture(s) are copies or near copies of benchmark images" in error
+    assert "error: 1 image(s) are copies or near copies of benchmark images" in error
     assert "train/copy.png (Set/original.png)" in error
     assert "data.exclude" in error
     assert call(*overrides, "data.exclude=[train/c*.png]") == 0
 
 
-def test_images_that_merely_resemble_each_other_are_no_leak():
+def test_merely_similar_images_are_not_leaks():
     names = ("astronaut", "coffee", "chelsea", "rocket", "retina", "camera", "moon", "coins", "page", "text")
     table = np.stack([prints.fingerprint(Image.fromarray(getattr(data, name)())) for name in names])
     leaks.check(names, table, None)
@@ -59,7 +59,7 @@ def test_images_that_merely_resemble_each_other_are_no_leak():
     assert distances.min() > leaks.MAX_DISTANCE
 
 
-def test_the_bundled_hashes_are_those_of_105_images_and_are_checked():
+def test_bundled_hashes_cover_105_images_and_are_checked():
     with open(leaks.FILE, newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({row["picture"] for row in rows}) == 105
@@ -97,18 +97,18 @@ def test_damaged_hashes_are_computed_again(pictures, tmp_path):
     np.testing.assert_array_equal(prints.fingerprints(images), table)
 
 
-def test_hashes_are_computed_even_if_they_cannot_be_stored(pictures, tmp_path, monkeypatch, caplog):
+def test_hashes_are_computed_even_if_they_cannot_be_saved(pictures, tmp_path, monkeypatch, caplog):
     images = folder(pictures, tmp_path).decoded_images()
     monkeypatch.setattr(prints.np, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left on device")))
     assert prints.fingerprints(images).shape == (24, 18)
     assert "No space left on device" in caplog.text
 
 
-def test_of_two_processes_one_computes_the_hashes_and_the_other_waits(pictures, tmp_path, meeting):
+def test_one_process_computes_the_hashes_while_the_other_waits(pictures, tmp_path, meeting):
     images = folder(pictures, tmp_path).decoded_images()
 
     def work():
-        read = images._replace(read=lambda row: meeting.made(row) or images.read(row))
+        read = images._replace(read=lambda row: meeting.wait(row) or images.read(row))
         return prints.fingerprints(read).tobytes()
 
     first, second = meeting.of(work)
@@ -128,10 +128,10 @@ def test_a_datamodule_without_images_is_not_checked(caplog):
     caplog.set_level("INFO")
     trainer = SimpleNamespace(datamodule=SimpleNamespace(decoded_images=lambda: None))
     leaks.LeakCheck().on_fit_start(trainer, None)
-    assert "no check for benchmark images" in caplog.text
+    assert "does not expose its images" in caplog.text
 
 
-def test_super_resolution_experiments_have_the_leak_check_and_color_experiments_do_not():
+def test_only_super_resolution_experiments_have_the_leak_check():
     schema.register()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         for experiment, checked in (("sr64to128", True), ("sr_x2", True), ("colorize64", False)):

@@ -86,7 +86,7 @@ def test_a_signal_in_training_ends_with_the_command_to_resume(number, code, pict
     """The resumed run ends as if there had been no signal, bit by bit."""
     run, whole = tmp_path / "run", tmp_path / "whole"
     last = run / "checkpoints" / "last.ckpt"
-    args = [*long_run(pictures, run), "schedule=constant"]  # the same rate, whatever the budget
+    args = [*long_run(pictures, run), "schedule=constant"]  # the same rate for any budget
     ended, line = Process(tmp_path, args).stop_when(last.exists, number)
     assert ended == code
     epoch = saved_epoch(run)
@@ -133,7 +133,7 @@ def test_a_second_signal_always_ends_the_process(first, second):
 
 
 def test_a_second_signal_ends_a_process_whose_batch_never_ends(monkeypatch):
-    """With several processes the first one waits for the end of the batch."""
+    """With multiple processes the first one waits for the end of the batch."""
     ended = []
     monkeypatch.setattr("srcolor.signals.end_process", ended.append)
     together = StopTogether()
@@ -153,7 +153,7 @@ def test_a_signal_while_the_cache_is_built(pictures, tmp_path):
     assert not list((tmp_path / "cache").rglob("*.bin"))
 
 
-def test_a_signal_in_the_test_after_training_is_followed_by_the_test_in_the_same_folder(pictures, tmp_path, call):
+def test_resume_after_signal_during_testing_reruns_the_test(pictures, tmp_path, call):
     run = tmp_path / "run"
     args = [*long_run(pictures, run), "trainer.max_epochs=1"]
     code, line = Process(tmp_path, args, SLOW_TEST).stop_when((tmp_path / "mark").exists, signal.SIGTERM)
@@ -166,7 +166,7 @@ def test_a_signal_in_the_test_after_training_is_followed_by_the_test_in_the_same
     assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == trained  # tested, not trained again
 
 
-def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(pictures, tmp_path, call):
+def test_killed_checkpoint_write_keeps_the_previous_checkpoint(pictures, tmp_path, call):
     run = tmp_path / "run"
     assert Process(tmp_path, long_run(pictures, run), KILLED_IN_SAVE).end()[0] == -signal.SIGKILL
     for file in (run / "checkpoints").glob("*.ckpt"):
@@ -177,7 +177,7 @@ def test_kill_while_a_checkpoint_is_written_leaves_the_one_before(pictures, tmp_
     assert not list(run.rglob("*.unfinished"))
 
 
-def test_kill_while_a_cache_is_built_leaves_nothing_under_its_final_name(pictures, tmp_path, monkeypatch):
+def test_killed_cache_build_leaves_no_final_folder(pictures, tmp_path, monkeypatch):
     run = tmp_path / "run"
     assert Process(tmp_path, long_run(pictures, run), KILLED_IN_CACHE).end()[0] == -signal.SIGKILL
     (left,) = [path.parent for path in tmp_path.rglob("pixels.bin")]
@@ -197,7 +197,7 @@ def folder(root, where):
     return data
 
 
-def test_two_machines_that_build_one_cache_at_once_where_locks_do_not_reach(pictures, tmp_path, monkeypatch):
+def test_concurrent_cache_builds_without_shared_locks(pictures, tmp_path, monkeypatch):
     """Threads stand for machines: they meet on the disk only."""
     monkeypatch.setattr(locks.FileLock, "acquire", lambda self, timeout=None: None)
     barrier, done, decode = threading.Barrier(2), [], Folder.decode
@@ -231,9 +231,9 @@ def test_a_truncated_cache_is_rebuilt(name, left, pictures, tmp_path, caplog):
     expected = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     (file,) = tmp_path.rglob(name)
     file.write_bytes(file.read_bytes()[: int(left * file.stat().st_size)])
-    found = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
+    rebuilt = [batch.images.clone() for batch in folder(pictures, tmp_path).test_dataloader()]
     assert "is damaged" in caplog.text
-    for one, two in zip(expected, found, strict=True):
+    for one, two in zip(expected, rebuilt, strict=True):
         assert torch.equal(one, two)
 
 
@@ -255,7 +255,9 @@ def test_a_full_disk_is_reported_and_keeps_the_previous_checkpoint(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"cannot write .*last\.ckpt: .*No space left.*saved before is still there"):
+    with pytest.raises(
+        UserError, match=r"cannot write .*last\.ckpt: .*No space left.*The previous checkpoint is unchanged"
+    ):
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, target)
     assert torch.load(target) == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
@@ -268,7 +270,7 @@ def test_a_full_disk_elsewhere_is_reported_in_one_line(pictures, tmp_path, call,
     monkeypatch.setattr(records, "record", full)
     args = [*TINY, "trainer=debug", "data=folder", f"data.root={pictures}", f"hydra.run.dir={tmp_path / 'run'}"]
     assert call(*args) == 1
-    assert capfd.readouterr().err.startswith(f"error: No space left on device: {tmp_path / 'run'}. Make room")
+    assert capfd.readouterr().err.startswith(f"error: No space left on device: {tmp_path / 'run'}. Free some space")
 
 
 def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):
@@ -281,7 +283,7 @@ def test_a_full_disk_while_the_cache_is_built(pictures, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.bin"))
 
 
-def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
+def test_slurm_signal_takes_effect_once_after_the_batch(monkeypatch):
     class OneProcess:
         world_size = 1
 
@@ -302,7 +304,7 @@ def test_slurms_signal_takes_effect_after_the_batch_and_once(monkeypatch):
             signal.signal(number, handler)
 
 
-def test_a_checkpoint_of_slurms_signal_is_resumed_while_it_is_the_newest(tiny_run, tmp_path):
+def test_resumes_from_slurm_checkpoint_if_newest(tiny_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     last, requeued = run / "checkpoints" / "last.ckpt", run / "hpc_ckpt_1.ckpt"

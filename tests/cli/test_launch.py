@@ -34,7 +34,7 @@ def runs_at_the_same_time(process, barrier, folder):
         launch.run(main, "train", overrides.train_args)
 
 
-def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_records(tmp_path):
+def test_runs_started_in_the_same_second_get_separate_folders(tmp_path):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(2)
     processes = [context.Process(target=runs_at_the_same_time, args=(i, barrier, tmp_path)) for i in range(2)]
@@ -55,7 +55,7 @@ def test_two_runs_started_in_the_same_second_get_two_folders_with_their_own_reco
             assert yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]["job"]["name"] == "train"
 
 
-def test_a_folder_in_use_by_another_process_is_refused_before_anything_is_written(tmp_path, capfd):
+def test_folder_in_use_by_another_process_is_left_untouched(tmp_path, capfd):
     """So is one whose run ended while this process waited for the lock."""
     from filelock import FileLock
 
@@ -106,7 +106,7 @@ def state(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
-def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_now(pictures, call, conf, tmp_path):
+def test_resume_uses_the_recorded_settings_not_the_defaults(pictures, call, conf, tmp_path):
     args = [*TINY, "data=folder", f"data.root={pictures}", "schedule=constant"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert call(*args, "trainer.max_epochs=3", f"hydra.run.dir={whole}") == 0
@@ -122,7 +122,7 @@ def test_resume_uses_the_recorded_settings_whatever_the_defaults_are_now(picture
         assert torch.equal(value, state(parts)["state_dict"][key]), key
 
 
-def test_an_override_on_resume_applies_even_where_it_equals_the_current_default(pictures, call, conf, tmp_path):
+def test_override_on_resume_applies_even_if_equal_to_the_default(pictures, call, conf, tmp_path):
     run = tmp_path / "run"
     assert call(*TINY, "data=folder", f"data.root={pictures}", "trainer=debug", f"hydra.run.dir={run}") == 0
     change_defaults(conf)
@@ -189,7 +189,7 @@ def sweep_at_the_same_time(process, barrier, folder):
     launch.run(main, "train", overrides.train_args)
 
 
-def test_two_sweeps_started_in_the_same_second_get_two_folders(tmp_path):
+def test_sweeps_started_in_the_same_second_get_separate_folders(tmp_path):
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(2)
     processes = [context.Process(target=sweep_at_the_same_time, args=(i, barrier, tmp_path)) for i in range(2)]

@@ -63,7 +63,7 @@ def test_an_interrupted_build_leaves_no_cache(pictures, tmp_path, monkeypatch):
     folder(pictures, cache_dir=str(tmp_path))
 
 
-def test_without_a_cache_of_pixels_only_the_first_start_decodes(pictures, tmp_path, monkeypatch):
+def test_without_a_pixel_cache_only_the_first_run_decodes(pictures, tmp_path, monkeypatch):
     options = {"cache": False, "cache_dir": str(tmp_path), "crop": "random", "size": 16}
     first = folder(pictures, **options)
     assert not list(tmp_path.rglob("pixels.bin"))
@@ -78,11 +78,11 @@ def test_without_a_cache_of_pixels_only_the_first_start_decodes(pictures, tmp_pa
     assert len(list(tmp_path.rglob("index.json"))) == 1
 
 
-def test_every_start_reads_all_images_if_the_index_cannot_be_stored(pictures, tmp_path, caplog):
+def test_every_run_reads_all_images_if_the_index_cannot_be_saved(pictures, tmp_path, caplog):
     (tmp_path / "file").touch()
     data = folder(pictures, cache=False, cache_dir=str(tmp_path / "file"))
     assert len(data.index.names) == 24
-    assert "every start will read all pictures" in caplog.text
+    assert "will be re-read every time" in caplog.text
 
 
 def test_each_image_is_decoded_once(tmp_path):
@@ -139,16 +139,16 @@ def test_a_cache_open_in_this_process_is_kept(pictures, tmp_path):
 
 
 def test_a_cache_larger_than_the_limit_is_not_kept(pictures, tmp_path):
-    with pytest.raises(UserError, match=r"of 24 pictures is larger than data\.cache_limit_gb=7e-05\. Raise it"):
+    with pytest.raises(UserError, match=r"of 24 images exceeds data\.cache_limit_gb=7e-05\. Raise the limit"):
         folder(pictures, cache_dir=str(tmp_path), cache_limit_gb=70e-6)
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_of_two_processes_one_decodes_and_the_other_waits(cached, pictures, tmp_path, meeting):
+def test_one_process_decodes_while_the_other_waits(cached, pictures, tmp_path, meeting):
     class Noted(Folder):
         def decode(self, item):
-            meeting.made(item.name)
+            meeting.wait(item.name)
             return super().decode(item)
 
     def work():

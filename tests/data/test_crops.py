@@ -74,4 +74,4 @@ def test_drop_gray_removes_gray_crops_from_every_split_and_counts_them(pictures,
     assert len(gone) < 6
     for split in crops.SPLITS:
         assert names(dropped, split) == names(kept, split) - gone
-    assert f"data.drop_gray: {len(gone)} of 26 crops, nearly gray or toned, are left out" in caplog.text
+    assert f"data.drop_gray: excluded {len(gone)} of 26 crops, which are nearly gray or toned" in caplog.text

@@ -70,9 +70,9 @@ def test_pairs_are_in_order_and_not_augmented(pictures):
     data = folder(pictures, flips="dihedral", pair=lambda images, index: pairs.gray(images, index, shrink=1))
     whole = torch.cat([batch.images for batch in data.test_dataloader()]).permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(torch.cat([pair.target for pair in data.pairs("test")]), whole, rtol=0, atol=1e-6)
-    few = torch.cat([pair.row for pair in data.pairs("train", limit=4)])
+    limited = torch.cat([pair.row for pair in data.pairs("train", limit=4)])
     count = len(data._splits["train"])
-    assert few.tolist() == [0, count // 4, count // 2, 3 * count // 4]
+    assert limited.tolist() == [0, count // 4, count // 2, 3 * count // 4]
 
 
 def test_a_datamodule_is_pickled_without_its_trainer(pictures):

@@ -197,13 +197,13 @@ def test_a_wrong_checksum_is_an_error_and_leaves_nothing(lfw_archive, tmp_path, 
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["lfw.lock"]
 
 
-def test_of_two_processes_one_downloads_and_the_other_waits(meeting, tmp_path):
+def test_one_process_downloads_while_the_other_waits(meeting, tmp_path):
     archive = tmp_path / "set.tgz"
     tar(archive, {f"set/{i}.jpg": jpeg(i) for i in range(5)})
     checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
 
     def download(root):
-        meeting.made("set")
+        meeting.wait("set")
         downloads.download_archive(archive.as_uri(), checksum, root)
 
     def work():
@@ -244,5 +244,5 @@ def test_without_a_network_the_error_is_one_line_with_a_fix(name, tmp_path, monk
     assert call(f"data={name}", f"data.root={tmp_path / 'data'}", f"hydra.run.dir={tmp_path / 'run'}") == 1
     error = capfd.readouterr().err
     assert "error: cannot download " in error
-    assert "The first use needs a network connection; or put the unpacked data set at " in error
+    assert "The first use requires a network connection. Alternatively, put the unpacked data set in " in error
     assert "Traceback" not in error

@@ -26,7 +26,7 @@ def test_the_split_is_determined_by_the_hash_of_the_file(pictures):
     assert names(data, "test") == {n for n, s in shares.items() if s >= 0.9}
 
 
-def test_splits_are_stable_when_files_are_added_or_removed_and_copies_stay_together(pictures, tmp_path):
+def test_splits_are_stable_and_keep_copies_together(pictures, tmp_path):
     before = folder(pictures)
     root = tmp_path / "more"
     shutil.copytree(pictures, root)
@@ -45,7 +45,7 @@ def test_splits_are_stable_when_files_are_added_or_removed_and_copies_stay_toget
 def test_three_images_are_enough_and_two_are_not(pictures, tmp_path):
     for i, path in enumerate(sorted(pictures.rglob("*.png"))[:2]):
         shutil.copy(path, tmp_path / f"{i}.png")
-    with pytest.raises(UserError, match=r"2 different usable picture.*at least three"):
+    with pytest.raises(UserError, match=r"2 distinct usable image.*at least three"):
         folder(tmp_path)
     shutil.copy(sorted(pictures.rglob("*.png"))[2], tmp_path / "2.png")
     data = folder(tmp_path)
@@ -67,7 +67,7 @@ def test_unusable_files_are_skipped_and_named(pictures, tmp_path):
     root = tmp_path / "pictures"
     shutil.copytree(pictures, root)
     (root / "empty.jpg").touch()
-    (root / "text.jpg").write_text("no picture")
+    (root / "text.jpg").write_text("not an image")
     whole = next(root.rglob("*.png")).read_bytes()
     (root / "short.png").write_bytes(whole[: len(whole) // 2])
     Image.new("RGB", (20, 200)).save(root / "narrow.png")
@@ -75,13 +75,13 @@ def test_unusable_files_are_skipped_and_named(pictures, tmp_path):
     assert {name for name, _ in data.index.skipped} == {"empty.jpg", "text.jpg", "short.png", "narrow.png"}
     data.write_splits(tmp_path / "split.csv")
     rows = (tmp_path / "split.csv").read_text().splitlines()
-    assert any(row == "narrow.png,skipped,0,,a side shorter than data.min_side=32" for row in rows)
+    assert any(row == "narrow.png,skipped,0,,shorter side is below data.min_side=32" for row in rows)
     assert len(rows) == 1 + 24 + 4
 
 
 def test_no_usable_image_is_an_error_with_reasons(tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"none of 1 pictures is usable:\n  not a readable image: text.jpg"):
+    (tmp_path / "text.jpg").write_text("not an image")
+    with pytest.raises(UserError, match=r"none of the 1 images is usable:\n  not a readable image: text.jpg"):
         folder(tmp_path)
 
 

@@ -51,7 +51,7 @@ def masked(root, **options):
 
 
 def disagreement(pair):
-    """The share of mask pixels that differ from the mask of the image."""
+    """Return the fraction of mask pixels that differ from the mask of the image."""
     rgb = (pair.input * 255).permute(0, 2, 3, 1).numpy()
     mask = (pair.target[:, 0] * 255).round().numpy().astype(np.uint8)
     assert set(np.unique(mask)) == {1, 3}
@@ -90,7 +90,7 @@ def test_zoom_and_jitter_keep_masks_aligned(masked_images):
     assert not torch.equal(jittered.input, unchanged.input)
 
 
-def test_content_and_colors_are_those_of_the_image_not_of_the_mask():
+def test_masks_do_not_affect_content_and_colors():
     mask = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
     flat = np.concatenate([np.full((32, 32, 3), 90, np.uint8), mask], 2)
     assert is_flat(flat)
@@ -108,7 +108,7 @@ def test_a_mask_is_fitted_like_its_image_by_nearest_neighbor(tmp_path):
     assert mask.sum() == 7 * 16 * 16
 
 
-def test_an_image_with_other_planes_than_declared_is_skipped_with_a_reason(masked_images):
+def test_image_with_the_wrong_planes_is_skipped_with_a_reason(masked_images):
     class Wrong(Masked):
         planes = 3
 
@@ -117,7 +117,7 @@ def test_an_image_with_other_planes_than_declared_is_skipped_with_a_reason(maske
         wrong.setup()
 
 
-def test_digests_are_those_of_the_image_file(masked_images):
+def test_digests_come_from_the_image_file(masked_images):
     data = masked(masked_images)
     expected = {hashlib.sha256(path.read_bytes()).hexdigest() for path in masked_images.iterdir()}
     assert {digest for split in ("train", "val", "test") for digest in data.digests(split)} == expected

@@ -51,7 +51,7 @@ def test_train_py_trains_tests_and_reports_it(call, tmp_path, monkeypatch):
     assert [len(record["files"]) for record in checkpoint["trained_on"]] == [0]
 
 
-def test_default_pairs_are_those_of_the_loader_up_to_the_limit():
+def test_default_pairs_come_from_the_loader_up_to_the_limit():
     data: DataModule = RandomPairs()
     data.setup()
     assert torch.cat([pair.row for pair in data.pairs("train")]).tolist() == list(range(6))

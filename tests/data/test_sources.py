@@ -63,7 +63,7 @@ def test_the_largest_centered_square_is_taken(tmp_path):
     [
         (lambda path: path / "missing", r"missing does not exist"),
         (lambda path: (path / "file.png").touch() or path / "file.png", r"file.png is a file"),
-        (lambda path: path, r"holds no picture"),
+        (lambda path: path, r"contains no images"),
     ],
 )
 def test_a_root_without_images_is_an_error(tmp_path, make, message):
@@ -88,7 +88,7 @@ def test_photographs_are_split_as_documented():
     assert len(names(data, "train")) == 7
 
 
-def test_holdout_by_region_keeps_a_gap_between_the_splits_of_every_photograph():
+def test_holdout_by_region_keeps_a_gap_between_splits():
     data = Photos(**(COMMON | {"size": 128, "holdout": "region"}))
     data.setup()
     assert names(data, "train") == names(data, "val") == names(data, "test") == set(photos.SPLIT)

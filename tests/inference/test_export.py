@@ -47,7 +47,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_onnx_equals_pytorch_at_any_size(name, exported):
+def test_onnx_matches_pytorch_at_any_size(name, exported):
     exported_net, net = foreign.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
     assert (exported_net.scale, exported_net.stride, exported_net.receptive_field) == (
         net.scale,
@@ -122,7 +122,7 @@ def test_onnx_that_differs_from_pytorch_is_not_saved(exported, tmp_path, monkeyp
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", str(exported / "residual.ckpt"), "--output", str(tmp_path / "x.onnx")])
-    assert "outputs of ONNX and PyTorch differ" in capsys.readouterr().err
+    assert "the outputs of ONNX and PyTorch differ" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +130,7 @@ def test_onnx_that_differs_from_pytorch_is_not_saved(exported, tmp_path, monkeyp
     ("arguments", "message"),
     [
         (["--output", "x.txt"], "--output x.txt: expected a name that ends in .onnx"),
-        (["--output", "no/x.onnx"], "--output no/x.onnx: there is no folder no"),
+        (["--output", "no/x.onnx"], "--output no/x.onnx: the folder no does not exist"),
         (["--run", "nowhere"], "nowhere: no such run folder or checkpoint file"),
     ],
 )
@@ -161,9 +161,21 @@ def test_unusable_onnx_files_are_refused(make, message, tmp_path):
 @pytest.mark.parametrize(
     ("module", "call", "message"),
     [
-        ("onnxruntime", lambda file: foreign.Onnx(file), r"onnxruntime is missing: pip install -e '\.\[export\]'"),
-        ("spandrel", lambda file: foreign.Spandrel(file), r"spandrel is missing: pip install -e '\.\[spandrel\]'"),
-        ("onnxscript", lambda file: export.to_onnx("x", file), r"onnxscript is missing: pip install -e '\.\[export\]'"),
+        (
+            "onnxruntime",
+            lambda file: foreign.Onnx(file),
+            r"onnxruntime is not installed\. Run: pip install -e '\.\[export\]'",
+        ),
+        (
+            "spandrel",
+            lambda file: foreign.Spandrel(file),
+            r"spandrel is not installed\. Run: pip install -e '\.\[spandrel\]'",
+        ),
+        (
+            "onnxscript",
+            lambda file: export.to_onnx("x", file),
+            r"onnxscript is not installed\. Run: pip install -e '\.\[export\]'",
+        ),
     ],
 )
 def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
@@ -172,7 +184,7 @@ def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
         call(tmp_path / "x")
 
 
-def test_a_spandrel_network_equals_its_original(elsewhere):
+def test_spandrel_network_matches_its_original(elsewhere):
     net = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
     net.load_state_dict(torch.load(elsewhere.removeprefix("spandrel:")))
     loaded = predict.load(elsewhere, "upscale")
@@ -187,7 +199,7 @@ def test_a_spandrel_network_equals_its_original(elsewhere):
 def test_a_file_unknown_to_spandrel_is_refused(elsewhere, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
-    assert "an external network can be used and tested, but not trained further" in capsys.readouterr().err
+    assert "external networks can be used and tested but not trained further" in capsys.readouterr().err
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: not supported by spandrel"):
         predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")

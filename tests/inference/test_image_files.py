@@ -144,7 +144,7 @@ def test_the_first_frame_of_an_animation_is_read_with_a_remark(bicubic, tmp_path
     assert np.abs(pixels - np.asarray(SMALL)).mean() < 8
 
 
-def test_a_bitmap_with_another_suffix_is_read(bicubic, tmp_path):
+def test_bitmap_with_the_wrong_suffix_is_read(bicubic, tmp_path):
     SMALL.save(tmp_path / "x.bmp", dpi=(300, 300))
     (tmp_path / "y.png").write_bytes((tmp_path / "x.bmp").read_bytes())
     assert predict.main([str(tmp_path), "--run", bicubic, "--tile", "64"]) == 0
@@ -169,7 +169,7 @@ def test_the_first_frame_of_an_animated_png_is_read_with_a_remark(bicubic, tmp_p
     frames = [SMALL, SMALL.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     assert predict.main([str(tmp_path / "a.png"), "--run", bicubic]) == 0
-    assert "a.png: first of several frames" in capsys.readouterr().err
+    assert "a.png: first of multiple frames" in capsys.readouterr().err
 
 
 def test_the_description_of_a_tiff_is_kept(bicubic, tmp_path):
@@ -179,7 +179,7 @@ def test_the_description_of_a_tiff_is_kept(bicubic, tmp_path):
         assert result.tag_v2[270] == "a day at the lake"
 
 
-def test_a_bitmap_beyond_the_limit_of_pillow_is_refused_by_ours(bicubic, tmp_path, capsys):
+def test_bitmap_beyond_pillows_limit_is_refused_by_max_megapixels(bicubic, tmp_path, capsys):
     SMALL.save(tmp_path / "x.bmp")
     content = bytearray((tmp_path / "x.bmp").read_bytes())
     content[18:26] = (20_000).to_bytes(4, "little") + (15_000).to_bytes(4, "little")

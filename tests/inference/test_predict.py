@@ -106,7 +106,7 @@ def test_a_folder_with_a_damaged_file(bicubic, tmp_path, capsys):
     assert len(list(album.rglob("*.*"))) == 8
 
 
-def test_a_folder_where_nothing_is_written_need_not_be_writable(bicubic, tmp_path, monkeypatch):
+def test_folder_without_new_results_need_not_be_writable(bicubic, tmp_path, monkeypatch):
     SMALL.save(tmp_path / "a.png")
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     monkeypatch.setattr(predict, "_check_folder", lambda folder: (_ for _ in ()).throw(UserError("not writable")))
@@ -165,7 +165,7 @@ def test_a_killed_process_leaves_no_partial_result(bicubic, tmp_path):
     assert Image.open(tmp_path / "a_upscale.png").size == (94, 66)
 
 
-STOPPED = "stopped; what is complete stays, and the same command makes the rest\n"
+STOPPED = "stopped; completed results are kept, and the same command resumes with the rest\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -297,7 +297,7 @@ def no_folder(tmp_path):
 
 
 BAD = {
-    "not a picture": (file_with("x.jpg", b"text"), 1, "x.jpg: not a readable image"),
+    "not an image": (file_with("x.jpg", b"text"), 1, "x.jpg: not a readable image"),
     "empty file": (file_with("x.png"), 1, "x.png: empty file"),
     "cut short": (cut_short, 1, "x.jpg: "),
     "not a bitmap": (file_with("x.bmp", b"text"), 1, "x.bmp: not a readable image"),
@@ -308,13 +308,13 @@ BAD = {
         1,
         "47x33 is 0.00155 megapixels: possible decompression bomb. Raise --max-megapixels, now 0.001, to allow it",
     ),
-    "output is a file": (no_folder, 2, "out: cannot write results there (File exists). Name another folder with -o"),
+    "output is a file": (no_folder, 2, "out: cannot write results there (File exists). Choose another folder with -o"),
     "output is below a file": (below_a_file, 2, "out/in: cannot write results there (Not a directory)"),
-    "a result that is named": (named_result, 2, "x_upscale.png is an input, and would be the result of x.png"),
+    "a result that is named": (named_result, 2, "x_upscale.png is an input and would also be the result of x.png"),
     "a result that is named by another path": (named_by_another_way, 2, "x_upscale.png is an input"),
     "a comparison that is named": (named_comparison, 2, "x_upscale_compare.png is an input"),
     "an unknown user": (lambda tmp_path: ["~nobody-is-called-so/x.png"], 2, "no such file or folder"),
-    "no input": (lambda tmp_path: ["--run", "x", "--"], 2, "name an image, a folder of images, or a pattern"),
+    "no input": (lambda tmp_path: ["--run", "x", "--"], 2, "pass an image, a folder of images, or a pattern"),
     "an unused network": (good("--sr-run", "x"), 2, "--sr-run requires --mode restore"),
     "an unused saturation": (
         good("--saturation", "2"),
@@ -322,18 +322,18 @@ BAD = {
         "--saturation and --render-size require --mode colorize or restore",
     ),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and no file"),
-    "a pattern without a match": (lambda tmp_path: ["*.png"], 2, "no file matches it as a pattern"),
+    "a pattern without a match": (lambda tmp_path: ["*.png"], 2, "no file matches the pattern"),
     "a link to nothing": (broken_link, 2, "x.png: no such file or folder"),
-    "folder without pictures": (lambda tmp_path: ["."], 2, ".: no image in this folder. Formats: .jpg"),
+    "folder without images": (lambda tmp_path: ["."], 2, ".: no images found in this folder. Supported formats: .jpg"),
     "two results of one name": (two_of_one_name, 2, "would both be written to out/x_upscale.png: rename one of them"),
     "no network": (good("--run", "srcolor/nothing"), 2, "srcolor/nothing: no such bundled network"),
     "no run": (good("--run", "runs/nowhere"), 2, "runs/nowhere: no such run folder or checkpoint file"),
     "the wrong kind": (
         good("--mode", "colorize"),
         2,
-        "Bicubic does not fit this mode: expected a network from gray to RGB",
+        "Bicubic does not match this mode: expected a network from gray to RGB",
     ),
-    "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "several sizes require --sheet"),
+    "sizes without a sheet": (good("-m", "colorize", "--render-size", "48,64"), 2, "multiple sizes require --sheet"),
     "sizes that are not integers": (good("--render-size", "large"), 2, "expected integers"),
     "a sheet of sizes": (good("--sheet"), 2, "--sheet requires --mode colorize"),
     "an unknown mode": (good("--mode", "sharpen"), 2, "invalid choice: 'sharpen'"),

@@ -1,4 +1,4 @@
-"""Networks on images of any size: tiles against the whole, memory, and color at another size."""
+"""Networks on images of any size: tiles against the untiled image, memory, and color at a different size."""
 
 import copy
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ PHOTO = data.astronaut()
 
 
 @pytest.mark.parametrize("net", [net for net in LOCAL if net.values[0].inputs != 1])
-def test_tiles_equal_the_whole(net):
+def test_tiles_match_the_untiled_image(net):
     pixels = PHOTO[100:201, 200:333]
     tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (40, 4096))
     assert tiled.shape == (101 * net.scale, 133 * net.scale, 3)
@@ -32,7 +32,7 @@ def test_tiles_equal_the_whole(net):
 
 
 @pytest.mark.parametrize(("channels", "blocks"), [(24, 6), (48, 8), (64, 16)])
-def test_tiles_of_residual_equal_the_whole_at_three_widths(channels, blocks):
+def test_residual_tiles_match_the_untiled_image_at_three_widths(channels, blocks):
     net = wake(Residual(channels, blocks))
     pixels = PHOTO[100:165, 200:290]
     tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (32, 4096))
@@ -43,14 +43,14 @@ RESIDUAL = wake(Residual(channels=4, blocks=1))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(1, 220), deep=st.booleans())
-def test_images_of_any_size(height, width, tile, deep):
-    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
+@given(height=st.integers(1, 200), width=st.integers(1, 200), tile=st.integers(1, 220), is_16bit=st.booleans())
+def test_images_of_any_size(height, width, tile, is_16bit):
+    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if is_16bit else PHOTO[:height, :width]
     tiled = tiles.enlarge(RESIDUAL, pixels, tile=max(tile, 16))
     assert tiled.shape == (2 * height, 2 * width, 3)
     assert tiled.dtype == pixels.dtype
     whole = tiles.enlarge(RESIDUAL, pixels, tile=4096)
-    assert np.abs(tiled.astype(int) - whole).max() <= (257 if deep else 1)
+    assert np.abs(tiled.astype(int) - whole).max() <= (257 if is_16bit else 1)
 
 
 def test_smaller_tiles_are_tried_if_memory_runs_out():
@@ -68,7 +68,7 @@ def test_smaller_tiles_are_tried_if_memory_runs_out():
     assert np.abs(tiled.astype(int) - whole).max() <= 1
     assert min(side for shape in shapes for side in shape) <= 64
     net.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(MemoryError()))
-    with pytest.raises(UserError, match=r"not enough memory for tiles of 32x32"):
+    with pytest.raises(UserError, match=r"not enough memory for 32x32 tiles"):
         tiles.enlarge(net, pixels, tile=128)
 
 
@@ -91,8 +91,8 @@ def test_bfloat16_is_close_and_for_8_bits_only():
     plain, fast = (tiles.enlarge(net, pixels, bfloat16=on).astype(int) for on in (False, True))
     assert (plain != fast).any()
     assert (np.abs(plain - fast) <= 1).mean() >= 0.999
-    deep = pixels.astype(np.uint16) * 257
-    np.testing.assert_array_equal(*(tiles.enlarge(net, deep, tile=256, bfloat16=on) for on in (False, True)))
+    is_16bit = pixels.astype(np.uint16) * 257
+    np.testing.assert_array_equal(*(tiles.enlarge(net, is_16bit, tile=256, bfloat16=on) for on in (False, True)))
 
 
 def test_a_network_with_an_unlimited_receptive_field_is_refused():
@@ -102,10 +102,10 @@ def test_a_network_with_an_unlimited_receptive_field_is_refused():
         tiles.enlarge(net, PHOTO)
 
 
-@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("is_16bit", [False, True])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (256, 384), (131, 77), (30, 200)])
-def test_colorizing_keeps_size_and_luma(height, width, deep):
-    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if deep else PHOTO[:height, :width]
+def test_colorizing_keeps_size_and_luma(height, width, is_16bit):
+    pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if is_16bit else PHOTO[:height, :width]
     colored = tiles.colorize(wake(UNetRGB()), pixels, render_size=64)
     assert colored.shape == pixels.shape
     assert colored.dtype == pixels.dtype

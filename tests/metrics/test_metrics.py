@@ -34,12 +34,12 @@ def values(name, images):
     return metrics.measure({name: MEASURES[name]()}, *images)[name].tolist()
 
 
-def test_psnr_of_each_image_equals_that_of_scikit_image(images):
+def test_psnr_matches_skimage(images):
     expected = each(images, lambda t, n: peak_signal_noise_ratio(t, n, data_range=1.0))
     assert values("psnr", images) == pytest.approx(expected, rel=1e-5)
 
 
-def test_ssim_equals_that_of_scikit_image_over_the_valid_region(images):
+def test_ssim_matches_skimage_over_the_valid_region(images):
     def reference(truth, noisy):
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
         return structural_similarity(truth, noisy, data_range=1.0, channel_axis=2, **options)
@@ -47,7 +47,7 @@ def test_ssim_equals_that_of_scikit_image_over_the_valid_region(images):
     assert values("ssim", images) == pytest.approx(each(images, reference), abs=2e-5)
 
 
-def test_ssim_in_float64_equals_that_of_scikit_image_and_of_one_square_window(images):
+def test_float64_ssim_matches_skimage_and_square_window(images):
     noisy, truth = (batch.double() for batch in images)
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     expected = each(images, lambda t, n: structural_similarity(t, n, data_range=1.0, channel_axis=2, **options))
@@ -64,7 +64,7 @@ def test_ssim_of_images_smaller_than_its_window_is_an_error():
     assert metrics.ssim(smallest, smallest).item() == pytest.approx(1)
 
 
-def test_the_direction_of_the_monitored_metric_is_that_of_its_measure():
+def test_monitor_direction_comes_from_the_measure():
     assert metrics.higher_is_better("val/psnr")
     assert not metrics.higher_is_better("val/ab_rmse")
     with pytest.raises(UserError, match=r"val/colorfulness_ratio: a higher value is neither better nor.*val/psnr"):
@@ -80,7 +80,7 @@ def test_every_measure_declares_how_it_is_shown_and_ranked():
     assert len({kind.heading for kind in MEASURES.values()}) == len(MEASURES)
 
 
-def test_an_image_reproduced_exactly_is_left_out_of_the_mean(images):
+def test_exactly_reproduced_image_is_excluded_from_the_mean(images):
     noisy, truth = images
     psnr = PSNR()(torch.cat([truth[:1], noisy[1:]]), truth)
     assert psnr[0] == math.inf
@@ -166,17 +166,17 @@ SHARMA = [
 
 
 @pytest.mark.parametrize("pair", SHARMA, ids=range(1, 35))
-def test_ciede2000_equals_that_of_the_published_pairs(pair):
+def test_ciede2000_matches_published_pairs(pair):
     first, second = torch.tensor([pair[:3], pair[3:6]], dtype=torch.float64).reshape(2, 1, 3, 1, 1)
     assert metrics.ciede2000(first, second).item() == pytest.approx(pair[6], abs=6e-5)
 
 
-def test_ciede2000_equals_that_of_scikit_image(images):
+def test_ciede2000_matches_skimage(images):
     expected = each(images, lambda t, n: deltaE_ciede2000(rgb2lab(t), rgb2lab(n)).mean())
     assert values("ciede2000", images) == pytest.approx(expected, rel=1e-3)
 
 
-def test_ab_rmse_equals_that_of_the_cielab_images_of_scikit_image(images):
+def test_ab_rmse_matches_skimage(images):
     expected = each(images, lambda t, n: np.sqrt(np.square(rgb2lab(t) - rgb2lab(n))[..., 1:].mean()))
     assert values("ab_rmse", images) == pytest.approx(expected, rel=1e-3)
 
@@ -208,7 +208,7 @@ def test_each_part_of_the_ab_error_measures_only_errors_of_its_kind():
 
 @pytest.mark.parametrize("name", ["patches", "detail"])
 def test_sides_that_are_not_multiples_of_the_grid_are_an_error(name):
-    with pytest.raises(UserError, match=r"20x16 images: .*grid of 8x8.*choose another size"):
+    with pytest.raises(UserError, match=r"20x16 images: .*grid of 8x8.*use a different size"):
         MEASURES[name]()(torch.rand(1, 3, 16, 20), torch.rand(1, 3, 16, 20))
 
 

@@ -145,7 +145,7 @@ def test_no_command_imports_what_a_checkpoint_names(
 
 
 def test_a_configuration_that_does_not_fit_the_network_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="does not fit the network"):
+    with pytest.raises(UserError, match="does not match srcolor"):
         runs.build_net({"_target_": "srcolor.nets.residual.Residual", "chanels": 3})
 
 
@@ -180,11 +180,11 @@ def test_best_is_chosen_by_validation_never_by_the_test(lower_is_better, tmp_pat
         os.utime(run / "checkpoints" / "best.ckpt", (number, number))
     assert runs.find("latest").name == "d"
     assert runs.find("best:sr64to128").name == ("a" if lower_is_better else "b")
-    with pytest.raises(UserError, match=r"no such trained run under .* There are runs of other, sr64to128"):
+    with pytest.raises(UserError, match=r"no trained run found under .* There are runs of other, sr64to128"):
         runs.find("best:nothing")
 
 
-def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_named(tmp_path, monkeypatch):
+def test_best_refuses_runs_with_different_data(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "ROOT", tmp_path)
     for name, validation, data in (("a", 30.0, "photos"), ("b", 31.0, "photos"), ("c", 20.0, "lfw")):
         finished(tmp_path / name, validation, 0.0, data=data)
@@ -195,7 +195,7 @@ def test_best_among_runs_of_different_data_is_refused_and_the_best_of_each_is_na
     assert str(tmp_path / "a") not in str(error.value)
 
 
-def test_a_debug_run_is_not_compared_with_one_that_was_validated_on_all_images(tmp_path, monkeypatch):
+def test_debug_runs_are_not_compared_with_full_validations(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "ROOT", tmp_path)
     debug, _ = (finished(tmp_path / name, value, 0.0) for name, value in (("a", 39.0), ("b", 31.0)))
     file = debug / ".hydra" / "config.yaml"
@@ -215,7 +215,7 @@ def test_training_only_settings_keep_runs_comparable(tmp_path, monkeypatch):
 def test_an_interrupted_run_is_not_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "ROOT", tmp_path)
     finished(tmp_path / "a", None, None)
-    with pytest.raises(UserError, match=r"best:sr64to128: no run of this experiment is done"):
+    with pytest.raises(UserError, match=r"best:sr64to128: no run of this experiment has finished"):
         runs.find("best:sr64to128")
 
 
@@ -249,10 +249,10 @@ def test_a_folder_that_is_not_a_run_is_a_one_line_error(tmp_path, capsys):
     (run / ".hydra" / "hydra.yaml").unlink()
     with pytest.raises(SystemExit, match="1"):
         listing.main(["list", str(tmp_path)])
-    assert capsys.readouterr().err.startswith(f"error: {run}: not a srcolor run")
+    assert capsys.readouterr().err.startswith(f"error: {run} is not a srcolor run")
 
 
-def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation_figure(tmp_path, capsys):
+def test_damaged_old_checkpoint_is_listed_without_validation(tmp_path, capsys):
     run = finished(tmp_path / "a", 30.0, 31.0)  # its checkpoint is empty
     (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
     listing.main(["rank", str(tmp_path)])
@@ -261,7 +261,7 @@ def test_a_damaged_checkpoint_of_an_older_version_is_listed_without_a_validation
     assert "psnr 30.00" not in line
 
 
-def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint(tmp_path):
+def test_validation_of_an_old_run_is_read_from_its_checkpoint(tmp_path):
     run = finished(tmp_path / "a", 30.0, 31.0)
     (run / "metrics.json").write_text(json.dumps({"test": {"psnr": 31.0}, "train": {"seconds": 1.0}}))
     chosen = {"callbacks": {"best": {"monitor": "val/psnr", "current_score": torch.tensor(29.5)}}}
@@ -269,7 +269,7 @@ def test_the_validation_figure_of_a_run_of_an_older_version_is_in_its_checkpoint
     assert runs.validated(run) == 29.5
 
 
-def test_means_leave_out_infinite_values_and_count_them():
+def test_means_exclude_infinite_values_and_count_them():
     per_image = {"net": {"psnr": [30.0, float("inf"), 40.0]}, "bicubic": {"psnr": [float("inf")] * 3}}
     assert records.results(per_image) == {
         "test": {"psnr": 35.0},
@@ -290,7 +290,7 @@ def test_a_record_is_valid_json_and_csv_for_any_file_name(tmp_path):
         assert list(csv.reader(file)) == rows
 
 
-def test_tensorboard_has_scalars_pictures_a_page_and_a_row_to_sort_by(tiny_run):
+def test_tensorboard_has_scalars_images_a_page_and_a_row_to_sort_by(tiny_run):
     events = EventAccumulator(str(tiny_run), size_guidance={"tensors": 0, "images": 0}).Reload()
     tags = events.Tags()
     assert {"train/loss", "train/lr", "val/psnr", "val_bicubic/psnr", "test/psnr", "test/ssim"} <= set(tags["scalars"])
@@ -324,7 +324,7 @@ def same_network(one, other):
     torch.testing.assert_close(first(x), second(x), rtol=0, atol=1e-6)
 
 
-def test_an_exported_network_has_the_weights_and_the_training_record_of_its_run(tiny_run, tmp_path):
+def test_exported_network_keeps_weights_and_training_record(tiny_run, tmp_path):
     file = tmp_path / "net.safetensors"
     export.main(["--run", str(tiny_run), "--format", "safetensors", "--output", str(file)])
     same_network(str(file), str(tiny_run))
@@ -385,7 +385,7 @@ def test_an_unknown_damaged_or_missing_bundled_network_is_an_error(reference):
         runs.load_net("srcolor/one")
 
 
-def test_a_damaged_or_foreign_safetensors_file_is_an_error(reference, tmp_path):
+def test_damaged_or_external_safetensors_file_is_an_error(reference, tmp_path):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(reference.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"copy\.safetensors: cannot be read as safetensors"):
@@ -425,7 +425,7 @@ def test_class_paths_of_older_runs_lead_to_a_class(recorded):
 
 
 @pytest.mark.parametrize("mode", ["upscale", None])
-def test_the_commands_to_type_next_name_the_run_from_here(mode, tmp_path, monkeypatch, capsys):
+def test_next_commands_use_a_relative_run_path(mode, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     records.show_next(tmp_path / "runs" / "one", mode)
     commands = [line.removeprefix("next").strip() for line in capsys.readouterr().out.splitlines()]

@@ -135,5 +135,5 @@ class Broken(Adversarial):
 
 def test_the_loss_that_is_not_finite_is_named(tmp_path):
     task = Broken()
-    with pytest.raises(UserError, match=r"train/critic is nan at step 0, .* batch of train/0, train/1\. Lower"):
+    with pytest.raises(UserError, match=r"train/critic is nan at step 0 .* batch: train/0, train/1\. Lower"):
         fit(task, TinyData(), tmp_path, max_steps=2)

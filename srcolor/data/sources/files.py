@@ -23,14 +23,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     is scaled to 8 bits, which Pillow's own conversion would clip.
 
     Raises:
-        UserError: Its pixels are floating-point numbers of unknown range.
+        UserError: If its pixels are floating-point numbers of unknown range.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise UserError("floating-point pixels: expected 8 or 16 bits per channel. Convert the file first.")
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(deep.clip(0, 255).round().astype(np.uint8))
+        scaled = np.asarray(image).astype(np.float64) / 257
+        image = Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -57,8 +57,8 @@ class Files(ImageDataModule):
         root: The folder; `~` is expanded.
         crop: `center`: the largest centered square, resized with antialiasing to `size` (faces, objects).
             `random`: crops at native resolution (photographs), evaluated on a fixed grid of crops.
-        min_side: Images with a shorter side are skipped; None for `size`. Less than `size` enlarges.
-        max_side: With random crops, images with a longer side are shrunk to it; None for no limit.
+        min_side: Images with a shorter side are skipped; if None, `size`. Images shorter than `size` are enlarged.
+        max_side: With random crops, images with a longer side are shrunk to it; if None, no limit.
     """
 
     root: str
@@ -83,8 +83,8 @@ class Files(ImageDataModule):
         """Read a file, crop and resize it.
 
         Raises:
-            UserError: The image is smaller than the crops.
-            OSError: Pillow cannot read it.
+            UserError: If the image is smaller than the crops.
+            OSError: If Pillow cannot read it.
         """
         content = (self.folder / item.name).read_bytes()
         if not content:
@@ -95,7 +95,7 @@ class Files(ImageDataModule):
             raise UserError("not a readable image") from None
         with opened as file:
             if min(file.size) < self.shortest_side:
-                raise UserError(f"a side shorter than data.min_side={self.shortest_side}")
+                raise UserError(f"shorter side is below data.min_side={self.shortest_side}")
             if self.crop == "center":
                 file.draft("RGB", (2 * self.size, 2 * self.size))  # lets JPEG decode large files at half size
             image = to_rgb(file)
@@ -105,7 +105,7 @@ class Files(ImageDataModule):
         """Crop and resize an image, or a mask of it, as `crop` and `max_side` require.
 
         Raises:
-            UserError: A side is shorter than the crops after `max_side`.
+            UserError: If a side is shorter than the crops after `max_side`.
         """
         if self.crop == "center":
             side = min(image.size)
@@ -115,7 +115,9 @@ class Files(ImageDataModule):
             factor = self.max_side / max(image.size)
             image = image.resize((round(image.width * factor), round(image.height * factor)), resampling)
             if min(image.size) < self.size:
-                raise UserError(f"a side shorter than size={self.size} after data.max_side={self.max_side}")
+                raise UserError(
+                    f"shorter side is below size={self.size} after shrinking to data.max_side={self.max_side}"
+                )
         return np.asarray(image)
 
     def settings(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Folder(Files):
     the root, those are the splits.
 
     Args:
-        exclude: Images to leave out: paths relative to the root, with `*` as a wildcard.
+        exclude: Images to exclude: paths relative to the root, with `*` as a wildcard.
     """
 
     exclude: Sequence[str] = ()
@@ -37,33 +37,38 @@ class Folder(Files):
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.root is None:
-            raise UserError("data=folder needs your pictures: give data.root=/full/path, or set SRCOLOR_DATA to it.")
+            raise UserError(
+                "data=folder requires data.root=/full/path, the folder of your images; or set SRCOLOR_DATA."
+            )
         super().__post_init__()
 
     def items(self) -> list[Item]:
         """Return the image files under the root, sorted by path, without hidden ones.
 
         Raises:
-            UserError: The root is not a folder, or contains no image file; or a pattern of `exclude` matches none.
+            UserError: If the root is not a folder or contains no images, or a pattern of `exclude` matches none.
         """
         if not self.folder.is_dir():
             problem = "is a file" if self.folder.exists() else "does not exist"
             raise UserError(
-                f"data.root={self.folder} {problem}: expected a folder with pictures. If it was moved, give its new "
-                "place with data.root=..."
+                f"data.root={self.folder} {problem}: expected a folder of images. If it was moved, set its new path "
+                "with data.root=..."
             )
         files = sorted(_image_files(str(self.folder), ""))
         if not files:
             raise UserError(
-                f"data.root={self.folder} holds no picture: expected files ending in {', '.join(SUFFIXES)}, "
+                f"data.root={self.folder} contains no images: expected files ending in {', '.join(SUFFIXES)}, "
                 "directly in it or in subfolders."
             )
         for pattern in self.exclude:
             if not any(fnmatchcase(name, pattern) for name, _ in files):
-                raise UserError(f"data.exclude: {pattern} matches no picture in {self.folder}, first {files[0][0]}.")
+                raise UserError(
+                    f"data.exclude: {pattern!r} matches no image in {self.folder} (paths there look like "
+                    f"{files[0][0]})."
+                )
         files = [(name, stamp) for name, stamp in files if not any(fnmatchcase(name, p) for p in self.exclude)]
         if not files:
-            raise UserError(f"data.exclude={list(self.exclude)} leaves no picture of {self.folder}.")
+            raise UserError(f"data.exclude={list(self.exclude)} excludes every image in {self.folder}.")
         splits = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None for name, _ in files]
         official = None not in splits and len(set(splits)) > 1
         return [
