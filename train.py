@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
         )
     if cfg.trainer.max_time is not None:
         log.info(
-            "Training stops by time, so a rerun ends with different weights. For exact reproducibility on a CPU, set "
-            "trainer.max_steps or trainer.max_epochs."
+            "Training is limited by time, so a rerun ends with different weights. For exact reproducibility on a CPU, "
+            "set trainer.max_steps or trainer.max_epochs."
         )
     start = runs.start(OmegaConf.to_container(cfg.net, resolve=True), cfg.resume, cfg.init_from)
     session.setup()

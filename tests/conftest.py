@@ -202,6 +202,22 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def gan_run(tmp_path_factory, pictures, call):
+    """Train an adversarial network for a few steps, and move it away from its reference."""
+    run = tmp_path_factory.mktemp("gan") / "run"
+    args = ["experiment=sr64to128_gan", *(arg.replace("net.", "net.net.") for arg in TINY), "data=folder", "size=64"]
+    args += [f"data.root={pictures}", "data.min_side=48", "adversary.start=0.4", "adversary.critic.width=4"]
+    args += ["adversary.critic_steps=1", "adversary.ramp_steps=1", "monitor=val/psnr", f"hydra.run.dir={run}"]
+    assert call(*args) == 0
+    file = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    weight = checkpoint["state_dict"]["average.module.net.tail.weight"]
+    weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    torch.save(checkpoint, file)
+    return run
+
+
+@pytest.fixture(scope="session")
 def bicubic(tmp_path_factory) -> str:
     """Save a checkpoint of bicubic interpolation."""
     file = tmp_path_factory.mktemp("nets") / "bicubic.ckpt"

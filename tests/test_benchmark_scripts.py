@@ -186,3 +186,16 @@ def test_refactoring(script, tmp_path, capsys):
         run(module, file, "--experiments", "sr64to128", "--check")
     assert end.value.code == 1
     assert f"{len(recorded)} digests: {len(recorded) - 1} equal, 1 not; 0 new" in capsys.readouterr().out
+
+
+def test_perception_distortion(script, gan_run, pictures, tmp_path, capsys):
+    load, run = script
+    data_overrides = ["data=folder", f"data.root={pictures}", "size=64", "data.min_side=48"]
+    run(load("perception_distortion"), gan_run, *data_overrides, "--output", tmp_path)
+    rows = [line.split("|")[1:-1] for line in (tmp_path / "curve.md").read_text().splitlines()]
+    table = {row[0].strip(): row[1].strip() for row in rows[2:]}
+    assert {"sharpness 0", "sharpness 0.5", "sharpness 1", "unsharp 2", "bicubic, unsharp 0"} <= set(table)
+    assert table["sharpness 0"] == table["unsharp 0"] != table["sharpness 1"]
+    assert float(table["unsharp 2"]) < float(table["unsharp 0"])
+    assert (tmp_path / "curve.md").read_text() in capsys.readouterr().out
+    assert Image.open(tmp_path / "curve.png").size[0] > 300

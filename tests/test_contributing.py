@@ -78,10 +78,10 @@ def test_every_recipe_shows_its_files():
         "conf/data/brick.yaml",
         "srcolor/metrics/error.py",
         "conf/experiment/sr_charbonnier.yaml",
-        "srcolor/nets/critic.py",
-        "srcolor/tasks/adversarial.py",
-        "conf/task/adversarial.yaml",
-        "conf/experiment/sr_adversarial.yaml",
+        "srcolor/nets/patch_gan.py",
+        "srcolor/tasks/srgan.py",
+        "conf/task/srgan.yaml",
+        "conf/experiment/srgan64to128.yaml",
     ]
     assert [name for name, _, _ in CHANGE.findall(TEXT)] == ["srcolor/metrics/__init__.py"]
 
@@ -111,7 +111,7 @@ def test_metric_recipe_selects_checkpoints_and_is_ranked(checkout):
 def test_the_task_of_the_recipe_trains_the_network_and_the_critic(checkout):
     train(checkout, [COMMANDS[1], COMMANDS[4], "net.channels=8"], "adversarial")
     config = runs.configuration(checkout / "adversarial")
-    assert config.task._target_ == "srcolor.tasks.adversarial.AdversarialTask"
+    assert config.task._target_ == "srcolor.tasks.srgan.SRGANTask"
     state = torch.load(checkout / "adversarial" / "checkpoints" / "last.ckpt", weights_only=True)
     steps = [max(entry["step"] for entry in optimizer["state"].values()) for optimizer in state["optimizer_states"]]
     assert steps == [4, 4]  # both in every batch: two epochs of two batches

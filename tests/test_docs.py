@@ -110,7 +110,7 @@ def test_a_script_exists(line):
 def photos(tmp_path, monkeypatch):
     """The files that the documentation names, in the working directory."""
     (tmp_path / "album").mkdir()
-    for name in ("photo.jpg", "old.jpg", "photo_upscale.jpg", "scan.tif", "album/one.png"):
+    for name in ("photo.jpg", "old.jpg", "photo_upscale.jpg", "face.png", "scan.tif", "album/one.png"):
         Image.fromarray(data.astronaut()[:64, 200:248]).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

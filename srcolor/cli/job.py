@@ -23,8 +23,7 @@ from srcolor.signals import Stopped
 def guarded(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """Return a function that runs `main` as a job, with the folder locked; see `runs.state`.
 
-    A job of a sweep that fails does not end the others; one that is done is skipped, and one that was interrupted is
-    resumed.
+    In a sweep, a job that fails does not end the others; a finished job is skipped, and an interrupted one is resumed.
     """
 
     def job(cfg: DictConfig) -> None:
@@ -93,7 +92,7 @@ def _attempt(main: Callable[[DictConfig], None], cfg: DictConfig, folder: Path) 
 
 
 def _replay(cfg: DictConfig) -> DictConfig:
-    """Return the configuration to use, and put the choices and overrides that belong to it into Hydra's own."""
+    """Return the configuration to use, and copy its choices and overrides into Hydra's own configuration."""
     name = cfg.get("resume") or cfg.get("ckpt")
     if name is None:
         return cfg

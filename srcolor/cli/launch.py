@@ -124,7 +124,7 @@ def call(command: list[str]) -> int:
 class NewFolder(Callback):
     """Create the time-stamped folder of a run or a sweep before anything is written to it.
 
-    Hydra builds it, as `conf/train.yaml` says.
+    Hydra instantiates it; see `conf/train.yaml`.
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:

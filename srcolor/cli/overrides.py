@@ -112,8 +112,8 @@ def tune_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: If Hydra's grammar rejects an argument, a key has multiple values, or a key of `train.py` names one
-            run.
+        UserError: If Hydra's grammar rejects an argument, a key has multiple values, or an argument is not valid in a
+            search.
     """
     if MULTIRUN & set(args):
         raise UserError("tune.py chooses the values itself: remove -m.")

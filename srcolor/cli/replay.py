@@ -23,14 +23,14 @@ def replay(
     The values are the recorded ones, regardless of the current defaults in `conf/`.
 
     Args:
-        cfg: Today's configuration, by the recorded choices and the given overrides.
+        cfg: The current configuration, composed from the recorded choices and the given overrides.
         run: The run's folder.
         args: The overrides that `cfg` was composed from.
         choices: The choice of each group in `cfg`.
 
     Returns:
-        The configuration, and its choices and overrides. They are `cfg`, `choices` and `args` for a different
-        experiment or a benchmark.
+        The configuration, and its choices and overrides. For a different experiment or a benchmark, `cfg`, `choices`
+        and `args` are returned unchanged.
     """
     recorded_choices = cast(dict[str, str], OmegaConf.to_container(runs.choices(run)))
     if choices.get("data") == "benchmark" or choices.get("experiment") != recorded_choices.get("experiment"):

@@ -56,7 +56,7 @@ class EvalConfig(TrainConfig):
 
     ckpt: str | None = _key("network to test: a run, a checkpoint file, or a name", None)
     sharpness: float | None = _key(
-        "blend of a pixel-loss (0) and an adversarial network (1), of an adversarial run", None
+        "for a run with an adversary: blend of its pixel-loss (0) and adversarial (1) networks", None
     )
 
 

@@ -59,7 +59,7 @@ def available(names: Iterable[str]) -> list[str]:
 def _left_out(name: str) -> bool:
     missing = MEASURES[name].missing()
     if missing is not None:
-        log.info("Without %s. %s", name, missing)
+        log.info("Skipping %s. %s", name, missing)
     return missing is not None
 
 

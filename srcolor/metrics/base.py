@@ -35,7 +35,7 @@ class Measure(nn.Module):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Return which file the metric lacks on this machine and where to put it; None if it can be built."""
+        """Return a message that says which file is missing and where to put it; None if the metric can be built."""
         return None
 
     @classmethod
@@ -62,11 +62,11 @@ class Measure(nn.Module):
 
 
 class SetMeasure(Measure):
-    """A metric of a whole set of images, not of each: one value per set.
+    """A metric of a whole set of images rather than of each image: one value per set.
 
-    `forward` returns statistics of each image, (N, K), and the value is a function of their mean over the images. So
-    a bootstrap resamples images by averaging rows: `result(weights @ statistics)`, where each row of `weights` has sum
-    1. No run can be monitored by such a metric.
+    `forward` returns statistics of each image, (N, K), and the value is a function of their mean over the images. A
+    bootstrap can therefore resample images by averaging rows: `result(weights @ statistics)`, where each row of
+    `weights` sums to 1. Such a metric cannot be monitored.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Color metrics: the error of a* and b* and its parts, CIEDE2000, hue, colorfulness, and the palette of a set.
 
-Measures of the space `lab` take CIELAB images; an error of a* and b* has the units of CIELAB.
+Measures whose `space` is `lab` take CIELAB images; errors of a* and b* are in CIELAB units.
 """
 
 import math
@@ -47,7 +47,7 @@ class Tint(ABRMSE):
 
 
 class Patches(ABRMSE):
-    """Unevenness: root mean square of the mean a*, b* errors of the cells of an 8x8 grid, less the mean of the image.
+    """Unevenness: RMS of the mean a*, b* errors of the cells of an 8x8 grid, minus the mean error of the image.
 
     Raises:
         UserError: If a side is not a multiple of 8.
@@ -78,7 +78,7 @@ class Patches(ABRMSE):
 
 
 class Detail(Patches):
-    """The a*, b* error within the cells of an 8x8 grid: the error less the means of the cells, root mean square.
+    """The a*, b* error within the cells of an 8x8 grid: RMS of the error minus the cell means.
 
     Raises:
         UserError: If a side is not a multiple of 8.
@@ -208,7 +208,7 @@ def colorfulness(images: Tensor) -> Tensor:
 class HueError(Measure):
     """Mean angle between the hues of prediction and target, in degrees, weighted by the target's chroma.
 
-    A gray pixel of the prediction counts as 90, the mean of a random hue. 0 for a gray target.
+    A gray pixel in the prediction counts as 90 degrees, the mean for a random hue. 0 for a gray target.
     """
 
     name = "hue_error"
@@ -230,10 +230,11 @@ class HueError(Measure):
 class Palette(SetMeasure):
     """Jensen-Shannon divergence, in bits, between the a*, b* histograms of two sets: 0 if equal, 1 if disjoint.
 
-    Predictions and targets are compared as sets, whichever image has which color. So a wrong color that another image
-    should have had costs nothing, while colors that are always too dull do. Bins of 10x10; every image counts the same,
-    whatever its size. The statistics of an image are the shares of its pixels in each bin, prediction first, then
-    target, K = 2 * 23 * 23. Small sets differ by chance: compare networks on the same images only.
+    Predictions and targets are compared as sets, regardless of which image has which color. A color that is wrong here
+    but right for another image costs nothing, while consistently dull colors are penalized. Bins are 10x10; every image
+    has the same weight, whatever its size. The statistics of an image are the fractions of its pixels in each bin,
+    prediction first, then target, K = 2 * 23 * 23. Small sets differ by chance: compare networks only on the same
+    images.
     """
 
     name = "palette"

@@ -1,7 +1,7 @@
-"""Metrics of sharpness: how much fine structure a prediction has, wherever exactly its edges lie.
+"""Sharpness metrics: how much fine structure a prediction has, regardless of exactly where its edges lie.
 
-PSNR and SSIM compare pixel with pixel, so they prefer the blurred mean of all plausible images. Quote `Texture` and
-`LPIPS` beside `quality.Consistency` only: both also fall when an image is given more contrast than its input allows.
+PSNR and SSIM compare pixel by pixel, so they prefer the blurred mean of all plausible images. Report `Texture` and
+`LPIPS` only with `quality.Consistency`: both also fall when an image has more contrast than its input allows.
 """
 
 import pickle
@@ -27,7 +27,7 @@ class Texture(Measure):
     The amount of texture is the mean gradient magnitude of the luma, by forward differences, in windows of 8x8 pixels,
     stride 4. The value is the mean absolute difference over the windows, divided by the mean over the target. Invented
     detail is right if there is as much of it in the same place; blur and noise are errors. More contrast than the input
-    allows may improve the value too, so it is only meaningful beside `Consistency`.
+    allows may also improve the value, so it is only meaningful together with `Consistency`.
 
     0 if both images are flat; infinite, and so left out of the mean, if only the target is.
     """
@@ -61,8 +61,8 @@ def _texture(images: Tensor) -> Tensor:
 class BandEnergy(Measure):
     """Energy of the luma at 0.26 to 0.5 cycles per pixel, prediction over target, in dB: 0 is right.
 
-    Negative values are blur, positive ones noise or ringing. Enlarging twice, 0.25 is the highest frequency that the
-    low-resolution image has along a row. The image less its mean is windowed (Hann) against its border.
+    Negative values indicate blur, positive ones noise or ringing. At scale 2, 0.25 is the highest frequency that the
+    low-resolution image has along a row. The mean is subtracted, and a Hann window suppresses the border.
     """
 
     name = "band_energy"
@@ -97,8 +97,8 @@ class BandEnergy(Measure):
 class Checkerboard(BandEnergy):
     """Energy of the luma within 1/16 cycles per pixel of (1/2, 1/2), prediction over target, in dB.
 
-    At that frequency black and white pixels alternate in both directions. A network that ends in a pixel shuffle of 2
-    may leave such a pattern: more than 3 dB, twice the target's energy, is a sign of it. Far below 0 there is none.
+    At that frequency, black and white pixels alternate in both directions. A network that ends in a 2x pixel shuffle
+    may produce this pattern: more than 3 dB (twice the target's energy) is a sign of it; far below 0, there is none.
     """
 
     name = "checkerboard"
@@ -112,11 +112,11 @@ class Checkerboard(BandEnergy):
 class LPIPS(Measure):
     """Learned perceptual image patch similarity (Zhang et al. 2018), with torchmetrics' heads for SqueezeNet 1.1.
 
-    It needs torchvision's weights of SqueezeNet on disk, and never downloads them. More contrast than the input allows
-    improves it, so quote it beside `Consistency`.
+    It requires torchvision's SqueezeNet weights on disk, and never downloads them. More contrast than the input allows
+    improves it, so report it together with `Consistency`.
 
     Raises:
-        UserError: The weights are missing or damaged.
+        UserError: If the weights are missing or damaged.
     """
 
     name = "lpips"
@@ -171,6 +171,6 @@ def _check_sides(images: Tensor, name: str, least: int) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < least:
         raise UserError(
-            f"{name} of {width}x{height} images is not defined. Expected sides of at least {least}; in training choose "
-            "another size=."
+            f"{name} of {width}x{height} images is not defined. Expected sides of at least {least}; in training, use a "
+            "larger size=."
         )

@@ -113,17 +113,17 @@ class PSNRLuma(PSNR):
 class Consistency(PSNR):
     """PSNR between prediction and target at low resolution, in dB: does the prediction agree with its input?
 
-    Both are reduced to the means of blocks of `scale` x `scale` pixels. For the pair `block_mean` those of the target
-    are the input. For the pair `bicubic` they are not: the value still detects drifts of brightness and color, but a
-    prediction that agrees exactly with its input may have a finite one.
+    Both are reduced to the means of blocks of `scale` x `scale` pixels. With the pair `block_mean`, those of the target
+    are the input. With the pair `bicubic` they are not: the value still detects shifts in brightness and color, but may
+    be finite even if the prediction agrees exactly with its input.
 
-    Infinite above 120 dB, as `PSNRLuma`, and then left out of the mean.
+    Infinite above 120 dB, like `PSNRLuma`, and then excluded from the mean.
 
     Args:
         scale: Side of a block in pixels.
 
     Raises:
-        UserError: A side is not a multiple of `scale`.
+        UserError: If a side is not a multiple of `scale`.
 
     >>> target = torch.tensor([[0.2, 0.4], [0.6, 0.8]]).expand(1, 3, 2, 2)
     >>> Consistency()(target.flip(3), target), Consistency()(target + 0.1, target)

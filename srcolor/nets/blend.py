@@ -1,4 +1,4 @@
-"""The blended outputs of two networks: how sharp the result is, between faithful and adversarial."""
+"""A blend of the outputs of two networks, from faithful to sharp."""
 
 from torch import Tensor
 
@@ -9,16 +9,16 @@ from srcolor.nets import Net
 class Blend(Net):
     """Interpolate between the outputs of two networks for the same input.
 
-    Between the least squared error and natural images, the best estimators lie on a line (Freirich, Michaeli and Meir
-    2021): so outputs are blended, not weights.
+    The optimal estimators between minimum squared error and perfect perceptual quality lie on a straight line
+    (Freirich, Michaeli and Meir 2021), so the outputs are blended, not the weights.
 
     Args:
-        faithful: The network of the pixel loss.
-        sharp: The network of the adversarial loss.
-        sharpness: Share of the sharp network, from 0 to 1. At 0 and at 1 only one of them runs.
+        faithful: The network trained with the pixel loss.
+        sharp: The network trained with the adversarial loss.
+        sharpness: Weight of the sharp network, from 0 to 1. At 0 and at 1, only one network runs.
 
     Raises:
-        UserError: The networks have different channels or factors, or the share is out of range.
+        UserError: If the networks differ in channels or scale, or `sharpness` is out of range.
     """
 
     def __init__(self, faithful: Net, sharp: Net, sharpness: float = 1.0) -> None:

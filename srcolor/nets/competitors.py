@@ -1,4 +1,4 @@
-"""What needs no training to make a pixel-loss network look sharper or more colorful."""
+"""Ways to make a pixel-loss network look sharper or more colorful without training."""
 
 from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
@@ -15,8 +15,8 @@ def competitors(net: Net) -> dict[str, Net]:
 
     Returns:
         For a color network, its output with 1.1 and 1.2 times the chroma. For a super-resolution network, unsharp
-        masking of its output with strengths .5, 1 and 2; if the network is projected onto its input, these are too, and
-        so is bicubic interpolation.
+        masking of its output with strengths 0.5, 1 and 2; if the network is projected onto its input, so are these, and
+        projected bicubic interpolation is added.
     """
     if net.inputs == 1 and net.scale == 1:
         return {f"saturated_{percent}": Saturated(net, percent / 100) for percent in (110, 120)}

@@ -23,8 +23,8 @@ class Critic(nn.Module):
         width: Channels of the first layer; the others have twice and four times as many.
 
     Attributes:
-        view: Side of the area, in pixels of the encoded image, that a logit depends on.
-        reduction: Factor between the sides of an image and of the encoded image.
+        view: Side of a logit's receptive field, in pixels of the encoded image.
+        reduction: Ratio of the side of an image to the side of the encoded image.
     """
 
     view: ClassVar[int] = 28
@@ -52,18 +52,20 @@ class Critic(nn.Module):
             (N, channels, H / reduction, W / reduction), float32.
 
         Raises:
-            UserError: The images are smaller than the area that a logit depends on, or neither gray nor RGB.
+            UserError: If the images are smaller than a logit's receptive field, their sides are not multiples of
+                `reduction`, or they are neither gray nor RGB.
         """
         channels, height, width = images.shape[1:]
         least = self.view * self.reduction
         if min(height, width) < least or height % self.reduction or width % self.reduction:
             raise UserError(
-                f"{type(self).__name__} looks at {least}x{least} pixels, the targets are {width}x{height}: expected "
-                f"sides of at least {least}, multiples of {self.reduction}. Give a larger size=, or adversary=none."
+                f"{type(self).__name__} looks at {least}x{least} pixels, but the targets are {width}x{height}: "
+                f"expected sides of at least {least} that are multiples of {self.reduction}. Choose a larger size=, or "
+                "adversary=none."
             )
         if channels not in (1, 3):
             raise UserError(
-                f"{type(self).__name__} judges gray or RGB images, the targets have {channels} channels: give "
+                f"{type(self).__name__} judges gray or RGB images, but the targets have {channels} channels. Use "
                 "adversary=none."
             )
         return self._encode(images.float().expand(-1, 3, -1, -1))
@@ -77,7 +79,7 @@ class Critic(nn.Module):
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """Give all layers new random weights, as those of a new critic; the same on every device and process."""
+        """Reinitialize all layers as in a new critic, with the same weights on every device and process."""
         generator = torch.Generator().manual_seed(seed)
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):

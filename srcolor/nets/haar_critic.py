@@ -13,8 +13,8 @@ class HaarCritic(Critic):
     """Judge images by their Haar transform: three detail bands of each channel at half the size, and the block means.
 
     After WGSR (Korkmaz et al., CVPR 2024, arXiv 2402.19215), whose critic sees the detail of a wavelet transform. It
-    costs half as much as one on pixels. The block means of a prediction by `Projected` are its input, so the critic
-    is conditional. The detail is divided by its standard deviation in the training images.
+    costs half as much as a critic on pixels. The block means of a prediction by `Projected` equal its input, so the
+    critic is conditioned on the input. The detail is divided by its standard deviation in the training images.
 
     Args:
         width: See `Critic`.

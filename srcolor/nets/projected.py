@@ -16,7 +16,7 @@ class Projected(Net):
         net: A super-resolution network.
 
     Raises:
-        UserError: The network does not enlarge, or changes the number of channels.
+        UserError: If the network does not enlarge, or changes the number of channels.
     """
 
     def __init__(self, net: Net) -> None:

@@ -9,12 +9,12 @@ from srcolor.nets import Net
 
 
 class Unsharp(Net):
-    """Add to the output of a network its difference to a Gaussian blur, as image editors do.
+    """Sharpen the output of a network as image editors do: add its difference from a Gaussian blur.
 
     Args:
         net: The network.
         strength: Factor on the difference.
-        sigma: Standard deviation of the Gaussian in output pixels; its kernel ends at three of them.
+        sigma: Standard deviation of the Gaussian in output pixels; the kernel is truncated at three sigma.
     """
 
     kernel: Tensor

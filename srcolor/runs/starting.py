@@ -34,7 +34,7 @@ class Start:
     weights: tuple[nn.Module, Path] | None = None
 
     def records(self, own_record: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return `trained_on`; of a resumed run without the record of its own images, which it may still train on."""
+        """Return `trained_on`; for a resumed run, without the record of its own images, which it may keep using."""
         return [r for r in self.trained_on if self.state is None or not same_record(r, own_record)]
 
     def prepare(self, net: nn.Module) -> nn.Module:

@@ -23,21 +23,21 @@ FITTED_ON = 2000  # maximum number of training images that the critic's encoding
 
 
 class AdversarialTask(Task):
-    """Train a network against a critic; without an adversary it is `Task`.
+    """Train a network against a critic; without an adversary, behave like `Task`.
 
-    Manual optimization of three optimizers: the network's with the pixel loss alone, the network's in the adversarial
-    part, and the critic's. Lightning counts one step per batch. The validation computes the critic's loss and margin
-    too, and evaluates the reference as `pixel_loss`.
+    Optimization is manual, with three optimizers: one for the network in the pixel-loss phase, one for the network in
+    the adversarial phase, and one for the critic. Lightning counts one step per batch. Validation also computes the
+    critic's loss and margin, and evaluates the reference as `pixel_loss`.
 
     Args:
-        net: See `Task`, for the following ones too.
+        net: See `Task`.
         loss: The pixel loss.
-        optimizer: Builds the optimizer for the pixel loss alone.
-        schedule: Maps the progress of the part with the pixel loss alone.
+        optimizer: Builds the optimizer for the pixel-loss phase.
+        schedule: Maps the progress of the pixel-loss phase, 0 to 1, to a factor on the learning rate.
         ema: See `Task`.
         baselines: See `Task`.
-        measures: See `Task`; with an adversary None includes `adversarial_measures`.
-        validated: See `Task`; with an adversary None includes `adversarial_measures`.
+        measures: See `Task`. With an adversary, None also includes `adversarial_measures`.
+        validated: See `Task`. With an adversary, None also includes `adversarial_measures`.
         adversary: The critic and the settings of the adversarial loss.
     """
 
@@ -90,12 +90,12 @@ class AdversarialTask(Task):
         """Check that a checkpoint has the critic that this run needs.
 
         Raises:
-            UserError: It does not.
+            UserError: If it does not.
         """
         if self.adversary is not None and not any(key.startswith("adversary.") for key in checkpoint["state_dict"]):
             raise UserError(
-                "this run has an adversary, its checkpoint has none: resume it with adversary=none, or start a new run "
-                "from its network with init_from=."
+                "this run has an adversary, but its checkpoint has none: resume it with adversary=none, or start a new "
+                "run from its network with init_from=<run>."
             )
 
     def on_train_start(self) -> None:
@@ -105,7 +105,7 @@ class AdversarialTask(Task):
             self.adversary.restore()
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
-        """See `Task`; start the adversarial part when it is time."""
+        """See `Task`; start the adversarial phase when it is time."""
         middle = self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
         if self.adversary is not None and self.adversary.step is None and middle >= self.adversary.start:
             self.adversary.reference.load_state_dict(self.evaluated_net.state_dict())
@@ -123,10 +123,10 @@ class AdversarialTask(Task):
         return self.adversary.schedule(max(0.0, progress - start) / (1 - start))
 
     def restart(self, strength: float) -> None:
-        """Start the adversarial part again from the reference, with a new critic; call it between two epochs.
+        """Restart the adversarial phase from the reference with a new critic; call this between epochs.
 
         Args:
-            strength: Factor on the weight of the adversarial loss.
+            strength: Factor to multiply the weight of the adversarial loss by.
         """
         assert self.adversary is not None
         self._return_to_reference()
@@ -146,7 +146,7 @@ class AdversarialTask(Task):
     # -- a step ----------------------------------------------------------------------------------------
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor | None:
-        """Train on a batch: the network by the pixel loss alone, the critic alone, or both."""
+        """Train on a batch: the network with the pixel loss alone, the critic alone, or both networks."""
         if self.adversary is None:
             return super().training_step(batch, batch_idx)
         pixel_optimizer, optimizer, critic_optimizer = cast("list[LightningOptimizer]", self.optimizers())
@@ -189,7 +189,7 @@ class AdversarialTask(Task):
         return pixel_loss + weight * adversarial_loss
 
     def _update(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module, counted: bool = True) -> None:
-        """Step an optimizer of a module's parameters, and of no others; `counted` by Lightning, once per batch."""
+        """Step the optimizer of a module's parameters; Lightning counts the step if `counted`, once per batch."""
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimizer.zero_grad()
         strategy = self.trainer.strategy
@@ -206,7 +206,7 @@ class AdversarialTask(Task):
     # -- evaluation ------------------------------------------------------------------------------------
 
     def evaluated_nets(self) -> dict[str, nn.Module]:
-        """Return the evaluated network (`net`), each baseline and, in the adversarial part, the reference."""
+        """Return the evaluated network (`net`), each baseline and, in the adversarial phase, the reference."""
         nets = super().evaluated_nets()
         if self.adversary is not None and self.adversary.step is not None:
             nets[REFERENCE] = self.adversary.reference

@@ -1,4 +1,4 @@
-"""The adversary of a network in training: its critic, the losses of both, and the state of their game."""
+"""The adversary of a network in training: the critic, the losses of both, and the state of the adversarial phase."""
 
 from collections.abc import Callable, Iterable
 
@@ -15,33 +15,33 @@ WEIGHT_INTERVAL, WEIGHT_DECAY = 4, 0.99  # of the weight's moving average, in st
 
 
 class Adversary(nn.Module):
-    """Add an adversarial loss to a pixel loss, from some point of a run.
+    """Add an adversarial loss to the pixel loss from a given point in the run.
 
-    At that point the network trained so far is kept as the reference. First the critic trains alone, then the
-    adversarial loss rises linearly to its full weight: `strength` times the ratio of the gradients of the pixel loss
-    and the adversarial loss at the network's last layer, so that it does not depend on the units of either (VQGAN,
-    Esser et al. 2021). The loss is the relativistic paired one with R1 and R2, see `losses`.
+    At that point, a copy of the network is kept as the reference. The critic first trains alone; then the adversarial
+    loss ramps up linearly to its full weight: `strength` times the ratio of the gradient norms of the pixel loss and
+    the adversarial loss at the network's last layer, so that it does not depend on the scale of either loss (VQGAN,
+    Esser et al. 2021). The adversarial loss is the relativistic paired loss with R1 and R2 penalties; see `losses`.
 
     Args:
         critic: Judges targets and predictions.
-        optimizer: Builds the network's optimizer for the adversarial part of the run.
+        optimizer: Builds the network's optimizer for the adversarial phase of the run.
         critic_optimizer: Builds the critic's optimizer.
-        schedule: Maps the progress of the adversarial part, 0 to 1, to a factor on both learning rates.
-        start: Share of the run that trains with the pixel loss alone; it does not apply with `init_from`.
-        init_from: Trained network that the run starts from, so that the adversarial part is the whole run; None for an
-            untrained one.
+        schedule: Maps the progress of the adversarial phase, 0 to 1, to a factor on both learning rates.
+        start: Fraction of the run that trains with the pixel loss alone; ignored with `init_from`.
+        init_from: Trained network that the run starts from, in which case the whole run is adversarial; None to start
+            from an untrained network.
         gamma: Weight of the gradient penalties.
-        penalty_interval: Steps between two gradient penalties, which weigh as much as one in every step.
+        penalty_interval: Number of steps between gradient penalties, each of which is multiplied by this number.
         critic_steps: Number of steps of the critic alone.
-        ramp_steps: Number of steps in which the adversarial loss rises to its full weight.
-        max_weight: Maximum of the gradient ratio. It grows as the critic loses.
-        strength: Factor on the gradient ratio. With 1 the two gradients are equally large; where they are opposite, the
-            network is at rest until the ratio, a moving average, has grown.
+        ramp_steps: Number of steps over which the adversarial loss ramps up to its full weight.
+        max_weight: Upper limit of the gradient ratio. The ratio grows as the critic loses.
+        strength: Factor on the gradient ratio. At 1, the two gradients have equal norms; where they point in opposite
+            directions, the network does not move until the ratio, a moving average, has grown.
 
     Attributes:
-        reference: The network at the start of the adversarial part, with its averaged weights; before that, as it was
-            built.
-        step: Number of steps of the adversarial part so far; None before it.
+        reference: The network at the start of the adversarial phase, with its averaged weights; before that, the
+            network as it was built.
+        step: Number of steps of the adversarial phase so far; None before it starts.
     """
 
     weight: Tensor
@@ -78,7 +78,7 @@ class Adversary(nn.Module):
         self.optimizer, self.critic_optimizer, self.schedule = optimizer, critic_optimizer, schedule
         self.gamma, self.penalty_interval, self.max_weight = gamma, penalty_interval, max_weight
         self.critic_steps, self.ramp_steps = critic_steps, ramp_steps
-        # The state of the game, in checkpoints. The host keeps a copy of what it needs in a step.
+        # The state saved in checkpoints. The host keeps a copy of what it needs at every step.
         self.start = start if init_from is None else 0.0
         self.step: int | None = None
         self.register_buffer("weight", torch.tensor(0.0))  # the gradient ratio
@@ -88,20 +88,20 @@ class Adversary(nn.Module):
         self.register_buffer("saved_step", torch.tensor(-1))
 
     def restore(self) -> None:
-        """Read the host's part of the state from a checkpoint that was loaded."""
+        """Restore the host's copy of the state after a checkpoint has been loaded."""
         self.start, step = float(self.saved_start), int(self.saved_step)
         self.step = None if step < 0 else step
 
     def advance(self) -> None:
-        """Count a step; the first call starts the adversarial part."""
+        """Count a step; the first call starts the adversarial phase."""
         self.step = 0 if self.step is None else self.step + 1
         self.saved_step += 1
 
     def rewind(self, strength: float) -> None:
-        """Start the adversarial part again, with a new critic.
+        """Restart the adversarial phase with a new critic.
 
         Args:
-            strength: Factor on the weight of the adversarial loss.
+            strength: Factor to multiply the weight of the adversarial loss by.
         """
         self.strength *= strength
         self.weight.zero_()
@@ -112,7 +112,7 @@ class Adversary(nn.Module):
 
     @property
     def ramp(self) -> float:
-        """Share of its full weight that the adversarial loss has in this step; 0 while the critic trains alone."""
+        """Fraction of the full adversarial weight that applies in this step; 0 while the critic trains alone."""
         assert self.step is not None
         return max(0.0, min(1.0, (self.step - self.critic_steps + 1) / self.ramp_steps))
 
@@ -151,9 +151,10 @@ class Adversary(nn.Module):
         return losses.relativistic(self.critic(prediction), real)
 
     def update_weight(self, pixel_loss: Tensor, adversarial_loss: Tensor, net: nn.Module) -> None:
-        """Move the weight towards the ratio of the gradients at the last layer, if it is due in this step.
+        """Move the weight towards the ratio of the gradient norms at the last layer, if an update is due in this step.
 
-        The last layer is the last kernel among the parameters of the network. The processes use their mean gradient.
+        The last layer is the last convolution kernel among the network's parameters. Gradients are averaged over all
+        processes.
         """
         assert self.step is not None
         number = self.step - self.critic_steps
@@ -171,7 +172,7 @@ class Adversary(nn.Module):
 
 @torch.no_grad()
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Return the mean over all processes; of a single process the values themselves."""
+    """Return the mean over all processes, or the values themselves if there is only one process."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     values = values.detach().clone()

@@ -205,7 +205,7 @@ class Task(LightningModule):
 
     @torch.no_grad()
     def _update_average(self, *_: Any) -> None:
-        """Move the average towards the weights, without `AveragedModel`'s reading of its count from the device."""
+        """Update the averaged weights without reading `AveragedModel`'s counter back from the device."""
         if self.average is None or self.ema is None:
             return
         count = self._averaged

@@ -7,15 +7,15 @@ from lightning.pytorch.callbacks import Timer
 
 
 def share_of_batches(trainer: Trainer, batches: float, max_steps: int) -> float:
-    """Return the share of a run's budget in steps or epochs that a number of batches is; the larger of the two.
+    """Return the fraction of a run's step or epoch budget that a number of batches uses up; the larger of the two.
 
     Args:
         trainer: The trainer, with its budget in epochs.
         batches: Number of batches since the start of the run.
-        max_steps: The budget in optimizer steps of a task with a single optimizer; not positive for none.
+        max_steps: Budget in optimizer steps, for a task with a single optimizer; 0 or less if there is none.
 
     Returns:
-        In [0, 1]; 0 without such a budget.
+        The fraction, in [0, 1]; 0 without a step or epoch budget.
     """
     shares, epoch = [0.0], trainer.num_training_batches
     if max_steps > 0:
@@ -30,7 +30,7 @@ def share_of_batches(trainer: Trainer, batches: float, max_steps: int) -> float:
 
 
 def share_of_time(trainer: Trainer) -> float:
-    """Return the share of a budget in time that has passed on this process's clock; 0 without one."""
+    """Return the fraction of the time budget that has elapsed on this process's clock; 0 without a time budget."""
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     times = [(timer.time_elapsed(), timer.time_remaining()) for timer in timers]
     return max((elapsed / (elapsed + left) for elapsed, left in times if left is not None), default=0.0)

@@ -14,7 +14,7 @@ EXCLUDED = ("callbacks", "logger", "ckpt", "sharpness", "resume", "init_from", "
 
 
 def log_start(loggers: Sequence[Logger], command: str, config: DictConfig, choices: Mapping[str, str]) -> None:
-    """Log the command, the revision and the configuration: a text page of TensorBoard, parameters of other loggers.
+    """Log the command, revision and configuration: as a text page in TensorBoard, as hyperparameters elsewhere.
 
     Args:
         loggers: The loggers of the run.

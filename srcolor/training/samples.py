@@ -114,7 +114,7 @@ class AdversarialSampleGrid(SampleGrid):
     def columns(self, batch: Pair, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
         """See `SampleGrid`.
 
-        Input, the network that the pixel loss alone had trained, the network, target. Before the adversarial part, the
+        Input, the network trained with the pixel loss alone, the network, target. Before the adversarial phase, the
         network is the pixel loss's.
         """
         input = {f"input {batch.input.shape[-1]}x{batch.input.shape[-2]}": batch.input}

@@ -1,4 +1,4 @@
-"""When adversarial training stops, and which epoch is kept: the one with the best texture that is still faithful."""
+"""When adversarial training stops, and which epoch is kept: the best one that is still faithful."""
 
 import logging
 import math
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures of an epoch of the adversarial part, on the validation split.
+    """Statistics of an epoch of the adversarial phase, on the validation split unless stated otherwise.
 
     Attributes:
-        score: What the kept epoch minimizes.
-        cost: Loss of fidelity against the network that the pixel loss alone had trained.
+        score: The monitored metric, negated if higher is better; the kept epoch has the lowest.
+        cost: Loss of fidelity relative to the reference, the network trained with the pixel loss alone.
         margin: Mean logit of targets minus that of predictions.
         critic: Loss of the critic; log 2 if it cannot tell targets from predictions.
         penalty: R1 + R2, the latest in training.
         saturated: Whether the weight of the adversarial loss is at its maximum.
-        band_energy: In dB; None if it is not validated.
-        checkerboard: In dB; None if it is not validated.
-        reference_checkerboard: That of the reference; a network that was hardly trained has one too.
+        band_energy: In dB; None if it is not computed during validation.
+        checkerboard: In dB; None if it is not computed during validation.
+        reference_checkerboard: `checkerboard` of the reference; a barely trained network has the pattern too.
     """
 
     score: float
@@ -67,10 +67,10 @@ class Verdict(NamedTuple):
 
 
 def judge(history: Sequence[Epoch], tolerance: float, limit: float) -> Verdict:
-    """Judge an adversarial training after an epoch.
+    """Judge adversarial training after an epoch.
 
     Args:
-        history: The epochs since it started, at least one.
+        history: The epochs since the adversarial phase started, at least one.
         tolerance: Maximum cost of an epoch that is kept.
         limit: Cost beyond which training has failed.
     """
@@ -99,26 +99,26 @@ def _failure(history: Sequence[Epoch], limit: float) -> str | None:
     if len(recent) == DEAD_EPOCHS and all(
         abs(one.critic - DEAD_LOSS) <= DEAD_LOSS_RANGE and one.penalty < DEAD_PENALTY for one in recent
     ):
-        return f"the critic learns nothing: its loss is {epoch.critic:.3f}, log 2; lower adversary.gamma"
+        return f"the critic is not learning: its loss is stuck at {epoch.critic:.3f} (log 2); lower adversary.gamma"
     return None
 
 
 class StopRule(RunCheckpoint):
     """Stop adversarial training, and keep the epoch with the best monitored metric among those that are faithful.
 
-    Before the adversary starts it is `RunCheckpoint`. From then on an epoch is kept only if `judge` admits it; training
-    ends after `PATIENCE` epochs without improvement. If training fails, it starts once more from the reference with a
-    third of the adversarial weight; the epoch that was kept until then stays, unless a better one follows. If it fails
-    again, the reference is kept.
+    Before the adversary starts, this behaves like `RunCheckpoint`. From then on, an epoch is kept only if `judge`
+    admits it, and training ends after `PATIENCE` epochs without improvement. If training fails, it restarts once from
+    the reference with a third of the adversarial weight; the epoch kept so far stays unless a better one follows. If
+    it fails again, the reference is kept.
 
     Args:
         dirpath: Folder of the checkpoint.
-        filename: Its name, without suffix.
-        monitor: Validation metric that chooses the epoch.
-        fidelity: Names of the validated measures that may get worse only so far: one that is better higher, or errors,
-            which are added.
-        tolerance: Maximum loss of fidelity of a kept epoch against the reference on the same images: the difference, in
-            dB for `psnr`, or the relative increase of the errors.
+        filename: Name of the checkpoint, without suffix.
+        monitor: Validation metric that selects the epoch.
+        fidelity: Names of the validated measures that define fidelity: either one for which higher is better, or
+            errors, which are added up.
+        tolerance: Maximum loss of fidelity of a kept epoch, compared with the reference on the same images: the
+            difference (in dB for `psnr`), or the relative increase of the errors.
         limit: Loss of fidelity beyond which training has failed.
     """
 
@@ -155,7 +155,7 @@ class StopRule(RunCheckpoint):
         self.finished = state_dict.get("finished", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
-        """End a resumed run at once if the rule has ended it before."""
+        """Stop a resumed run immediately if the rule had already ended it."""
         super().on_train_start(trainer, pl_module)
         if self.finished:
             trainer.should_stop = True
@@ -231,7 +231,7 @@ class StopRule(RunCheckpoint):
         return str(self.monitor).replace("val/", f"val_{REFERENCE}/", 1)
 
     def _keep_reference(self, trainer: Trainer) -> None:
-        """Save the network, which has returned to the reference, as the best so far."""
+        """Save the network, which has been reset to the reference, as the best so far."""
         path = str(Path(str(self.dirpath), f"{self.filename}.ckpt"))
         score = trainer.callback_metrics[self._reference_monitor]
         self.best_model_path = self.kth_best_model_path = path

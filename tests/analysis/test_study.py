@@ -67,7 +67,7 @@ def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_p
     other = start(pictures.parent, tmp_path / "study")
     output, _ = other.communicate(timeout=60)
     assert other.returncode == 1
-    assert "belongs to another study" in output
+    assert "belongs to a different study" in output
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     again = start("relative", tmp_path / "study")

@@ -207,7 +207,7 @@ ROWS = {
     ),
     "monitor without a direction": (
         lambda s, m: [*debug(s.root), *COLORIZE, "monitor=val/colorfulness_ratio"],
-        "monitor=val/colorfulness_ratio: a higher value is neither better nor worse. Expected one of val/psnr,",
+        "monitor=val/colorfulness_ratio: a higher value is neither better nor worse, or it measures a whole set.",
         1,
     ),
     "a metric that is not validated": (

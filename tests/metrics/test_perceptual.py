@@ -286,7 +286,7 @@ def test_without_its_weights_lpips_is_left_out_with_one_line(tmp_path, monkeypat
         assert [*task.measures, "lpips"] == list(task.default_measures)
     place = tmp_path / "hub" / "checkpoints"
     (line,) = [record.getMessage() for record in caplog.records if "lpips" in record.getMessage()]
-    assert line.startswith("Without lpips. LPIPS needs torchvision's weights of SqueezeNet 1.1.")
+    assert line.startswith("Skipping lpips. LPIPS needs torchvision's weights of SqueezeNet 1.1.")
     assert f"Put squeezenet1_1-b8a52dc0.pth into {place}" in line
     with pytest.raises(UserError, match=f"Put squeezenet1_1-b8a52dc0.pth into {place}"):
         build(measures=["psnr", "lpips"])

@@ -29,12 +29,12 @@ def test_a_network_starts_from_its_like_or_from_the_one_that_it_projects(net, st
 @pytest.mark.parametrize(
     ("net", "start", "message"),
     [
-        (Projected(Residual(4, 2)), Residual(4, 1), r"x: weights of another network than Residual .*\n  body\.1\."),
+        (Projected(Residual(4, 2)), Residual(4, 1), r"x: the weights do not match Residual .*\n  body\.1\."),
         (Projected(Residual(4, 1)), Residual(8, 1), r"head\.weight: \(8, 3, 3, 3\) in the file, \(4, 3, 3, 3\)"),
         (
             Projected(Residual(4, 1)),
             Projected(Residual(8, 1)),
-            r"another network than Projected .*\n  net\.head\.weight",
+            r"do not match Projected .*\n  net\.head\.weight",
         ),
         (Residual(4, 1), Projected(Residual(4, 1)), r"head\.weight: not in the file"),
     ],

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from conftest import TINY
 from PIL import Image
 from skimage import data
 
@@ -12,22 +11,6 @@ from srcolor import runs
 from srcolor.errors import UserError
 from srcolor.inference import export, predict
 from srcolor.nets.blend import Blend
-
-
-@pytest.fixture(scope="module")
-def gan_run(tmp_path_factory, pictures, call):
-    """Train an adversarial network for a few steps, and move it away from its reference."""
-    run = tmp_path_factory.mktemp("gan") / "run"
-    args = ["experiment=sr64to128_gan", *(arg.replace("net.", "net.net.") for arg in TINY), "data=folder", "size=64"]
-    args += [f"data.root={pictures}", "data.min_side=48", "adversary.start=0.4", "adversary.critic.width=4"]
-    args += ["adversary.critic_steps=1", "adversary.ramp_steps=1", "monitor=val/psnr", f"hydra.run.dir={run}"]
-    assert call(*args) == 0
-    file = run / "checkpoints" / "best.ckpt"
-    checkpoint = runs.read(file)
-    weight = checkpoint["state_dict"]["average.module.net.tail.weight"]
-    weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
-    torch.save(checkpoint, file)
-    return run
 
 
 def test_the_output_is_blended_between_both_networks(gan_run):

@@ -237,12 +237,12 @@ class Broken(PatchCritic):
 
 
 def test_the_loss_that_is_not_finite_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"train/critic is nan at step 0, .* batch of train/0, train/1\."):
+    with pytest.raises(UserError, match=r"train/critic is nan at step 0 .* Images in the batch: train/0, train/1\."):
         run(tmp_path, make_task(Broken(2)), max_steps=2)
 
 
 def test_a_crop_that_the_critic_cannot_judge_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="HaarCritic looks at 56x56 pixels, the targets are 32x32"):
+    with pytest.raises(UserError, match="HaarCritic looks at 56x56 pixels, but the targets are 32x32"):
         run(tmp_path, make_task(HaarCritic(2)), max_steps=1)
 
 
@@ -332,7 +332,7 @@ def test_a_resumed_run_whose_critic_is_missing_is_an_error(tmp_path):
     torch.manual_seed(0)
     plain = SuperResolutionTask(Residual(4, 1, 2), losses.L1(), ADAM, schedules.constant, 0.9, {})
     run(tmp_path, plain, max_epochs=1)
-    with pytest.raises(UserError, match=r"has an adversary, its checkpoint has none: resume it with adversary=none"):
+    with pytest.raises(UserError, match=r"but its checkpoint has none: resume it with adversary=none"):
         run(tmp_path, make_task(), str(tmp_path / "last.ckpt"), max_epochs=2)
 
 

@@ -33,7 +33,7 @@ def verdict(*history):
         ([replace(GOOD, checkerboard=3.5)], r"checkerboard: \+3.50 dB"),
         ([WON], "the critic wins: margin 6.00"),
         ([replace(WON, band_energy=None)], "the critic wins"),
-        ([TIRED] * 3, "the critic learns nothing: its loss is 0.692, log 2; lower adversary.gamma"),
+        ([TIRED] * 3, "the critic is not learning: its loss is stuck at 0.692 .log 2.; lower adversary.gamma"),
         ([replace(GOOD, score=math.nan)], "not finite"),
         ([replace(GOOD, margin=math.inf)], "not finite"),
     ],
