@@ -88,7 +88,7 @@ def main() -> None:
             )
         axis.set(xlabel="PSNR (dB), more is better", ylabel=f"{MEASURES[key].heading}, less is better")
         axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+    axes[0][-1].legend(fontsize=8, loc="upper center")
     figure.tight_layout()
     figure.savefig(args.output / "curve.png", dpi=110)
 
