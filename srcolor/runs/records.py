@@ -163,7 +163,10 @@ def show_next(folder: Path, mode: str | None) -> None:
 def _long_table(images: int, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
     """Return a table with one row per network, for many networks."""
     measures = next(iter(rows.values()))
-    table = Table("", *(MEASURES[key].heading for key in measures), title=f"{images} test images", title_justify="left")
+    table = Table(title=f"{images} test images", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for key in measures:
+        table.add_column(MEASURES[key].heading, justify="right")
     for name, values in rows.items():
         cells = ("-" if values[key] is None else f"{values[key]:.{MEASURES[key].digits}f}" for key in measures)
         table.add_row(name, *cells)
@@ -172,7 +175,7 @@ def _long_table(images: int, rows: Mapping[str, Mapping[str, float | None]]) -> 
 
 def _table(metrics: Mapping[str, Any], name: str) -> Table:
     columns = {**metrics["baselines"], name: metrics["test"]}
-    if len(columns) > len(metrics["test"]):
+    if len(columns) > 4 and len(columns) >= len(metrics["test"]):
         return _long_table(metrics["images"], columns)
     table = Table(title=f"{metrics['images']} test images", title_justify="left")
     for heading in ("", *columns):
