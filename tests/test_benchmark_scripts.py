@@ -15,12 +15,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 from skimage import data
 
 from srcolor import runs
 from srcolor.benchmark.lowres import imresize
+from srcolor.images import rgb_to_lab
 
 
 @pytest.fixture
@@ -199,3 +201,21 @@ def test_perception_distortion(script, gan_run, pictures, tmp_path, capsys):
     assert float(table["unsharp 2"]) < float(table["unsharp 0"])
     assert (tmp_path / "curve.md").read_text() in capsys.readouterr().out
     assert Image.open(tmp_path / "curve.png").size[0] > 300
+
+
+def test_equal_colors(script, study_runs, pictures, capsys):
+    load, run = script
+    module = load("equal_colors")
+    generator = torch.Generator().manual_seed(0)
+    target, prediction = (0.3 + 0.4 * torch.rand(2, 3, 16, 16, generator=generator) for _ in range(2))
+    mapped = module.with_colors_of(prediction, target)
+    colors = [rgb_to_lab(images)[:, 1:].flatten(2) for images in (mapped, target)]
+    torch.testing.assert_close(colors[0].mean(2), colors[1].mean(2), rtol=0, atol=0.5)  # the luma moves a*, b* a little
+    covariances = [torch.stack([torch.cov(one) for one in color]) for color in colors]
+    torch.testing.assert_close(covariances[0], covariances[1], rtol=0.05, atol=1)
+    torch.testing.assert_close(module.with_colors_of(target, target), target, rtol=0, atol=1e-3)
+
+    run(module, study_runs["colorize64"], "data=folder", f"data.root={pictures}", "size=64", "data.min_side=48")
+    rows = capsys.readouterr().out.strip().splitlines()[-2:]
+    values = [float(row.split("|")[5]) for row in rows]  # ab-RMSE
+    assert values[1] < values[0]
