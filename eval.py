@@ -14,8 +14,11 @@ def main(cfg: DictConfig) -> None:
 
     from srcolor import runs
     from srcolor.cli.session import Session
+    from srcolor.errors import UserError
 
     session = Session(cfg)
+    if cfg.ckpt is None and cfg.sharpness is not None:
+        raise UserError("sharpness= requires ckpt=<run>; for a part of a chain, use +net.second.sharpness=...")
     # Without ckpt, the network is a chain of trained ones.
     names = [cfg.ckpt] if cfg.ckpt is not None else runs.parts(OmegaConf.to_container(cfg.net))
     trained_on = [runs.trained_on(name) for name in names]

@@ -35,10 +35,14 @@ def stages(folder: Path, minutes: int, adversarial: bool) -> dict[str, list[str]
     def budget(minutes: int) -> str:
         return f"trainer.max_time=00:{minutes // 60:02}:{minutes % 60:02}:00"
 
-    gan = {}
+    gan: dict[str, list[str]] = {}
     if adversarial:
+        from srcolor.metrics import available  # imports torch
+
         for name in ("sr64to128", "colorize64"):
             gan[f"{name}_gan"] = [budget(5 * minutes), f"init_from={overrides.quote(str(folder / name))}"]
+        if not available(["lpips"]):
+            gan["colorize64_gan"].append("monitor=val/patches")
     return {
         "colorize64": [budget(minutes)],
         "sr64to128": [budget(minutes)],

@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor import runs
     from srcolor.cli.session import Session
     from srcolor.errors import UserError, nearest
-    from srcolor.metrics import higher_is_better
+    from srcolor.metrics import MEASURES, higher_is_better
     from srcolor.runs import records
 
     log = logging.getLogger("train")
@@ -38,7 +38,11 @@ def main(cfg: DictConfig) -> None:
     task = session.task(start.prepare(net))
     metrics = [f"val/{name}" for name in task.validated]
     if cfg.monitor not in metrics:
-        raise UserError(f"monitor={cfg.monitor} is not computed during validation. {nearest(cfg.monitor, metrics)}")
+        measure = MEASURES.get(cfg.monitor.removeprefix("val/"))
+        missing = None if measure is None else measure.missing()
+        raise UserError(
+            f"monitor={cfg.monitor} is not computed during validation. {missing or nearest(cfg.monitor, metrics)}"
+        )
     task.net_config = start.net_config
     own_record = data.trained_on()
     inherited_records = start.records(own_record)
@@ -52,6 +56,11 @@ def main(cfg: DictConfig) -> None:
     trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
     nothing_left = start.state is not None and trainer.global_step == start.state["global_step"]
     if nothing_left and (folder / "metrics.json").exists():  # else it was stopped in its test
+        if any(getattr(callback, "finished", False) for callback in trainer.callbacks):
+            raise UserError(
+                f"resume={cfg.resume}: its stop rule ended the adversarial training. Start a new run from it with "
+                f"init_from={cfg.resume}, or test it with: python eval.py ckpt={cfg.resume}"
+            )
         raise UserError(
             f"resume={cfg.resume}: its budget is spent. Increase trainer.max_time=..., trainer.max_steps=... or "
             f"trainer.max_epochs=..., or test the run with: python eval.py ckpt={cfg.resume}"

@@ -67,11 +67,16 @@ def jobs(folder: Path) -> Jobs:
         if row["state"] == "done":
             results = json.loads((run / "metrics.json").read_text())
             row |= {"validation": runs.validated(run), "seconds": results["train"]["seconds"], **results["test"]}
+            row["monitored by"] = runs.configuration(run).monitor
             metrics |= results["test"]
         if (run / "error.txt").exists():
             row["error"] = (run / "error.txt").read_text(encoding="utf-8").strip()
         rows.append(row)
     rows.sort(key=lambda row: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["job"])])
+    monitors = [row["monitored by"] for row in rows if "monitored by" in row]
+    for row in rows:
+        if row.get("monitored by") not in monitors[:1]:  # validated by another metric than the first: not comparable
+            row["validation"] = None
     keys = [key for key in swept if any(key in row for row in rows)]
     columns = ["job", *keys, "state", "validation", *metrics, "seconds", "error"]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(["validation", *metrics, "seconds"], float))
@@ -88,7 +93,8 @@ def monitored(folder: Path, jobs: Jobs) -> tuple[str, bool]:
 def settings(folder: Path, jobs: Jobs) -> pd.DataFrame:
     """Average the jobs that differ only in their seed, and rank the settings by validation.
 
-    Settings without a validation metric come last. The test set is never used for ranking, as its metrics would no
+    Settings without a validation metric, or with a different one than the first job, come last.
+    The test set is never used for ranking, as its metrics would no
     longer be an independent estimate.
 
     Returns:

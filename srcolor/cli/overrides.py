@@ -67,11 +67,12 @@ def train_args(args: Sequence[str]) -> list[str]:
         )
     if MULTIRUN & set(args) and "resume" in values:
         raise UserError("resume= cannot be combined with -m: it resumes a single run.")
-    args = _resolve_names(_check_sweep(args))
+    args = _resolve_names(_multirun_first(args))
     if values.get("resume") is None:
         _check_folder(values)
-        return args
-    return _add_choices(args, "resume", str(values["resume"]))
+    else:
+        args = _add_choices(args, "resume", str(values["resume"]))
+    return _check_sweep(args)
 
 
 def eval_args(args: Sequence[str]) -> list[str]:
@@ -94,12 +95,15 @@ def eval_args(args: Sequence[str]) -> list[str]:
         if key in values:
             raise UserError(f"{key}={values[key]}: eval.py only tests. To train, use python train.py")
     is_chain_of_runs = any(re.fullmatch(r"net(\.\w+)*\.run", key) for key in values)
-    if values.get("ckpt") is None and (not is_chain_of_runs or values.get("data") == "benchmark"):
+    is_swept = any(o.key_or_group == "ckpt" and o.is_sweep_override() for o in _parse(args))
+    if values.get("ckpt") is None and not is_swept and (not is_chain_of_runs or values.get("data") == "benchmark"):
         parts = "" if values.get("data") == "benchmark" else ", or its parts with net.first.run=<run> net.second.run="
         raise UserError(f"eval.py tests a network: specify it with ckpt=<run>{parts}.")
-    args = _resolve_names(_check_sweep(args))
+    args = _resolve_names(_multirun_first(args))
     _check_folder(values)
-    return args if values.get("ckpt") is None else _add_choices(args, "ckpt", str(values["ckpt"]))
+    if values.get("ckpt") is not None:
+        args = _add_choices(args, "ckpt", str(values["ckpt"]))
+    return _check_sweep(args)
 
 
 def tune_args(args: Sequence[str]) -> list[str]:
@@ -162,6 +166,12 @@ def _parse(args: Iterable[str]) -> list[Override]:
 def _values(overrides: Iterable[Override]) -> dict[str, Any]:
     """Return the value of each key that has one value."""
     return {str(o.key_or_group): o.value() for o in overrides if not o.is_sweep_override() and not o.is_delete()}
+
+
+def _multirun_first(args: Sequence[str]) -> list[str]:
+    """Move `-m` to the front: argparse takes only overrides that are not separated by a flag."""
+    flags = [arg for arg in args if arg in MULTIRUN]
+    return [*flags[:1], *(arg for arg in args if arg not in MULTIRUN)]
 
 
 def _resolve_names(args: Sequence[str]) -> list[str]:
@@ -254,7 +264,7 @@ def _add_choices(args: list[str], key: str, name: str) -> list[str]:
     if run is None:  # an external network has no settings
         return args
     if values.get("data") == "benchmark":  # of the run's settings only the scale applies
-        return [f"scale={runs.configuration(run).scale}", *args]
+        return [*args, f"scale={runs.configuration(run).scale}"] if "scale" not in values else args
     choices = {str(group): choice for group, choice in runs.choices(run).items()}
     if values.get("experiment", choices.get("experiment")) != choices.get("experiment"):
         return args
@@ -263,7 +273,7 @@ def _add_choices(args: list[str], key: str, name: str) -> list[str]:
         for group, choice in choices.items()
         if group not in values and choice in schema.options(group)
     ]
-    return [*recorded, *args]
+    return [*(arg for arg in args if arg in MULTIRUN), *recorded, *(arg for arg in args if arg not in MULTIRUN)]
 
 
 def parse(override: str) -> Override:

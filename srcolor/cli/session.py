@@ -102,6 +102,12 @@ class Session:
         if self.cfg.compile:
             net.compile()
         task: Task = instantiate(self.cfg.task, net=net)
+        for key, default in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+            if not task.automatic_optimization and self.cfg.trainer.get(key, default) != default:
+                raise UserError(
+                    f"trainer.{key}={self.cfg.trainer[key]} is not supported with several optimizers, such as those of "
+                    "an adversary. Remove it."
+                )
         return task
 
     def test(

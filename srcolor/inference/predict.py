@@ -40,7 +40,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--sr-run", help="super-resolution network for --mode restore")
     add("--render-size", default="64", help="shorter side at which color is predicted (default: %(default)s)")
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
-    add("--sharpness", type=float, help="0 for the faithful, 1 for the adversarial network of --run, or between")
+    add(
+        "--sharpness",
+        type=float,
+        help="from 0, faithful, to 1, adversarial: for --run, or --sr-run with --mode restore",
+    )
     add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
@@ -67,8 +71,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
     if args.sharpness is not None and not 0 <= args.sharpness <= 1:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
-    if args.sharpness is not None and args.mode == "colorize":
-        parser.error("--sharpness requires --mode upscale or restore")
     if args.mode == "upscale" and (args.saturation != 1 or args.render_size != parser.get_default("render_size")):
         parser.error("--saturation and --render-size require --mode colorize or restore")
     if args.mode != "restore" and args.sr_run is not None:
@@ -120,7 +122,11 @@ class Predictor:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         sr_run = args.run if args.mode == "upscale" else args.sr_run
-        self.color = None if args.mode == "upscale" else load(args.run or SHIPPED["colorize"], "colorize")
+        self.color = (
+            None
+            if args.mode == "upscale"
+            else load(args.run or SHIPPED["colorize"], "colorize", args.sharpness if args.mode == "colorize" else None)
+        )
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale", args.sharpness)
         # External networks may not tolerate bfloat16.
         self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"

@@ -12,6 +12,7 @@ from torch import nn
 
 from srcolor import __version__
 from srcolor.errors import UserError
+from srcolor.nets.blend import Blend
 from srcolor.nets.projected import Projected
 from srcolor.runs import foreign, weights
 
@@ -106,6 +107,8 @@ def initialize(net: nn.Module, start: nn.Module, source: str) -> None:
     Raises:
         UserError: They are different networks; names what differs.
     """
+    if isinstance(start, Blend):
+        raise UserError(f"init_from={source}: a blend of two networks. A run starts from one network.")
     if isinstance(net, Projected) and not isinstance(start, Projected):
         net = net.net
     load_weights(net, start.state_dict(), source)

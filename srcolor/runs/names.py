@@ -160,8 +160,8 @@ def _best(name: str, runs: Sequence[Path]) -> Path | None:
     if len(groups) > 1:
         listed = "".join(f"\n  {label}: {group[0]}" for label, group in groups.items())
         raise UserError(
-            f"{name}: runs validated on different images cannot be ranked. Pass a run folder; the best of each group:"
-            f"{listed}"
+            f"{name}: runs validated on different images or by different metrics cannot be ranked. Pass a run folder; "
+            f"the best of each group:{listed}"
         )
     return next((group[0] for group in groups.values()), None)
 

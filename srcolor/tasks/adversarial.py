@@ -87,15 +87,17 @@ class AdversarialTask(Task):
         ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that a checkpoint has the critic that this run needs.
+        """Check that a checkpoint has an adversary if, and only if, this run has one.
 
         Raises:
             UserError: If it does not.
         """
-        if self.adversary is not None and not any(key.startswith("adversary.") for key in checkpoint["state_dict"]):
+        saved = any(key.startswith("adversary.") for key in checkpoint["state_dict"])
+        if saved != (self.adversary is not None):
+            has, lacks = ("the checkpoint", "this run") if saved else ("this run", "the checkpoint")
             raise UserError(
-                "this run has an adversary, but its checkpoint has none: resume it with adversary=none, or start a new "
-                "run from its network with init_from=<run>."
+                f"{has} has an adversary, but {lacks} has none: resume without changing adversary=, or start a new run "
+                "from its network with init_from=<run>."
             )
 
     def on_train_start(self) -> None:
@@ -106,6 +108,8 @@ class AdversarialTask(Task):
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; start the adversarial phase when it is time."""
+        if self.adversary is not None and batch_idx == 0:
+            self.adversary.critic.encode(batch.target[:1])  # before training, not after half of it
         middle = self._progress(self.trainer.fit_loop.total_batch_idx + 0.5)
         if self.adversary is not None and self.adversary.step is None and middle >= self.adversary.start:
             self.adversary.reference.load_state_dict(self.evaluated_net.state_dict())
@@ -122,15 +126,15 @@ class AdversarialTask(Task):
             return super().rate_factor(progress / start)
         return self.adversary.schedule(max(0.0, progress - start) / (1 - start))
 
-    def restart(self, strength: float) -> None:
+    def restart(self, factor: float) -> None:
         """Restart the adversarial phase from the reference with a new critic; call this between epochs.
 
         Args:
-            strength: Factor to multiply the weight of the adversarial loss by.
+            factor: Factor to multiply the weight of the adversarial loss by.
         """
         assert self.adversary is not None
         self._return_to_reference()
-        self.adversary.rewind(strength)
+        self.adversary.rewind(factor)
         for optimizer in self.trainer.optimizers[1:]:
             optimizer.state.clear()
 
@@ -185,7 +189,7 @@ class AdversarialTask(Task):
         self.log_loss("loss", pixel_loss)
         self.log_loss("adversarial", adversarial_loss)
         self.log("train/weight", self.adversary.weight.clone())
-        weight = self.adversary.ramp * self.adversary.strength * self.adversary.weight
+        weight = self.adversary.ramp * self.adversary.strength * self.adversary.retry * self.adversary.weight
         return pixel_loss + weight * adversarial_loss
 
     def _update(self, optimizer: LightningOptimizer, loss: Tensor, module: nn.Module, counted: bool = True) -> None:
@@ -201,7 +205,11 @@ class AdversarialTask(Task):
             flat = mean_over_processes(torch.cat([gradient.flatten() for gradient in gradients]))
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
-        (optimizer if counted else optimizer.optimizer).step()
+        if counted:
+            optimizer.step()
+        else:
+            self.on_before_optimizer_step(optimizer.optimizer)  # Lightning calls it for the counted step
+            optimizer.optimizer.step()
 
     # -- evaluation ------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ class Adversary(nn.Module):
 
     weight: Tensor
     penalty: Tensor
-    strength: Tensor
+    retry: Tensor
     saved_start: Tensor
     saved_step: Tensor
     reference: nn.Module
@@ -83,7 +83,8 @@ class Adversary(nn.Module):
         self.step: int | None = None
         self.register_buffer("weight", torch.tensor(0.0))  # the gradient ratio
         self.register_buffer("penalty", torch.tensor(0.0))  # the latest R1 + R2
-        self.register_buffer("strength", torch.tensor(float(strength)))
+        self.strength = strength
+        self.register_buffer("retry", torch.tensor(1.0))  # factor on the strength after a failure
         self.register_buffer("saved_start", torch.tensor(self.start, dtype=torch.float64))
         self.register_buffer("saved_step", torch.tensor(-1))
 
@@ -97,13 +98,13 @@ class Adversary(nn.Module):
         self.step = 0 if self.step is None else self.step + 1
         self.saved_step += 1
 
-    def rewind(self, strength: float) -> None:
+    def rewind(self, factor: float) -> None:
         """Restart the adversarial phase with a new critic.
 
         Args:
-            strength: Factor to multiply the weight of the adversarial loss by.
+            factor: Factor to multiply the weight of the adversarial loss by.
         """
-        self.strength *= strength
+        self.retry *= factor
         self.weight.zero_()
         self.penalty.zero_()
         self.saved_step.zero_()

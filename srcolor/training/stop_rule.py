@@ -7,10 +7,11 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from lightning import Trainer
 from torch import Tensor
 
-from srcolor.errors import check_range
+from srcolor.errors import UserError, check_range, nearest
 from srcolor.metrics import higher_is_better
 from srcolor.tasks.adversarial import REFERENCE, AdversarialTask
 from srcolor.training.checkpoints import RunCheckpoint
@@ -154,6 +155,19 @@ class StopRule(RunCheckpoint):
         self.failures = state_dict.get("failures", 0)
         self.finished = state_dict.get("finished", False)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
+        """Check the measures of fidelity.
+
+        Raises:
+            UserError: If one of them is not computed during validation.
+        """
+        for name in self.fidelity:
+            if name not in pl_module.validated:
+                raise UserError(
+                    f"callbacks.best.fidelity: {name} is not computed during validation. "
+                    f"{nearest(name, pl_module.validated)} Add it to task.validated, or choose another measure."
+                )
+
     def on_train_start(self, trainer: Trainer, pl_module: AdversarialTask) -> None:
         """Stop a resumed run immediately if the rule had already ended it."""
         super().on_train_start(trainer, pl_module)
@@ -165,6 +179,11 @@ class StopRule(RunCheckpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         if REFERENCE in pl_module.evaluated_nets():
+            if not self.history and not self.failures:  # the epochs of the pixel loss alone do not compete
+                self.best_model_path = self.kth_best_model_path = ""
+                self.best_model_score = None
+                self.kth_value = torch.tensor(math.inf if self.mode == "min" else -math.inf)
+                self.best_k_models = {}
             self.history.append(self._epoch(trainer.callback_metrics, pl_module))
             verdict = judge(self.history, self.tolerance, self.limit)
             self._admissible = verdict.admissible

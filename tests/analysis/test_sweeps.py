@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -196,6 +198,18 @@ def test_a_sweep_without_pandas_names_the_extra(call, capfd, monkeypatch):
 def test_launching_does_not_import_pandas():
     command = "import sys, srcolor.cli.launch; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0
+
+
+def test_jobs_monitored_by_different_metrics_are_not_ranked_together(swept, tmp_path):
+    folder = tmp_path / "sweep"
+    shutil.copytree(swept, folder)
+    jobs = sweeps.jobs(folder)
+    other = jobs.table.loc[jobs.table["state"] == "done", "job"].iloc[-1]
+    file = folder / other / ".hydra" / "config.yaml"
+    file.write_text(file.read_text().replace("monitor: val/psnr", "monitor: val/ssim"))
+    validation = sweeps.jobs(folder).table.set_index("job")["validation"]
+    assert math.isnan(validation[other])
+    assert validation.drop(other).notna().sum() == jobs.table["validation"].notna().sum() - 1
 
 
 def test_a_missing_launcher_names_the_extra(call, capfd):

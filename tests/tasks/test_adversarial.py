@@ -332,7 +332,7 @@ def test_a_resumed_run_whose_critic_is_missing_is_an_error(tmp_path):
     torch.manual_seed(0)
     plain = SuperResolutionTask(Residual(4, 1, 2), losses.L1(), ADAM, schedules.constant, 0.9, {})
     run(tmp_path, plain, max_epochs=1)
-    with pytest.raises(UserError, match=r"but its checkpoint has none: resume it with adversary=none"):
+    with pytest.raises(UserError, match=r"this run has an adversary, but the checkpoint has none"):
         run(tmp_path, make_task(), str(tmp_path / "last.ckpt"), max_epochs=2)
 
 
@@ -344,6 +344,6 @@ def test_a_restart_returns_to_the_reference_with_a_new_critic_and_less_weight(tm
     assert is_equal(reference, task.net.state_dict())
     assert is_equal(reference, task.average.module.state_dict())
     assert not torch.equal(task.adversary.critic.layers[0].weight, critic)
-    assert task.adversary.strength.item() == pytest.approx(1)
+    assert task.adversary.retry.item() == pytest.approx(1 / 3)
     assert [task.adversary.step, task.adversary.saved_step.item(), task.average.n_averaged.item()] == [0, 0, 0]
     assert not any(optimizer.state for optimizer in trainer.optimizers[1:])

@@ -163,12 +163,21 @@ def test_before_the_adversary_starts_the_best_epoch_is_kept_as_ever(tmp_path):
     assert best(tmp_path)["epoch"] in range(4)
 
 
+def test_epochs_of_the_pixel_loss_alone_do_not_compete_with_adversarial_ones(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        task, rule, _ = run(tmp_path, [replace(GOOD, cost=2.5)] * 2, epochs=4, start=0.5)
+    assert len(rule.history) == 2
+    assert "No epoch was faithful enough; best.ckpt is the pixel-loss network" in caplog.text
+    saved = best(tmp_path)
+    assert is_equal(part(saved, "net."), task.adversary.reference.state_dict())
+
+
 def test_after_a_failure_training_starts_once_more_with_a_third_of_the_weight(tmp_path, caplog):
     failed = replace(GOOD, cost=4.0)
     with caplog.at_level(logging.WARNING):
         task, rule, _ = run(tmp_path, [*scores(0.08), failed, *scores(0.09)])
     assert "failed in epoch 1: fidelity fell by 4, more than 3. Starting it once more" in caplog.text
-    assert task.adversary.strength.item() == pytest.approx(1 / 3)
+    assert task.adversary.retry.item() == pytest.approx(1 / 3)
     assert task.adversary.step == 2  # those of the last epoch
     assert [rule.failures, len(rule.history), rule.finished] == [1, 1, False]
     # The epoch that was kept before the failure stays, unless a better one follows.
