@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 from conftest import ROOT
 
 import study
-from srcolor import runs
+from srcolor import metrics, runs
 
 STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
 
@@ -76,8 +77,11 @@ def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_p
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_the_adversarial_networks_start_from_those_of_the_pixel_loss(tmp_path):
+@pytest.mark.parametrize("lpips", [True, False])
+def test_adversarial_networks_start_from_those_of_the_pixel_loss(lpips, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "available", lambda names: list(names) if lpips else [])
     stages = study.stages(tmp_path, 3, adversarial=True)
     assert list(stages) == [*STAGES, "sr64to128_gan", "colorize64_gan"]
     for name in ("sr64to128", "colorize64"):
-        assert stages[f"{name}_gan"] == ["trainer.max_time=00:00:15:00", f'init_from="{tmp_path / name}"']
+        assert stages[f"{name}_gan"][:2] == ["trainer.max_time=00:00:15:00", f'init_from="{tmp_path / name}"']
+    assert stages["colorize64_gan"][2:] == ([] if lpips else ["monitor=val/patches"])
