@@ -86,10 +86,11 @@ def record(folder: Path, experiments: list[str]) -> dict[str, str]:
         for number in range(6):
             top, left = 90 * (number // 3), 120 * (number % 3)
             Image.fromarray(pixels[top : top + 96, left : left + 128]).save(pictures / f"{photo}{number}.png")
-    chain = [f"net.first.run={runs / 'colorize64'}", f"net.second.run={runs / 'sr64to128'}"]
+    extra = {"colorize64_gan": ["monitor=val/patches"]}  # without the weights of LPIPS
+    extra["chain64to128"] = [f"net.first.run={runs / 'colorize64'}", f"net.second.run={runs / 'sr64to128'}"]
     for experiment in experiments or sorted(schema.options("experiment"), key=lambda name: name.startswith("chain")):
         overrides = [f"experiment={experiment}", *TINY, f"data.root={pictures}", f"hydra.run.dir={runs / experiment}"]
-        run("train.py", *overrides, *(chain if experiment.startswith("chain") else []))
+        run("train.py", *overrides, *extra.get(experiment, []))
     if experiments:
         return dict(of_folder(runs))
     names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from srcolor.cli.schema import CONF
+from srcolor.metrics import MEASURES
 from srcolor.runs import weights
 
 ROW = re.compile(r"^\| `(?P<overrides>[^`]+)` \| `(?P<metric>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
@@ -48,6 +49,10 @@ def main() -> None:
             results = measured(name, overrides, data)
             for row in rows:
                 if row["overrides"] != overrides:
+                    continue
+                measure = MEASURES.get(row["metric"].rpartition(".")[2])
+                if measure is not None and (missing := measure.missing()) is not None:
+                    print(f"skip  {name}  {overrides}  {row['metric']}: {missing}")
                     continue
                 value = results
                 for key in row["metric"].split("."):
