@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -129,6 +130,8 @@ class NewFolder(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Replace `hydra.run.dir` by the name of the new folder."""
+        HydraConfig.instance().set_config(config)  # for `${hydra:...}` in the name; Hydra itself does this only later
+        OmegaConf.set_readonly(config.hydra, None)
         _claim(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

@@ -29,7 +29,7 @@ def runs_at_the_same_time(process, barrier, folder):
     for number in range(10):
         GlobalHydra.instance().clear()
         sys.argv = ["train.py", f"seed={100 * process + number}", f"hydra.sweep.dir={folder}/never"]
-        sys.argv.append(f"hydra.run.dir={folder}/{number}/${{now:%Y}}")
+        sys.argv.append(f"hydra.run.dir={folder}/{number}/${{hydra:runtime.choices.experiment}}_${{now:%Y}}")
         barrier.wait()
         launch.run(main, "train", overrides.train_args)
 
