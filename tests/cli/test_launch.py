@@ -12,6 +12,7 @@ import torch
 import yaml
 from conftest import TINY, call_script
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from srcolor import runs
@@ -22,8 +23,6 @@ def runs_at_the_same_time(process, barrier, folder):
     """Start ten runs, each with a setting of its own, in one process of two, in folders named after the year."""
 
     def main(cfg):
-        from hydra.core.hydra_config import HydraConfig
-
         Path(HydraConfig.get().runtime.output_dir, "seed").write_text(str(cfg.seed))
 
     for number in range(10):
@@ -67,6 +66,22 @@ def test_folder_in_use_by_another_process_is_left_untouched(tmp_path, capfd):
     assert call_script(Nothing, "train", lambda args: list(args), [f"hydra.run.dir={tmp_path}"]) == 1
     assert "is already used by a run" in capfd.readouterr().err
     assert [path.name for path in (tmp_path / ".hydra").iterdir()] == ["lock"]
+
+
+def test_a_default_folder_of_the_same_second_is_numbered(tmp_path, monkeypatch):
+    """In a process that has not run Hydra before, whose configuration the folder's name needs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    clock = SimpleNamespace(now=lambda: SimpleNamespace(strftime=lambda pattern: "now"))
+    monkeypatch.setattr("hydra.core.utils.datetime", clock)
+    (tmp_path / "runs" / "sr64to128" / "now").mkdir(parents=True)
+    folders = []
+
+    def main(cfg):
+        folders.append(Path(HydraConfig.get().runtime.output_dir).relative_to(tmp_path).as_posix())
+
+    call_script(SimpleNamespace(main=main), "train", lambda args: list(args), [])
+    assert folders == ["runs/sr64to128/now-2"]
 
 
 class Nothing:
@@ -177,8 +192,6 @@ def sweep_at_the_same_time(process, barrier, folder):
     """Start a sweep of two jobs in a folder named after the year, in one process of two."""
 
     def main(cfg):
-        from hydra.core.hydra_config import HydraConfig
-
         Path(HydraConfig.get().runtime.output_dir, "monitor").write_text(cfg.monitor)
 
     sweeps = SimpleNamespace(write=lambda _: None, show=lambda _: False)
