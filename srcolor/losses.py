@@ -84,9 +84,13 @@ class HuberAB(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See the class; RGB in [0, 1]."""
-        error = rgb_to_lab(prediction) - rgb_to_lab(target)
-        loss = self._huber(error[:, 1:])
-        return loss if self.lightness == 0 else loss + self.lightness * self._huber(error[:, :1])
+        prediction, target = rgb_to_lab(prediction), rgb_to_lab(target)
+        loss = self.of_ab(prediction[:, 1:], target[:, 1:])
+        return loss if self.lightness == 0 else loss + self.lightness * self._huber(prediction[:, :1] - target[:, :1])
+
+    def of_ab(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a* and b*, (N, 2, H, W), which may be outside of sRGB."""
+        return self._huber(prediction - target)
 
     def _huber(self, error: Tensor) -> Tensor:
         return F.huber_loss(error, torch.zeros_like(error), delta=self.delta) / self.delta

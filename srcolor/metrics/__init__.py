@@ -18,6 +18,7 @@ from srcolor.metrics.color import (
     HueError,
     Palette,
     Patches,
+    Spread,
     Tint,
     ciede2000,
 )
@@ -44,7 +45,7 @@ MEASURES: dict[str, type[Measure]] = {
     metric.name: metric
     for metric in (
         *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
-        *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail, Palette),
+        *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail, Palette, Spread),
         *(Texture, Consistency, BandEnergy, Checkerboard, LPIPS),
     )
 }

@@ -98,6 +98,26 @@ def _rms(error: Tensor) -> Tensor:
     return error.square().mean((1, 2, 3)).sqrt()
 
 
+class Spread(Measure):
+    """How much the colorings of an image differ: root mean square of the a*, b* differences between two of them.
+
+    Raises:
+        UserError: If there is one prediction per image.
+    """
+
+    name = "spread"
+    heading = "spread (CIELAB)"
+    digits = 3
+    higher_is_better = None
+    space = "lab"
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the spread of each image, (N,), for its samples, (N, S, 3, H, W); the target is ignored."""
+        if prediction.ndim != 5:
+            raise UserError("spread requires several colorings per image: experiment=colorize64_codes.")
+        return (2 * prediction[:, :, 1:].var(1).mean((1, 2, 3))).sqrt()
+
+
 class CIEDE2000(Measure):
     """Mean color difference CIEDE2000 over the pixels of an image; 1 is about the smallest visible difference."""
 

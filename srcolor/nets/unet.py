@@ -68,6 +68,14 @@ class UNet(Net):
 
     def forward(self, gray: Tensor) -> Tensor:
         """Map (N, 1, H, W) to (N, 3, H, W), both in [0, 1]; H and W are padded to multiples of 16 inside."""
+        return images.from_ab(gray, self.decode(gray, *self.encode(gray)))
+
+    def encode(self, gray: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the features of the coarsest level, (N, 2 * channels, H / 16, W / 16), and of the levels above it.
+
+        Args:
+            gray: (N, 1, H, W) in [0, 1].
+        """
         height, width = gray.shape[-2:]
         padded = F.pad(gray, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
         x = self.encoder[0](self.stem(F.pixel_unshuffle(padded, BLOCK)))
@@ -75,15 +83,21 @@ class UNet(Net):
         for down, stage in zip(self.downs, list(self.encoder)[1:], strict=True):
             skips.append(x)
             x = stage(down(x))
+        return x, skips
+
+    def decode(self, gray: Tensor, coarsest: Tensor, skips: list[Tensor]) -> Tensor:
+        """Return a* and b*, (N, 2, H, W), from the image and its features; see `encode`."""
+        x = coarsest
         for up, stage, skip in zip(reversed(self.ups), reversed(self.decoder), reversed(skips), strict=True):
             x = stage(skip + F.interpolate(up(x), scale_factor=2, mode="bilinear"))
+        height, width = gray.shape[-2:]
         curves = F.interpolate(self.head(F.relu(x)), scale_factor=BLOCK, mode="bilinear")[..., :height, :width]
         with torch.autocast(gray.device.type, enabled=False):
             gray = gray.float()
             level = torch.arange(self.levels, device=gray.device).reshape(-1, 1, 1)
             weight = (1 - (gray * (self.levels - 1) - level).abs()).clamp(min=0)
             ab = (curves.float().unflatten(1, (2, self.levels)) * weight[:, None]).sum(2)
-            return images.from_ab(gray, LIMIT * torch.tanh(ab / GAIN))
+            return LIMIT * torch.tanh(ab / GAIN)
 
 
 def _stage(channels: int, blocks: int) -> nn.Sequential:

@@ -241,6 +241,10 @@ class Task(LightningModule):
         """Return the postprocessed predictions of every evaluated network."""
         return {name: self.postprocess(self.predict(net, batch)) for name, net in self.evaluated_nets().items()}
 
+    def illustrations(self, batch: Pair) -> dict[str, Tensor]:
+        """Return further images, by heading, that `training.samples` may show but no measure evaluates."""
+        return {}
+
     def postprocess(self, prediction: Tensor) -> Tensor:
         """Return a prediction as it is evaluated and shown: clamped to [0, 1]."""
         return prediction.clamp(0, 1)

@@ -63,7 +63,7 @@ class SampleGrid(Callback):
 
         Args:
             batch: A few examples.
-            predictions: Predictions of the network (`net`) and of each baseline.
+            predictions: Predictions of the network (`net`) and of each baseline, and the task's `illustrations`.
         """
         prediction = predictions["net"]
         error = (prediction - batch.target).abs().mean(1, keepdim=True) * 10
@@ -78,7 +78,7 @@ class SampleGrid(Callback):
             return
         batch = Pair(*(part[: self.images] for part in batch))
         with torch.autocast(task.device.type, enabled=False):
-            picture = grid(self.columns(batch, task.predictions(batch)))
+            picture = grid(self.columns(batch, {**task.predictions(batch), **task.illustrations(batch)}))
         self.folder.mkdir(parents=True, exist_ok=True)
         write_picture(self.folder / f"{name}.png", picture)
         for logger in trainer.loggers:
@@ -102,6 +102,19 @@ class ColorSampleGrid(SampleGrid):
             "its chroma": lab_to_rgb(chroma),
             "CIEDE2000": ciede2000(prediction, target) / 25,
         }
+
+
+class CodesSampleGrid(SampleGrid):
+    """Grids of several colorings of each image, drawn at every validation; see `SampleGrid` for the arguments."""
+
+    def is_drawn(self, validation: int) -> bool:
+        """See `SampleGrid`."""
+        return True
+
+    def columns(self, batch: Pair, predictions: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `SampleGrid`: gray, the stable coloring, samples, truth."""
+        samples = {name: images for name, images in predictions.items() if name.startswith("sample ")}
+        return {"gray": batch.input, "stable": predictions["net"], **samples, "truth": batch.target}
 
 
 class AdversarialSampleGrid(SampleGrid):

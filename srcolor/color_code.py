@@ -1,0 +1,104 @@
+"""The color code of an image: the mean and the covariance of its a* and b*, five numbers.
+
+A code says how warm, how vivid and how varied the colors of an image are, and leaves open which pixel has which color.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NUMBERS = 5
+FLOOR = 1e-5  # variance added in every direction: an image of one color has none
+GAIN = 10.0  # maximum factor on the deviation of a pixel from the mean color
+
+
+class ColorCode(NamedTuple):
+    """The codes of N images, in CIELAB units.
+
+    Attributes:
+        mean: Mean a* and b*, (N, 2).
+        covariance: Covariance of a* and b* over the pixels, (N, 2, 2).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def color_code(ab: Tensor) -> ColorCode:
+    """Return the codes of images.
+
+    Args:
+        ab: (N, 2, H, W), a* and b* of CIELAB.
+
+    >>> ab = torch.tensor([[1.0, 3.0], [10.0, 20.0]]).reshape(1, 2, 1, 2)
+    >>> code = color_code(ab)
+    >>> code.mean, code.covariance
+    (tensor([[ 2., 15.]]), tensor([[[ 1.,  5.],
+             [ 5., 25.]]]))
+    """
+    pixels = ab.float().flatten(2)
+    mean = pixels.mean(2)
+    centered = pixels - mean[..., None]
+    return ColorCode(mean, centered @ centered.mT / pixels.shape[2])
+
+
+def recolor(ab: Tensor, code: ColorCode) -> Tensor:
+    """Map the a*, b* of images to another mean and covariance.
+
+    The map is affine, the optimal transport between Gaussians (Olkin and Pukelsheim 1982): of all affine maps with this
+    result, it moves the colors least, and it is the identity at the image's own code. Its gain is limited to `GAIN`, so
+    that an image of nearly one color is not turned into noise.
+
+    Args:
+        ab: (N, 2, H, W).
+        code: The codes of the result; N, or one for all images.
+
+    Returns:
+        (N, 2, H, W); its code is `code`, to 1e-4, unless the gain is limited.
+    """
+    own = color_code(ab)
+    floor = FLOOR * torch.eye(2, device=ab.device)
+    half = _root(own.covariance + floor)
+    inverse = _inverse(half)
+    transport = inverse @ _root(half @ (code.covariance + floor) @ half) @ inverse
+    # The Frobenius norm is at least the largest gain and at most 1.42 times it.
+    gain = torch.linalg.matrix_norm(transport)[:, None, None]
+    transport = transport * (GAIN / gain).clamp(max=1)
+    moved = transport @ (ab.float().flatten(2) - own.mean[..., None]) + code.mean[..., None]
+    return moved.view_as(ab)
+
+
+def to_vector(code: ColorCode) -> Tensor:
+    """Return codes as unconstrained vectors, (N, 5): the means, and the log-Cholesky factor of the covariance."""
+    variance_a, variance_b = code.covariance[:, 0, 0] + FLOOR, code.covariance[:, 1, 1] + FLOOR
+    first = variance_a.sqrt()
+    below = code.covariance[:, 0, 1] / first
+    second = (variance_b - below.square()).clamp(min=FLOOR).sqrt()
+    return torch.cat([code.mean, torch.stack([first.log(), below, second.log()], 1)], 1)
+
+
+def from_vector(vector: Tensor) -> ColorCode:
+    """Return the codes of vectors, (N, 5); the inverse of `to_vector`."""
+    first, below, second = vector[:, 2].exp(), vector[:, 3], vector[:, 4].exp()
+    cross = first * below
+    covariance = torch.stack([first.square(), cross, cross, below.square() + second.square()], 1).view(-1, 2, 2)
+    return ColorCode(vector[:, :2], covariance - FLOOR * torch.eye(2, device=vector.device))
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """Return the square roots of symmetric positive matrices, (N, 2, 2), in closed form."""
+    determinant = _determinant(matrix).clamp(min=1e-12).sqrt()
+    trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
+    return (matrix + determinant[:, None, None] * torch.eye(2, device=matrix.device)) / (trace + 2 * determinant).sqrt()[
+        :, None, None
+    ]
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    (a, b), (_, c) = matrix[:, 0].unbind(1), matrix[:, 1].unbind(1)
+    return torch.stack([c, -b, -b, a], 1).view(-1, 2, 2) / _determinant(matrix)[:, None, None]
+
+
+def _determinant(matrix: Tensor) -> Tensor:
+    return matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
