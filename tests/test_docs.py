@@ -59,9 +59,7 @@ def test_the_pages_have_commands_of_every_program():
 
 @pytest.mark.parametrize(("script", "line"), HYDRA)
 def test_a_command_composes(script, line):
-    args = overrides.quote_homes(
-        [arg for arg in arguments(line) if arg not in ("-m", "--help", "--cfg", "job", "x")]
-    )
+    args = overrides.quote_homes([arg for arg in arguments(line) if arg not in ("-m", "--help", "--cfg", "job", "x")])
     hints.check_template_keys(args)
     parser = OverridesParser.create()
     for position, override in enumerate(parser.parse_overrides(args)):
