@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
 
     # -- the images -------------------------------------------------------------------------------
     data = instantiate(cfg.data)
-    data.setup("test")
+    data.setup()
     for key, run in names.items():
         trained_on = runs.trained_on(run)
         if trained_on is None:

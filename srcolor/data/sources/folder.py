@@ -54,19 +54,19 @@ class Folder(Files):
         check_separate(self.folders)
         self._prefixes = prefixes(self.folders)
         self._pattern = None if self.group is None else _compile(self.group)
-        self._only_tests = False
+        self._training = False
 
     def setup(self, stage: str | None = None) -> None:
-        """See `ImageDataModule`; only with the stage `test`, which may use another root, `group` may match no file."""
-        self._only_tests = stage == "test"
+        """See `ImageDataModule`; in training (`fit`), `group` must match a file. A test may be of another root."""
+        self._training = stage == "fit"
         super().setup(stage)
 
     def items(self) -> list[Item]:
         """Return the image files under the roots, sorted by name, without hidden ones.
 
         Raises:
-            UserError: If a root is not a folder or contains no images, or a pattern of `exclude`, or `group`, matches
-                none, or the images of a root are all excluded.
+            UserError: If a root is not a folder or contains no images, a pattern of `exclude` matches none, the images
+                of a root are all excluded, or `group` matches none in training.
         """
         files = {prefix: _list(folder) for prefix, folder in zip(self._prefixes, self.folders, strict=True)}
         names = [f"{prefix}{path}" for prefix, listed in files.items() for path, _ in listed]
@@ -74,7 +74,8 @@ class Folder(Files):
         for pattern in self.exclude:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(
-                    f"data.exclude: {pattern!r} matches no image in {where} (paths there look like {names[0]})."
+                    f"data.exclude: {pattern!r} matches no image in {where} (paths there look like {names[0]}). "
+                    "Correct the pattern, or remove it."
                 )
         items: list[Item] = []
         for prefix, folder in zip(self._prefixes, self.folders, strict=True):
@@ -91,9 +92,9 @@ class Folder(Files):
                 Item(f"{prefix}{path}", stamp, split if official else None, self._group_of(path))
                 for (path, stamp), split in zip(kept, splits, strict=True)
             ]
-        if self.group is not None and not self._only_tests and all(item.group is None for item in items):
+        if self._training and self.group is not None and all(item.group is None for item in items):
             raise UserError(
-                f"data.group={self.group!r} matches no image in {where} (paths there look like "
+                f"data.group={self.group} matches no image in {where} (paths there look like "
                 f"{items[0].name}). Correct the expression, or remove it with data.group=null."
             )
         return sorted(items, key=lambda item: item.name)
@@ -121,13 +122,13 @@ class Folder(Files):
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
-    example = r"Expected one such as 'person_(\d+)_': one group, around the text that files of one split share."
+    example = r"""Expected one group, around the text that files of one split share: 'data.group="person_(\d+)_"'."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"data.group={pattern!r} is not a regular expression ({error}). {example}") from None
+        raise UserError(f"data.group={pattern} is not a regular expression ({error}). {example}") from None
     if compiled.groups != 1:
-        raise UserError(f"data.group={pattern!r} has {compiled.groups} groups. {example}")
+        raise UserError(f"data.group={pattern} has {compiled.groups} groups. {example}")
     return compiled
 
 
