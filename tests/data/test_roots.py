@@ -156,6 +156,11 @@ def test_a_list_of_roots_needs_no_more_quotes_than_the_shells(value):
     assert overrides.parse(arg).value() == next((v for k, v in expected.items() if k in value), ["/a", "/b"])
 
 
+def test_recorded_values_are_written_in_hydras_grammar():
+    value = ["~/写真", "/it's, [here]", '/a "b"', "/back\\"]
+    assert overrides.parse(f"data.root={overrides._literal(value)}").value() == value
+
+
 def test_a_rejected_list_is_shown_with_quoted_elements():
     with pytest.raises(UserError) as error:
         overrides.train_args(["data.root=[/it(s,/b]"])
@@ -196,6 +201,11 @@ def test_a_run_on_several_folders_is_resumed_and_tested_from_another_folder(
         assert call_eval(f"ckpt={run}", f"data.root={roots[0]}", f"hydra.run.dir={test}") == 0
     assert "used to train" not in caplog.text
     assert OmegaConf.load(test / ".hydra" / "config.yaml").data.root == str(roots[0])
+    compared = overrides.compare_args([f"colorize={run}", f"sr={run}"])
+    assert [overrides.parse(arg).value() for arg in compared if arg.startswith(("data.root", "data.group"))] == [
+        recorded.root,
+        recorded.group,
+    ]
     tested, of_the_run = (
         {row["file"].split("@")[0] for row in csv.DictReader(open(path / "per_image.csv"))} for path in (test, run)
     )

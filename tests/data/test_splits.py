@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 from data_helpers import folder, names, noise
+from omegaconf import OmegaConf
 
+from srcolor import runs
 from srcolor.data import cache, crops
 from srcolor.data.splits import assign_splits
 from srcolor.errors import UserError
+from srcolor.runs.names import comparable
 
 # Hashes of files whose numbers are 0.75, 0.8125 and 0.9375.
 TRAIN, VAL, TEST = (f"{start}{62 * '0'}" for start in ("c0", "d0", "f0"))
@@ -143,6 +146,19 @@ def test_the_group_is_part_of_the_settings_only_if_it_is_set(people):
         key.hexdigest()[:16],
     )
     assert cache._folder(grouped, grouped.items(), people) != path
+
+
+def test_runs_from_before_groups_are_ranked_with_runs_without_a_group(tiny_run, tmp_path):
+    old, grouped = (shutil.copytree(tiny_run, tmp_path / name) for name in ("old", "grouped"))
+    config = runs.configuration(old)
+    assert config.data.pop("group") is None
+    OmegaConf.save(config, old / ".hydra" / "config.yaml")
+    runs.record_settings(grouped, {"data.group": PERSON})
+    groups = comparable([tiny_run, old, grouped])
+    assert {label: set(paths) for label, paths in groups.items()} == {
+        "data.group=None": {tiny_run, old},
+        f"data.group={PERSON}": {grouped},
+    }
 
 
 @pytest.mark.parametrize(
