@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     trained_on = [runs.trained_on(name) for name in names]
     net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt, cfg.sharpness)
     reference = None if cfg.ckpt is None else runs.load_reference(cfg.ckpt)
-    session.setup()
+    session.setup("test")
     logging.getLogger("eval").info("Testing %s", " and ".join(str(runs.checkpoint_file(name)) for name in names))
     session.test(net, trained_on, reference=reference)
 

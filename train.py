@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
             "set trainer.max_steps or trainer.max_epochs."
         )
     start = runs.start(OmegaConf.to_container(cfg.net, resolve=True), cfg.resume, cfg.init_from)
-    session.setup()
+    session.setup("fit")
 
     # -- build ------------------------------------------------------------------------------------
     net = runs.build_net(start.net_config) if start.state is not None else instantiate(cfg.net)

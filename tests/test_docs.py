@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 import study
-from srcolor.cli import hints, schema
+from srcolor.cli import hints, overrides, schema
 from srcolor.errors import UserError
 from srcolor.inference import export, predict
 
@@ -59,7 +59,7 @@ def test_the_pages_have_commands_of_every_program():
 
 @pytest.mark.parametrize(("script", "line"), HYDRA)
 def test_a_command_composes(script, line):
-    args = [arg for arg in arguments(line) if arg not in ("-m", "--help", "--cfg", "job", "x")]
+    args = overrides.quote_homes([arg for arg in arguments(line) if arg not in ("-m", "--help", "--cfg", "job", "x")])
     hints.check_template_keys(args)
     parser = OverridesParser.create()
     for position, override in enumerate(parser.parse_overrides(args)):

@@ -51,6 +51,7 @@ class Benchmark(DataModuleDefaults, LightningDataModule):
             raise UserError("data=benchmark requires data.root=<folder with Set5/, BSD100/, ...>.")
         check_range("scale", self.scale, 1)
         self.folder: Path = Path(self.root).expanduser().absolute()
+        self.folders = (self.folder,)
         self.images: list[tuple[str, Path, Path | None]] = []
 
     def setup(self, stage: str | None = None) -> None:

@@ -55,7 +55,7 @@ def run(main: Callable[[DictConfig], None], config_name: str, complete: Callable
 def _run(main: Callable[[DictConfig], None], config_name: str, complete: Callable[[Sequence[str]], list[str]]) -> int:
     """Return the exit code; print errors that the user can fix."""
     try:
-        sys.argv[1:] = complete(sys.argv[1:])
+        sys.argv[1:] = complete(overrides.quote_homes(sys.argv[1:]))
         if overrides.MULTIRUN & set(sys.argv) and find_spec("pandas") is None:
             raise UserError(f"a sweep requires pandas. Run: {install_extra('sweep')}")
         hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name=config_name)(job.guarded(main))()

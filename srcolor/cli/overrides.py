@@ -22,6 +22,7 @@ from srcolor.errors import UserError
 
 NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(schema.COMPARED)}")
 MULTIRUN = {"-m", "--multirun"}
+LIST = re.compile(r"\[[^\[\]]*\]")  # a value that is a flat list
 
 
 def is_first() -> bool:
@@ -154,8 +155,7 @@ def compare_args(args: Sequence[str]) -> list[str]:
     recorded = []
     for key, value in settings.items():
         if key not in values and key.split(".")[0] not in values:
-            text = quote(value) if isinstance(value, str) else json.dumps(value)
-            recorded.append(f"{key}={text if '.' in key else value}")  # the name of a choice needs no quotes
+            recorded.append(f"{key}={_literal(value) if '.' in key else value}")  # the name of a choice needs no quotes
     return [*recorded, *args]
 
 
@@ -304,4 +304,31 @@ def quote(value: str) -> str:
 def quoted(override: str) -> str:
     """Return an override with its value quoted for Hydra's grammar, and the whole quoted for the shell."""
     key, _, value = override.partition("=")
-    return shlex.quote(f"{key}={quote(value)}")
+    is_list = LIST.fullmatch(value) is not None and not set("\"'") & set(value)
+    return shlex.quote(f"{key}={_quote_elements(value) if is_list else quote(value)}")
+
+
+def quote_homes(args: Sequence[str]) -> list[str]:
+    """Quote the elements of lists that start with `~`, as Hydra's grammar requires.
+
+    >>> quote_homes(["seed=1", "data.root=[~/faces,/data/faces]"])
+    ['seed=1', 'data.root=["~/faces",/data/faces]']
+    """
+    split = [arg.partition("=") for arg in args]
+    return [
+        f"{key}={_quote_elements(value, '~')}" if LIST.fullmatch(value) is not None else arg
+        for arg, (key, _, value) in zip(args, split, strict=True)
+    ]
+
+
+def _quote_elements(value: str, start: str = "") -> str:
+    """Quote the elements of a list, as typed, that start with a text."""
+    elements = value[1:-1].split(",")
+    return f"[{','.join(quote(e.strip()) if e.strip().startswith(start) else e for e in elements)}]"
+
+
+def _literal(value: Any) -> str:
+    """Return a value in Hydra's grammar."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    return quote(value) if isinstance(value, str) else json.dumps(value)

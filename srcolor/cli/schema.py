@@ -5,14 +5,14 @@ A group's node names a class or function (`_target_`), whose signature is the no
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from srcolor.errors import UserError, nearest
 
@@ -179,10 +179,13 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Return whether a plain value fits a parameter; only the types int, float, bool, str and None are checked."""
+    """Return whether a value fits a parameter; only int, float, bool, str, None and lists of str are checked."""
     kinds = _alternatives(annotation)
-    if not set(kinds) <= {int, float, bool, str, NoneType}:
+    if not set(kinds) <= {int, float, bool, str, NoneType, Sequence[str]}:
         return True
+    if isinstance(value, ListConfig):
+        elements = cast(list[Any], OmegaConf.to_container(value, resolve=False))
+        return Sequence[str] in kinds and all(isinstance(element, str) for element in elements)
     if float in kinds:
         kinds += (int,)
     return type(value) in kinds
@@ -190,6 +193,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 def _described(annotation: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    names[Sequence[str]] = "a list of texts"
     return " or ".join(names[kind] for kind in _alternatives(annotation))
 
 

@@ -74,14 +74,19 @@ class Session:
             raise UserError(f"trainer.devices={cfg.devices}: multiple devices also require trainer=ddp.")
         return trainer
 
-    def setup(self) -> None:
-        """Set up the data, and record the settings that depend on the machine."""
-        self.data.setup()
+    def setup(self, stage: str) -> None:
+        """Set up the data, and record the settings that depend on the machine.
+
+        Args:
+            stage: Lightning's name of what the data is used for: `fit` or `test`.
+        """
+        self.data.setup(stage)
         log.info("%s", self.machine)
         if not self.trainer.is_global_zero:
             return
         self.data.write_splits(self.folder / "split.csv")
-        root = {} if self.data.folder is None else {"data.root": str(self.data.folder)}
+        roots = [str(folder) for folder in self.data.folders]
+        root = {"data.root": roots[0] if len(roots) == 1 else roots} if roots else {}
         record_settings(self.folder, {**root, "trainer.precision": self.machine.precision})
         hydra = HydraConfig.get()
         command = loggers.command_line(str(hydra.job.name), hydra.overrides.task)

@@ -206,7 +206,7 @@ def _folder(source: Source, items: Sequence[Item], cache_dir: Path) -> Path:
     """Return the folder of the cache of these images with these settings."""
     key = hashlib.sha256(json.dumps([FORMAT, source.planes, source.settings()], sort_keys=True).encode())
     for item in items:
-        key.update(repr(tuple(item)).encode())
+        key.update(repr((item.name, item.stamp, item.split)).encode())  # the group follows from the settings
     return cache_dir / hashlib.sha256(source.identity().encode()).hexdigest()[:16] / key.hexdigest()[:16]
 
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from srcolor.data.crops import SPLIT, SPLITS, Pixels, Region, crop_grid, is_flat, is_gray, sample
+from srcolor.data.splits import assign_splits
 from srcolor.errors import UserError
-
-SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -33,11 +32,14 @@ class Item(NamedTuple):
         name: Unique name in the source, shown to users.
         stamp: Changes when the image changes (a file's size and time).
         split: The split assigned by the source, if any.
+        group: Images with the same group are in the same split; None without a group. It follows from the name and the
+            source's settings.
     """
 
     name: str
     stamp: str
     split: str | None = None
+    group: str | None = None
 
 
 class Source(Protocol):
@@ -106,47 +108,6 @@ class Index:
             return cls(**rest, **arrays)
 
 
-def assign_splits(hashes: Sequence[str], official: Sequence[str | None]) -> list[str]:
-    """Assign each image to a split.
-
-    By the SHA-256 of the file, read as a number in [0, 1): below 0.8 train, below 0.9 val, else test. So a file
-    stays in its split when others are added or removed, and copies stay together. An empty split gets the image
-    whose number is nearest to it.
-
-    Args:
-        hashes: SHA-256 of each file, in hex.
-        official: The split assigned by the source, or None. If the source has train and test but no val, val is
-            taken from train.
-
-    Raises:
-        UserError: If there are fewer distinct images than splits.
-    """
-    position = {digest: int(digest[:16], 16) / 16**16 for digest in hashes}
-
-    def distance(digest: str, split: str) -> float:
-        low, high = SHARES[split]
-        return max(low - position[digest], position[digest] - high, 0.0)
-
-    splits: dict[str, str] = {}
-    for digest, split in zip(hashes, official, strict=True):
-        if split is None:
-            split = next(s for s in SPLITS if position[digest] < SHARES[s][1])
-        splits.setdefault(digest, split)
-    if "val" not in splits.values() and "val" not in official:
-        for digest in [d for d, split in splits.items() if split == "train" and position[d] >= SHARES["test"][0]]:
-            splits[digest] = "val"
-    for empty in [split for split in SPLITS if split not in splits.values()]:
-        counts = {split: list(splits.values()).count(split) for split in SPLITS}
-        spare = [digest for digest, split in splits.items() if counts[split] > 1]
-        if not spare:
-            raise UserError(
-                f"{len(splits)} distinct usable image(s): expected at least three, one each for training, validation "
-                "and test. Add images."
-            )
-        splits[min(spare, key=lambda digest: distance(digest, empty))] = empty
-    return [splits[digest] for digest in hashes]
-
-
 def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = lambda pixels: None) -> Index:
     """Read every image once, in parallel, and index it.
 
@@ -156,12 +117,13 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
         keep: Called with the pixels of each usable image, in order.
 
     Raises:
-        UserError: If no image is usable, or there are fewer distinct images than splits.
+        UserError: If no image is usable; see also `assign_splits`.
     """
     names: list[str] = []
     shapes: list[tuple[int, ...]] = []
     hashes: list[str] = []
     official: list[str | None] = []
+    groups: list[str | None] = []
     crops: list[tuple[int, ...]] = []
     samples: list[Pixels] = []
     gray: list[NDArray[np.bool_]] = []
@@ -204,6 +166,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
             shapes.append(pixels.shape)
             hashes.append(digest)
             official.append(item.split)
+            groups.append(item.group)
             keep(pixels)
     if not names:
         raise UserError(f"none of the {len(items)} images is usable:\n{by_reason(skipped)}")
@@ -211,7 +174,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
     table = np.column_stack([np.array(crops, np.int32), np.concatenate(gray)])
     splits = [-1] * len(names)
     if (table[:, SPLIT] < 0).any():
-        splits = [SPLITS.index(split) for split in assign_splits(hashes, official)]
+        splits = [SPLITS.index(split) for split in assign_splits(hashes, official, groups)]
     digests = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, 32)
     return Index(names, np.array(shapes, np.int32), digests, np.array(splits, np.int8), table, skipped, flat)
 

@@ -6,7 +6,7 @@ Any `LightningDataModule` whose batches are `Pair`s can be trained by `train.py`
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -37,11 +37,11 @@ class DataModule(Protocol):
     """The members of a datamodule beyond Lightning's; `DataModuleDefaults` implements all of them except `setup`.
 
     Attributes:
-        folder: Absolute path of the data, which a run records as its `data.root`; None without one.
+        folders: Absolute paths of the data, which a run records as its `data.root`; empty without any.
         handed_over: Time at which the last batch left the data loader (`time.monotonic`), the end of the wait for data.
     """
 
-    folder: Path | None
+    folders: Sequence[Path]
     handed_over: float
 
     def setup(self, stage: str | None = None) -> None:
@@ -85,7 +85,7 @@ class DataModule(Protocol):
 class DataModuleDefaults:
     """Defaults of `DataModule` for samples without files: nothing is recorded."""
 
-    folder: Path | None = None
+    folders: Sequence[Path] = ()
     handed_over = 0.0
 
     def name(self, split: str, row: int) -> str:

@@ -169,7 +169,8 @@ def _best(name: str, runs: Sequence[Path]) -> Path | None:
 def _validated_on(run: Path) -> tuple[str, ...]:
     """Return the settings that determine the pairs and the metric of a run's validation, each as `key=value`."""
     config = configuration(run)
-    settings = data_settings(str(run)) | {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
+    settings = {"data.group": None, **data_settings(str(run))}  # older runs did not record data.group
+    settings |= {f"pair.{key}": value for key, value in config.pair.items_ex(resolve=False)}
     for key in ("scale", "monitor", "trainer.limit_val_batches"):
         settings[key] = OmegaConf.select(config, key)
     excluded = {f"data.{key}" for key in TRAINING_ONLY}

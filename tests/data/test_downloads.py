@@ -20,8 +20,8 @@ from scipy.io import savemat
 from skimage import data
 
 from srcolor.data import downloads
-from srcolor.data.index import SHARES
 from srcolor.data.sources import celeba, flowers102, lfw, oxford_pets
+from srcolor.data.splits import SHARES
 from srcolor.errors import UserError
 
 PHOTO = Image.fromarray(data.coffee())

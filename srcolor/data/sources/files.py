@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,19 @@ def file_stamp(path: Path | os.DirEntry[str]) -> str:
 
 @dataclass(kw_only=True, eq=False)
 class Files(ImageDataModule):
-    """Image files under one folder; a subclass lists them. An item's name is its path relative to the folder.
+    """Image files under a folder; a subclass lists them. An item's name is its path relative to the folder.
 
     A subclass with masks sets `planes = 4`, and its `decode` adds `fit(mask, NEAREST)` as the fourth plane.
 
     Args:
-        root: The folder; `~` is expanded.
+        root: The folder; `~` is expanded. `Folder` also takes a list of folders.
         crop: `center`: the largest centered square, resized with antialiasing to `size` (faces, objects).
             `random`: crops at native resolution (photographs), evaluated on a fixed grid of crops.
         min_side: Images with a shorter side are skipped; if None, `size`. Images shorter than `size` are enlarged.
         max_side: With random crops, images with a longer side are shrunk to it; if None, no limit.
     """
 
-    root: str
+    root: str | Sequence[str]
     crop: str = "center"
     min_side: int | None = None
     max_side: int | None = None
@@ -76,8 +77,27 @@ class Files(ImageDataModule):
         check_range("data.min_side", self.shortest_side, self.size if self.crop == "random" else 1)
         if self.max_side is not None:
             check_range("data.max_side", self.max_side, self.size)
-        self.folder: Path = Path(self.root).expanduser().absolute()
+        roots = [self.root] if isinstance(self.root, str) else self.root
+        self.folders: tuple[Path, ...] = tuple(Path(root).expanduser().absolute() for root in roots)
         self.random_crop = self.crop == "random"
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of a source that has only one.
+
+        Raises:
+            UserError: If `root` lists several.
+        """
+        if len(self.folders) != 1:
+            raise UserError(
+                f"data.root lists {len(self.folders)} folders: expected one. Only data=folder and data=photographs "
+                "take several."
+            )
+        return self.folders[0]
+
+    def path(self, name: str) -> Path:
+        """Return the file of an item."""
+        return self.folder / name
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """Read a file, crop and resize it.
@@ -86,7 +106,7 @@ class Files(ImageDataModule):
             UserError: If the image is smaller than the crops.
             OSError: If Pillow cannot read it.
         """
-        content = (self.folder / item.name).read_bytes()
+        content = self.path(item.name).read_bytes()
         if not content:
             raise UserError("empty file")
         try:

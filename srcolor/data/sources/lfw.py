@@ -1,11 +1,11 @@
 """Labeled Faces in the Wild (Huang et al. 2007): 13,233 faces of 5,749 people, 250x250 pixels."""
 
-import hashlib
 from dataclasses import dataclass
 
 from srcolor.data.downloads import download_archive, fetch
-from srcolor.data.index import SHARES, Item
+from srcolor.data.index import Item
 from srcolor.data.sources.files import Files, file_stamp
+from srcolor.data.splits import hash_text, position, split_at
 
 # The archive of scikit-learn's `fetch_lfw_people`; torchvision's URL is no longer available.
 URL = "https://ndownloader.figshare.com/files/5976018"
@@ -30,5 +30,4 @@ class LFW(Files):
 
 
 def _split(person: str) -> str:
-    position = int(hashlib.sha256(person.encode()).hexdigest()[:16], 16) / 16**16
-    return next(split for split, (_, end) in SHARES.items() if position < end)
+    return split_at(position(hash_text(person)))
