@@ -88,11 +88,9 @@ def from_vector(vector: Tensor) -> ColorCode:
 
 def _root(matrix: Tensor) -> Tensor:
     """Return the square roots of symmetric positive matrices, (N, 2, 2), in closed form."""
-    determinant = _determinant(matrix).clamp(min=1e-12).sqrt()
-    trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
-    return (matrix + determinant[:, None, None] * torch.eye(2, device=matrix.device)) / (trace + 2 * determinant).sqrt()[
-        :, None, None
-    ]
+    determinant = _determinant(matrix).clamp(min=1e-12).sqrt()[:, None, None]
+    trace = matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    return (matrix + determinant * torch.eye(2, device=matrix.device)) / (trace + 2 * determinant).sqrt()
 
 
 def _inverse(matrix: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Mixture(NamedTuple):
         normal = -0.5 * z.square().sum(2) - self.log_stds.sum(2) - NUMBERS / 2 * math.log(2 * math.pi)
         return torch.logsumexp(normal + self.log_weights, 1)
 
-    def sample(self, count: int, temperature: float, seeds: Sequence[int]) -> Tensor:
+    def sample(self, count: int, seeds: Sequence[int]) -> Tensor:
         """Draw codes, (N, count, 5).
 
         The draws are made on the CPU, each from the seed of its image and its position alone: the third of eight codes
@@ -44,7 +44,6 @@ class Mixture(NamedTuple):
 
         Args:
             count: Codes per image.
-            temperature: Factor on the deviation from the mean: 0 always returns the mean, 1 draws from the mixture.
             seeds: Seed of each image.
         """
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -54,9 +53,7 @@ class Mixture(NamedTuple):
         choice = torch.special.ndtr(noise[..., :1])  # uniform in [0, 1]
         component = (choice > self.log_weights.exp().cumsum(1)[:, None, :-1]).sum(2, keepdim=True)
         index = component.expand(-1, -1, NUMBERS)
-        drawn = self.means.gather(1, index) + self.log_stds.gather(1, index).exp() * noise[..., 1:]
-        mean = self.mean()[:, None]
-        return mean + temperature * (drawn - mean)
+        return self.means.gather(1, index) + self.log_stds.gather(1, index).exp() * noise[..., 1:]
 
 
 class CodePrior(nn.Module):

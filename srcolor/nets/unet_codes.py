@@ -36,10 +36,12 @@ class UNetCodes(UNet):
     The mean color of an image and how vivid it is, its color code (`srcolor.color_code`), are mostly not in the gray
     image. A network trained with a pixel loss answers with their mean, which is dull. This network takes the code as
     a second input: it modulates the coarsest features (FiLM, Perez et al. 2018), and the predicted a*, b* are mapped to
-    it exactly. A small mixture density network predicts the distribution of codes from the gray image. Its mean gives
-    the answer of `forward`, and its samples give further colorings.
+    it exactly. A small mixture density network predicts the distribution of codes from the gray image; its samples give
+    different colorings.
 
-    The codes are whitened by the mean and covariance of those of the training images, which `fit` computes.
+    The answer of `forward` is the stable coloring. Its mean color is that of the predicted distribution; its covariance
+    is that of the network's own answer, without a code, times the square of `gain`, which makes it as vivid as
+    photographs. Codes are whitened by the mean and covariance of those of the training images, which `fit` computes.
 
     Args:
         channels: See `UNet`.
@@ -51,13 +53,16 @@ class UNetCodes(UNet):
         super().__init__(channels, blocks, levels)
         self.receptive_field = None  # the code is a global statistic
         width = 2 * channels
-        self.film = nn.Sequential(nn.Linear(NUMBERS, 64), nn.ReLU(), nn.Linear(64, 2 * width))
-        nn.init.zeros_(self.film[2].weight)
-        nn.init.zeros_(self.film[2].bias)
+        last = nn.Linear(64, 2 * width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.film = nn.Sequential(nn.Linear(NUMBERS, 64), nn.ReLU(), last)
         self.prior = CodePrior(2 * width + NUMBERS)
         self.code_mean: Tensor
         self.code_root: Tensor
         self.code_inverse: Tensor
+        self.gain: Tensor
+        self.register_buffer("gain", torch.tensor(1.0))
         self.register_buffer("code_mean", torch.zeros(NUMBERS))
         self.register_buffer("code_root", torch.eye(NUMBERS))
         self.register_buffer("code_inverse", torch.eye(NUMBERS))
@@ -82,9 +87,9 @@ class UNetCodes(UNet):
         self.code_inverse.copy_(torch.linalg.inv(root))
 
     def forward(self, gray: Tensor) -> Tensor:
-        """Map (N, 1, H, W) to (N, 3, H, W), both in [0, 1]: the coloring at the mean of the predicted codes."""
+        """Map (N, 1, H, W) to (N, 3, H, W), both in [0, 1]: the stable coloring."""
         encoded = self.encode(gray)
-        return self._colored(gray, encoded, self._prior(encoded[0], self.decode(gray, *encoded)).mean())
+        return self._colored(gray, encoded, self._codes(gray, encoded)[0])
 
     def samples(self, gray: Tensor, count: int, temperature: float, seeds: Sequence[int]) -> Tensor:
         """Return several colorings of each image, (N, count, 3, H, W), in [0, 1].
@@ -92,7 +97,7 @@ class UNetCodes(UNet):
         Args:
             gray: (N, 1, H, W) in [0, 1].
             count: Colorings per image. The first ones do not depend on how many follow.
-            temperature: 0: always the answer of `forward`; 1: samples of the predicted distribution.
+            temperature: Distance from the stable coloring: 0 always returns it, 1 samples the distribution of codes.
             seeds: Seed of each image.
 
         Raises:
@@ -101,9 +106,9 @@ class UNetCodes(UNet):
         check_range("samples", count, 1)
         check_range("temperature", temperature, 0)
         encoded = self.encode(gray)
-        mixture = self._prior(encoded[0], self.decode(gray, *encoded))
-        codes = mixture.sample(count, temperature, seeds).unbind(1)
-        return torch.stack([self._colored(gray, encoded, code) for code in codes], 1)
+        stable, mixture = self._codes(gray, encoded)
+        codes = torch.lerp(stable[:, None], mixture.sample(count, seeds), temperature)
+        return torch.stack([self._colored(gray, encoded, code) for code in codes.unbind(1)], 1)
 
     def colorize(self, gray: Tensor, code: ColorCode) -> Tensor:
         """Return the coloring with given codes, (N, 3, H, W) in [0, 1].
@@ -136,8 +141,12 @@ class UNetCodes(UNet):
         with torch.autocast(whitened.device.type, enabled=False):
             return from_vector(whitened.float() @ self.code_root.mT + self.code_mean)
 
-    def _prior(self, coarsest: Tensor, own: Tensor) -> Mixture:
-        return self.prior.predict(*self._statistics(coarsest, own))
+    def _codes(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, Mixture]:
+        """Return the whitened code of the stable coloring, (N, 5), and the distribution of codes."""
+        own = self.decode(gray, *encoded)
+        mixture = self.prior.predict(*self._statistics(encoded[0], own))
+        mean = self.code(mixture.mean()).mean
+        return self.whiten(ColorCode(mean, self.gain**2 * color_code(own).covariance)), mixture
 
     def _statistics(self, coarsest: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs of the prior, which does not train the features."""
