@@ -59,9 +59,7 @@ def recolor(ab: Tensor, code: ColorCode) -> Tensor:
     """
     own = color_code(ab)
     floor = FLOOR * torch.eye(2, device=ab.device)
-    half = _root(own.covariance + floor)
-    inverse = _inverse(half)
-    transport = inverse @ _root(half @ (code.covariance + floor) @ half) @ inverse
+    transport = _transport(own.covariance + floor, code.covariance + floor)
     # The Frobenius norm is at least the largest gain and at most 1.42 times it.
     gain = torch.linalg.matrix_norm(transport)[:, None, None]
     transport = transport * (GAIN / gain).clamp(max=1)
@@ -86,17 +84,21 @@ def from_vector(vector: Tensor) -> ColorCode:
     return ColorCode(vector[:, :2], covariance - FLOOR * torch.eye(2, device=vector.device))
 
 
-def _root(matrix: Tensor) -> Tensor:
-    """Return the square roots of symmetric positive matrices, (N, 2, 2), in closed form."""
-    determinant = _determinant(matrix).clamp(min=1e-12).sqrt()[:, None, None]
-    trace = matrix.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-    return (matrix + determinant * torch.eye(2, device=matrix.device)) / (trace + 2 * determinant).sqrt()
+def _transport(source: Tensor, target: Tensor) -> Tensor:
+    """Return the optimal transport between Gaussians with these covariances, (N, 2, 2).
+
+    It is the geometric mean of the inverse of `source` and of `target`, which has a closed form for 2x2 matrices (Bhatia
+    2007, Positive Definite Matrices, proposition 4.1.12). Nothing in it cancels, even if the colors lie on a line.
+    """
+    (a, b), (_, c) = source[:, 0].unbind(1), source[:, 1].unbind(1)
+    adjugate = torch.stack([c, -b, -b, a], 1).view(-1, 2, 2)
+    first, second = _volume(source), _volume(target)
+    product_trace = (source * target).sum((1, 2))[:, None, None]
+    return (second * adjugate + first * target) / (first * (product_trace + 2 * first * second).sqrt())
 
 
-def _inverse(matrix: Tensor) -> Tensor:
-    (a, b), (_, c) = matrix[:, 0].unbind(1), matrix[:, 1].unbind(1)
-    return torch.stack([c, -b, -b, a], 1).view(-1, 2, 2) / _determinant(matrix)[:, None, None]
-
-
-def _determinant(matrix: Tensor) -> Tensor:
-    return matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+def _volume(covariance: Tensor) -> Tensor:
+    """Return the square roots of the determinants, (N, 1, 1); no eigenvalue is less than the floor."""
+    variances = covariance.diagonal(dim1=1, dim2=2)
+    determinant = variances.prod(1) - covariance[:, 0, 1].square()
+    return determinant.clamp(min=FLOOR / 2 * variances.sum(1)).sqrt()[:, None, None]  # at least that, but for rounding

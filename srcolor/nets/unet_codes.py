@@ -81,7 +81,7 @@ class UNetCodes(UNet):
         """
         codes = torch.cat([to_vector(color_code(images.rgb_to_lab(pair.target)[:, 1:])) for pair in pairs]).double()
         self.code_mean.copy_(codes.mean(0))
-        covariance = codes.T.cov(correction=0) + 1e-6 * torch.eye(NUMBERS).double()
+        covariance = codes.T.cov(correction=0) + 1e-6 * torch.eye(NUMBERS).to(codes)
         root = torch.linalg.cholesky(covariance)
         self.code_root.copy_(root)
         self.code_inverse.copy_(torch.linalg.inv(root))
@@ -139,7 +139,7 @@ class UNetCodes(UNet):
     def code(self, whitened: Tensor) -> ColorCode:
         """Return the codes of whitened vectors, (N, 5); the inverse of `whiten`."""
         with torch.autocast(whitened.device.type, enabled=False):
-            return from_vector(whitened.float() @ self.code_root.mT + self.code_mean)
+            return from_vector(whitened.to(self.code_root) @ self.code_root.mT + self.code_mean)
 
     def _codes(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, Mixture]:
         """Return the whitened code of the stable coloring, (N, 5), and the distribution of codes."""

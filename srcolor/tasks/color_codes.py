@@ -67,7 +67,8 @@ class ColorCodesTask(ColorizationTask):
                 "experiment=colorize64."
             )
         if not isinstance(loss, HuberAB) or loss.lightness:
-            raise UserError(f"{type(loss).__name__} is not a loss of a* and b* alone: expected loss=huber_ab.")
+            name = f"{type(loss).__name__} of L*" if isinstance(loss, HuberAB) else type(loss).__name__
+            raise UserError(f"{name} is not a loss of a* and b* alone: expected loss=huber_ab with loss.lightness=0.")
         if adversary is not None:
             raise UserError("adversary=... is not supported with color codes. Remove it.")
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
@@ -128,7 +129,7 @@ class ColorCodesTask(ColorizationTask):
     def illustrations(self, batch: Pair) -> dict[str, Tensor]:
         """See `Task`: the first six samples."""
         samples = self.samples(batch, SHOWN).unbind(1)
-        return {f"sample {number}": images for number, images in enumerate(samples, 1)}
+        return {f"sample {number}": sample for number, sample in enumerate(samples, 1)}
 
     def samples(self, batch: Pair, count: int) -> Tensor:
         """Return colorings of each image, (N, count, 3, H, W), seeded by its row."""
@@ -167,7 +168,8 @@ class ColorCodesTask(ColorizationTask):
     def test_step(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; also compute how much the samples of an image differ."""
         super().test_step(batch, batch_idx)
-        samples = torch.stack([images.rgb_to_lab(one) for one in self.samples(batch, SAMPLES).unbind(1)], 1)
+        with torch.autocast(self.device.type, enabled=False):
+            samples = torch.stack([images.rgb_to_lab(one) for one in self.samples(batch, SAMPLES).unbind(1)], 1)
         self._values["sample"].update({"spread": MEASURES["spread"]()(samples, samples)})
 
 
