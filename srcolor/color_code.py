@@ -57,7 +57,7 @@ def recolor(ab: Tensor, code: ColorCode) -> Tensor:
     Returns:
         (N, 2, H, W); its code is `code`, to 1e-4, unless the gain is limited.
     """
-    own = color_code(ab)
+    own, code = color_code(ab), ColorCode(code.mean.float(), code.covariance.float())
     floor = FLOOR * torch.eye(2, device=ab.device)
     transport = _transport(own.covariance + floor, code.covariance + floor)
     # The Frobenius norm is at least the largest gain and at most 1.42 times it.

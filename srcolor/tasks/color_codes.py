@@ -1,8 +1,10 @@
 """Colorization with color codes: several colorings of a gray image."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -85,7 +87,8 @@ class ColorCodesTask(ColorizationTask):
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         ab = images.rgb_to_lab(batch.target)[:, 1:]
-        answers = cast(UNetCodes, self.net).answers(batch.input, color_code(ab))
+        with self._seeded():
+            answers = cast(UNetCodes, self.net).answers(batch.input, color_code(ab))
         loss = cast(HuberAB, self.loss)
         own, coded = loss.of_ab(answers.own.float(), ab), loss.of_ab(answers.coded, ab)
         likelihood = -answers.prior.log_density(answers.code).mean()
@@ -95,6 +98,14 @@ class ColorCodesTask(ColorizationTask):
             self.log(f"train/{name}", value)
         self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
         return total
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Make the dropout a function of seed, batch and process: a resumed run has the masks of an uninterrupted one."""
+        seeds = np.random.SeedSequence((torch.initial_seed(), self.trainer.fit_loop.total_batch_idx, self.global_rank))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            yield
 
     # -- evaluation ----------------------------------------------------------------------------------
 
