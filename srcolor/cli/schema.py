@@ -107,7 +107,11 @@ def register() -> None:
         raise UserError(
             f"{CONF} not found: this command must be run from a checkout of srcolor, not an installed package."
         )
-    for name, node in SCHEMAS.items():
+    for name, kind in SCHEMAS.items():
+        node = OmegaConf.structured(kind)
+        if kind is not TrainConfig and issubclass(kind, TrainConfig):
+            for key in fields(TrainConfig):  # they keep the values of train.py's configuration, thus of the experiment
+                node[key.name] = MISSING
         ConfigStore.instance().store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
     OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
