@@ -76,6 +76,8 @@ def test_the_gain_is_limited():
     torch.testing.assert_close(mapped.mean((2, 3)), target.mean)
     gain = (mapped - mapped.mean((2, 3), keepdim=True)).norm(dim=1) / (ab - ab.mean((2, 3), keepdim=True)).norm(dim=1)
     assert GAIN / 2 < gain.max() <= GAIN * 1.001
+    variances = color_code(recolor(ab, target, limit=math.inf)).covariance.diagonal(dim1=1, dim2=2)
+    assert variances.flatten().tolist() == pytest.approx([400, 400], rel=0.2)  # the floor is a tenth of their own
 
 
 @pytest.mark.parametrize(
