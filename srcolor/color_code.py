@@ -88,8 +88,8 @@ def from_vector(vector: Tensor) -> ColorCode:
 def _transport(source: Tensor, target: Tensor) -> Tensor:
     """Return the optimal transport between Gaussians with these covariances, (N, 2, 2).
 
-    It is the geometric mean of the inverse of `source` and of `target`, which has a closed form for 2x2 matrices (Bhatia
-    2007, Positive Definite Matrices, proposition 4.1.12). Nothing in it cancels, even if the colors lie on a line.
+    It is the geometric mean of the inverse of `source` and of `target`, which has a closed form for 2x2 matrices
+    (Bhatia 2007, Positive Definite Matrices, proposition 4.1.12). It is stable even if the colors lie on a line.
     """
     (a, b), (_, c) = source[:, 0].unbind(1), source[:, 1].unbind(1)
     adjugate = torch.stack([c, -b, -b, a], 1).view(-1, 2, 2)
@@ -99,7 +99,10 @@ def _transport(source: Tensor, target: Tensor) -> Tensor:
 
 
 def _volume(covariance: Tensor) -> Tensor:
-    """Return the square roots of the determinants, (N, 1, 1); no eigenvalue is less than the floor."""
+    """Return the square roots of the determinants, (N, 1, 1).
+
+    No eigenvalue is less than the floor, which gives a lower bound where the difference of products cancels.
+    """
     variances = covariance.diagonal(dim1=1, dim2=2)
     determinant = variances.prod(1) - covariance[:, 0, 1].square()
-    return determinant.clamp(min=FLOOR / 2 * variances.sum(1)).sqrt()[:, None, None]  # at least that, but for rounding
+    return determinant.clamp(min=FLOOR / 2 * variances.sum(1)).sqrt()[:, None, None]

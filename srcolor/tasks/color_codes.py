@@ -101,7 +101,7 @@ class ColorCodesTask(ColorizationTask):
 
     @contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Make the dropout a function of seed, batch and process: a resumed run has the masks of an uninterrupted one."""
+        """Make dropout a function of seed, batch and process, so that a resumed run has the same masks."""
         seeds = np.random.SeedSequence((torch.initial_seed(), self.trainer.fit_loop.total_batch_idx, self.global_rank))
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(seeds.generate_state(1)[0]))

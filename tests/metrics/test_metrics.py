@@ -251,7 +251,9 @@ def test_spread_is_the_difference_between_two_colorings():
 EDGES = {"black": (0, 0, 0), "white": (1, 1, 1), "gray": (0.5, 0.5, 0.5), "red": (1, 0, 0), "blue": (0, 0, 1)}
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if not name.endswith("_y") and name not in ("lpips", "spread")])
+@pytest.mark.parametrize(
+    "name", [name for name in MEASURES if not name.endswith("_y") and name not in ("lpips", "spread")]
+)
 @pytest.mark.parametrize("first", EDGES)
 @pytest.mark.parametrize("second", EDGES)
 def test_no_measure_is_nan_on_flat_images(name, first, second):

@@ -158,9 +158,7 @@ def test_likelihood_gradients_train_the_prior_alone():
 
 def test_the_own_answer_is_that_of_the_plain_unet_without_a_code(net):
     pair = pale(2)
-    one, other = (
-        net.answers(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0)))
-    )
+    one, other = (net.answers(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0))))
     assert torch.equal(one.own, other.own)
     assert (one.coded - other.coded).abs().max() > 1
     torch.testing.assert_close(color_code(one.coded).mean, codes_of(pair.target).mean, rtol=0, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The task of color codes on random images in memory: the loss, what validation sets, the samples of the test, resume."""
+"""The task of color codes on images in memory: loss, what validation sets, samples of the test, resume."""
 
 from contextlib import nullcontext
 from functools import partial
