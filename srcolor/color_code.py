@@ -101,8 +101,8 @@ def _transport(source: Tensor, target: Tensor) -> Tensor:
 def _volume(covariance: Tensor) -> Tensor:
     """Return the square roots of the determinants, (N, 1, 1).
 
-    No eigenvalue is less than the floor, which gives a lower bound where the difference of products cancels.
+    The lower bound is above the rounding errors of nearly singular matrices: colors on a line.
     """
-    variances = covariance.diagonal(dim1=1, dim2=2)
-    determinant = variances.prod(1) - covariance[:, 0, 1].square()
-    return determinant.clamp(min=FLOOR / 2 * variances.sum(1)).sqrt()[:, None, None]
+    trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
+    determinant = covariance[:, 0, 0] * covariance[:, 1, 1] - covariance[:, 0, 1].square()
+    return determinant.clamp(min=trace * (FLOOR / 2 + 1e-6 * trace)).sqrt()[:, None, None]

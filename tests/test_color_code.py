@@ -20,10 +20,12 @@ def colors(count=3, seed=0, deviation=8.0, side=16):
     return (deviation * mixing @ noise + means).view(count, 2, side, side)
 
 
-def on_a_line(deviation):
-    """Return the colors of an image of one hue, whose covariance is singular."""
-    places = torch.randn(1, 1, 256, generator=torch.Generator().manual_seed(0))
-    return (deviation * torch.tensor([1.0, 0.7])[:, None] * places + 5).view(1, 2, 16, 16)
+def on_a_line(deviation, count=1):
+    """Return the colors of images of one hue each, whose covariances are singular."""
+    places = torch.randn(count, 1, 256, generator=torch.Generator().manual_seed(0))
+    angles = 0.6 + torch.pi * torch.arange(count) / count
+    directions = torch.stack([angles.cos(), angles.sin()], 1)[..., None]
+    return (deviation * directions * places + 5).view(count, 2, 16, 16)
 
 
 def test_a_code_is_the_mean_and_the_covariance_of_numpy():
@@ -57,7 +59,18 @@ def test_the_map_is_the_optimal_transport_by_matrix_square_roots():
 
 @pytest.mark.parametrize("ab", [colors(), on_a_line(1), on_a_line(60), torch.full((1, 2, 4, 4), 7.0)])
 def test_an_image_mapped_to_its_own_code_stays_the_same(ab):
-    torch.testing.assert_close(recolor(ab, color_code(ab)), ab, rtol=0, atol=1e-4)
+    torch.testing.assert_close(recolor(ab, color_code(ab)), ab, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 10.0, 30.0, 60.0])
+def test_an_image_of_one_hue_can_be_made_three_times_as_vivid(deviation):
+    """Both covariances are singular, and their determinants only rounding errors."""
+    ab = on_a_line(deviation, count=100)
+    code = color_code(ab)
+    mean = code.mean[..., None, None]
+    expected = mean + 3 * (ab - mean)
+    mapped = recolor(ab, ColorCode(code.mean, 9 * code.covariance))
+    torch.testing.assert_close(mapped, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_one_code_serves_all_images():

@@ -39,7 +39,6 @@ class Task(LightningModule):
 
     Attributes:
         measures: The measures by name.
-        validated: See the argument.
         net_config: Configuration of the network; saved in checkpoints, which rebuild the network by themselves.
         trained_on: Records of the training images of this run and of the networks it started from, as
             `datamodule.trained_on` returns them; saved in checkpoints.
@@ -100,8 +99,7 @@ class Task(LightningModule):
 
     # -- training ------------------------------------------------------------------------------------
 
-    # A training step never reads a tensor on the device, which would synchronize the host with it; values that the host
-    # needs are copied asynchronously.
+    # A training step never reads a tensor on the device, which would synchronize the host with it; see `log_loss`.
 
     def configure_optimizers(self) -> Any:
         """Return one or more optimizers; their learning rates are scheduled by `on_train_batch_start`."""
@@ -141,10 +139,7 @@ class Task(LightningModule):
 
     @property
     def progress(self) -> float:
-        """Finished fraction of the run: the largest of steps, epochs and time over their budgets; 1 at the end.
-
-        Steps are counted in batches.
-        """
+        """Finished fraction of the run: the largest of steps (in batches), epochs and time over their budgets."""
         return self._progress(self.trainer.fit_loop.total_batch_idx + 1)
 
     def time_share(self) -> float:

@@ -56,6 +56,11 @@ def test_the_notebook_of_a_color_run(study_runs):
     assert count_outputs(run("02", {"RUN": str(study_runs["colorize64"])}), "image/png") == 6  # three floors
 
 
+def test_the_notebook_of_a_run_of_color_codes(codes_run):
+    notebook = run("02", {"RUN": str(codes_run)})
+    assert count_outputs(notebook, "image/png") == 9  # against three floors, the true code, and samples
+
+
 def test_the_notebook_of_a_comparison(study_runs, call_compare, tmp_path):
     folder = tmp_path / "compared"
     overrides = [f"colorize={study_runs['colorize64']}", f"sr={study_runs['sr64to128']}", "bootstrap=100"]
