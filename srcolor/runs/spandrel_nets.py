@@ -164,6 +164,10 @@ def _descriptor(file: Path, name: str) -> Any:
             "of tensors; other Python objects are refused, because they can run code."
         ) from error
     try:
-        return registry.load(state)
+        with torch.no_grad():  # DDColor runs its encoder, and activations with a graph cannot be copied
+            return registry.load(state)
     except Exception as error:  # an external file can raise anything
-        raise UserError(f"{name}: not supported by spandrel ({type(error).__name__}).{hint}") from error
+        raise UserError(
+            f"{name}: not supported by spandrel ({type(error).__name__}). Expected weights of an architecture that "
+            f"spandrel lists.{hint}"
+        ) from error
