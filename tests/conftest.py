@@ -227,7 +227,7 @@ def restorers(tmp_path_factory) -> dict[str, str]:
         "scunet": SCUNet(in_nc=3, config=[1] * 7, dim=64),
         "nafnet": NAFNet(img_channel=3, width=4, middle_blk_num=1, enc_blk_nums=[1], dec_blk_nums=[1]),
         "compact": SRVGGNetCompact(num_feat=8, num_conv=2, upscale=1),
-        "dncnn": DnCNN(in_nc=1, out_nc=1, nc=8, nb=8, act_mode="R", mode="DnCNN"),
+        "dncnn": DnCNN(in_nc=2, out_nc=1, nc=8, nb=8, act_mode="R", mode="FDnCNN"),
     }
     for name, net in nets.items():
         torch.save(net.state_dict(), folder / f"{name}.pth")

@@ -47,7 +47,7 @@ class Spandrel(Net):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, D, scale * H, scale * W), both in [0, 1]; spandrel pads to the sizes that fit."""
         with torch.autocast(x.device.type, enabled=False):
-            return self._call(x.float())
+            return torch.cat([self._call(image) for image in x.float().split(1)])  # some networks take one image only
 
 
 class SpandrelSR(Spandrel):
