@@ -1,4 +1,4 @@
-"""Enlarge and colorize image files: `srcolor-predict photo.jpg`."""
+"""Enlarge, colorize and restore image files: `srcolor-predict photo.jpg`."""
 
 import argparse
 import os
@@ -19,14 +19,19 @@ from srcolor.errors import UserError
 from srcolor.inference import image_files, jobs, tiles
 from srcolor.inference.jobs import MODES, Job
 from srcolor.nets import Net, fused
-from srcolor.runs import foreign
+from srcolor.runs.onnx_model import Onnx
 
 SHIPPED = {"upscale": "srcolor/sr_x2_small", "colorize": "srcolor/colorize64"}
+EXPECTED = {
+    "upscale": "a super-resolution network for RGB",
+    "colorize": "a network from gray to RGB, of scale 1",
+    "clean": "a restoration network for RGB or the luma, of scale 1",
+}
 LARGE = 2**28  # minimum size in bytes of a result that is kept in a file instead of in memory
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse and check the command line; `jobs` and `render_sizes` are added to the options.
+    """Parse and check the command line; add `jobs` and `render_sizes` (empty: the network's own) to the options.
 
     Args:
         arguments: The arguments; if None, the arguments of the process.
@@ -38,7 +43,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
     add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
     add("--sr-run", help="super-resolution network for --mode restore")
-    add("--render-size", default="64", help="shorter side at which color is predicted (default: %(default)s)")
+    add("--clean-run", help="restoration network that cleans each image first, in any mode: spandrel:<file>")
+    add("--render-size", help="shorter side at which color is predicted (default: the network's; 64, DDColor 512)")
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
     add(
         "--sharpness",
@@ -58,10 +64,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not args.inputs:
         parser.error("pass an image, a folder of images, or a pattern")
     try:
-        args.render_sizes = [int(size) for size in args.render_size.split(",")]
+        args.render_sizes = [] if args.render_size is None else [int(size) for size in args.render_size.split(",")]
     except ValueError:
         parser.error(f"--render-size {args.render_size}: expected integers, 64 or 48,64,96")
-    if min(args.render_sizes) < 8:
+    if min(args.render_sizes, default=8) < 8:
         parser.error(f"--render-size {args.render_size}: expected at least 8")
     if len(args.render_sizes) > 1 and not args.sheet:
         parser.error(f"--render-size {args.render_size}: multiple sizes require --sheet")
@@ -71,7 +77,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
     if args.sharpness is not None and not 0 <= args.sharpness <= 1:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
-    if args.mode == "upscale" and (args.saturation != 1 or args.render_size != parser.get_default("render_size")):
+    if args.mode == "upscale" and (args.saturation != 1 or args.render_size is not None):
         parser.error("--saturation and --render-size require --mode colorize or restore")
     if args.mode != "restore" and args.sr_run is not None:
         parser.error(f"--sr-run requires --mode restore; with --mode {args.mode} the network is --run")
@@ -91,7 +97,7 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
 
     Args:
         run: Run or network name, see `runs.find`; or a `.onnx` file.
-        mode: `upscale` or `colorize`.
+        mode: `upscale`, `colorize` or `clean`.
         sharpness: See `runs.load_net`.
 
     Raises:
@@ -100,15 +106,16 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     if run.endswith(".onnx"):
         if sharpness is not None:
             raise UserError(f"--sharpness requires a run of srcolor; {run} has one network only.")
-        net: Net = foreign.Onnx(Path(os.path.expanduser(run)))
+        net: Net = Onnx(Path(os.path.expanduser(run)))
     else:
         net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
-    fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
-    if not fits:
-        expected = (
-            "a super-resolution network for RGB" if mode == "upscale" else "a network from gray to RGB, of scale 1"
-        )
-        raise UserError(f"--run {run}: {type(net).__name__} does not match this mode: expected {expected}.")
+    kinds = {(True, False): "upscale", (False, True): "colorize", (False, False): "clean"}
+    kind = kinds.get((net.scale > 1, net.inputs == 1))
+    if kind != mode:
+        option, what = ("--clean-run", "option") if mode == "clean" else ("--run", "mode")
+        fix = " It restores images at their own size: pass it as --clean-run." if kind == "clean" else ""
+        name = type(net).__name__
+        raise UserError(f"{option} {run}: {name} does not match this {what}: expected {EXPECTED[mode]}.{fix}")
     return net.to(hardware.choose().accelerator)
 
 
@@ -122,48 +129,43 @@ class Predictor:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         sr_run = args.run if args.mode == "upscale" else args.sr_run
+        self.clean = None if args.clean_run is None else load(args.clean_run, "clean")
         self.color = (
             None
             if args.mode == "upscale"
             else load(args.run or SHIPPED["colorize"], "colorize", args.sharpness if args.mode == "colorize" else None)
         )
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale", args.sharpness)
-        # External networks may not tolerate bfloat16.
-        self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
+        self.bfloat16 = hardware.choose().precision == "bf16-mixed"
+        self.render_sizes: list[int] = args.render_sizes or ([] if self.color is None else [self.color.render_size])
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
         """Return the result of an image, (H, W, 3), of its type; `done` is called with the finished fraction."""
         pixels: tiles.Pixels = source
-        weight = 1.0 if self.color is None or self.sr is None else 0.5
-        if self.color is not None:
-            pixels = tiles.colorize(
-                self.color,
-                pixels,
-                _empty(source.shape[:2], source.dtype),
-                render_size=self.args.render_sizes[0],
-                saturation=self.args.saturation,
-                done=lambda part: done(weight * part),
-            )
-        if self.sr is not None:
-            height, width = (self.sr.scale * side for side in source.shape[:2])
-            pixels = tiles.enlarge(
-                self.sr,
-                pixels,
-                _empty((height, width), source.dtype),
-                tile=self.args.tile,
-                bfloat16=self.bfloat16,
-                done=lambda part: done(1 - weight + weight * part),
-            )
+        stages = [net for net in (self.clean, self.color, self.sr) if net is not None]
+        for number, net in enumerate(stages):
+            out = _empty(tuple(net.scale * side for side in source.shape[:2]), source.dtype)
+
+            def show(part: float, number: int = number) -> None:
+                done((number + part) / len(stages))
+
+            if net is self.color:
+                size, saturation = self.render_sizes[0], self.args.saturation
+                pixels = tiles.colorize(net, pixels, out, render_size=size, saturation=saturation, done=show)
+            else:
+                pixels = tiles.enlarge(net, pixels, out, tile=self.args.tile, bfloat16=self.bfloat16, done=show)
         return cast(NDArray[Any], pixels)
 
     def sheet(self, source: image_files.Picture) -> NDArray[Any]:
         """Return the image, reduced to a height of at most 512 pixels, colorized at each size, side by side."""
         assert self.color is not None
         small = source.image.resize(min(1.0, 512 / source.image.height)).numpy()
+        if self.clean is not None:
+            small = tiles.enlarge(self.clean, small, tile=self.args.tile, bfloat16=self.bfloat16)
         saturation = self.args.saturation
-        sizes = self.args.render_sizes
         return np.concatenate(
-            [tiles.colorize(self.color, small, render_size=size, saturation=saturation) for size in sizes], 1
+            [tiles.colorize(self.color, small, render_size=size, saturation=saturation) for size in self.render_sizes],
+            1,
         )
 
 
@@ -191,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     todo = [job for job in args.jobs if _missing(job, args)]
     try:
         predictor = Predictor(args)
+        args.render_sizes = predictor.render_sizes
         for folder in {job.result.parent for job in todo}:
             _check_folder(folder)
     except UserError as error:
