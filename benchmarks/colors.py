@@ -1,4 +1,4 @@
-"""Color codes beside what needs no training: python benchmarks/colors.py <codes run> [<color run> ...] [data=folder ...]
+"""Color codes beside baselines that need no training: python benchmarks/colors.py <codes run> [<run> ...] data=...
 
 Prints two Markdown tables for the test images of the data. Floors, neighbors and the factors of scaled networks come
 from the training data of the first run, or, for a bundled network, from the data named on the command line. A network
@@ -78,7 +78,7 @@ def faces(net: Net, pairs: Iterator[Pair]) -> Faces:
 
 
 def nearest(net: Net, pair: Pair, known: Faces) -> Tensor:
-    """Return the 8 nearest training images of each image, (N, 8): by gray and predicted mean color, equally weighted."""
+    """Return the 8 nearest training images of each image, (N, 8): by gray and predicted mean color."""
     gray = torch.cdist(reduced(pair.input), known.gray) / known.gray.std(0).norm()
     tint = torch.cdist(ab(net(pair.input)).mean((2, 3)), known.tint) / known.tint.std(0).norm()
     return (gray.square() + tint.square()).topk(SAMPLES, largest=False).indices

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from srcolor.nets.unet_codes import UNetCodes
 TINTS = {"warm": (12.0, 21.0), "neutral": (10.0, 13.0), "cool": (8.0, 5.0)}
 REFERENCE_SIDE = 64  # shorter side that a reference is reduced to
 SEED = 0
+MOST = 64  # maximum number of samples
 GAP = 4  # pixels between the colorings of a sheet
 
 
@@ -44,8 +46,8 @@ class Choice:
 class Chosen(Net):
     """A color network that answers with a user's choice.
 
-    Tint and reference apply to any color network: its a*, b* are mapped to the code. A network of color codes also takes
-    the code as an input.
+    Tint and reference apply to any color network: its a*, b* are mapped to the code, which a network of color codes
+    also takes as an input.
 
     Args:
         net: A network from gray to RGB, of scale 1.
@@ -61,10 +63,11 @@ class Chosen(Net):
         super().__init__()
         if choice.pick is not None and not isinstance(net, UNetCodes):
             raise UserError(
-                f"{type(net).__name__} offers a single coloring: --samples and --pick require a network of color codes, "
-                "such as srcolor/colorize64."
+                f"{type(net).__name__} offers a single coloring: --samples and --pick require a network of color "
+                "codes, such as srcolor/colorize64."
             )
-        self.net, self.choice = net, choice
+        self.net: Net = net
+        self.choice = choice
         self.stride, self.receptive_field, self.render_size = net.stride, net.receptive_field, net.render_size
 
     def render(self, gray: Tensor, size: int) -> Tensor:
@@ -119,15 +122,15 @@ def reference_code(file: Path, max_megapixels: float) -> ColorCode:
     small = picture.image.resize(min(1.0, 4 * REFERENCE_SIDE / min(picture.shape[:2]))).numpy()
     rgb = torch.from_numpy(small.astype(np.float32) / np.iinfo(small.dtype).max).permute(2, 0, 1)[None]
     factor = max(1.0, min(rgb.shape[2:]) / REFERENCE_SIDE)
-    rgb = F.adaptive_avg_pool2d(rgb, [round(side / factor) for side in rgb.shape[2:]])
+    rgb = F.adaptive_avg_pool2d(rgb, (round(rgb.shape[2] / factor), round(rgb.shape[3] / factor)))
     return color_code(images.rgb_to_lab(rgb)[:, 1:])
 
 
-def sheet(colorings: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def sheet(colorings: list[NDArray[Any]]) -> NDArray[np.uint8]:
     """Lay out colorings of one image in rows of four, each with its number in a corner.
 
     Args:
-        colorings: (H, W, 3) each, of the same shape.
+        colorings: (H, W, 3) each, of the same shape, uint8 or uint16.
     """
     height, width, _ = colorings[0].shape
     columns = min(4, len(colorings))
@@ -138,8 +141,8 @@ def sheet(colorings: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     for number, pixels in enumerate(colorings, 1):
         row, column = divmod(number - 1, columns)
         corner = (column * (width + GAP), row * (height + GAP))
-        canvas.paste(Image.fromarray(pixels), corner)
-        left, top, right, bottom = pen.textbbox(corner, str(number), font)
-        pen.rectangle((*corner, right + left - corner[0] + 2, bottom + 2), "white")
-        pen.text((corner[0] + 1, corner[1]), str(number), "black", font)
+        canvas.paste(Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)), corner)
+        _, _, right, bottom = pen.textbbox(corner, str(number), font)
+        pen.rectangle((*corner, right + 3, bottom + 3), "white")
+        pen.text((corner[0] + 2, corner[1]), str(number), "black", font)
     return np.asarray(canvas)

@@ -30,8 +30,8 @@ class ColorCodesTask(ColorizationTask):
 
     Evaluation adds rows beside the network's answer (`net`): its answer to the true code (`true_code`) and, in the
     test, the first of eight samples (`sample`) and the one of the eight that has the least ab-RMSE (`best_of_8`). The
-    samples of an image are seeded by its row. If the predicted distributions of codes are less likely in validation than
-    one Gaussian for all images, the network uses that instead.
+    samples of an image are seeded by its row. If the predicted distributions are less likely in validation than one
+    Gaussian for all images, the network uses that instead.
 
     Args:
         net: The network.
