@@ -17,6 +17,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor.cli import launch, overrides
 from srcolor.data import pairs
+from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
 
 ROOT = Path(__file__).parent.parent
@@ -288,4 +289,20 @@ def color(tmp_path_factory) -> str:
     torch.save(
         {"net_config": {"_target_": "srcolor.nets.unet_rgb.UNetRGB"}, "state_dict": state, "trained_on": []}, file
     )
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def codes(tmp_path_factory) -> str:
+    """Save a checkpoint of an untrained network of color codes, which colors vividly."""
+    from test_nets import wake
+
+    net = wake(UNetCodes(8, 0, 2))
+    net.code_mean.copy_(torch.tensor([10.0, 13.0, 2.0, 5.0, 2.0]))
+    net.code_root.copy_(torch.diag(torch.tensor([6.0, 8.0, 0.3, 5.0, 0.4])))
+    net.code_inverse.copy_(net.code_root.inverse())
+    file = tmp_path_factory.mktemp("nets") / "codes.ckpt"
+    config = {"_target_": "srcolor.nets.unet_codes.UNetCodes", "channels": 8, "blocks": 0, "levels": 2}
+    state = {f"net.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"net_config": config, "state_dict": state, "trained_on": []}, file)
     return str(file)

@@ -80,7 +80,7 @@ class Chosen(Net):
             color = self.net.samples(gray, pick, self.choice.temperature, [SEED])[:, pick - 1]
         if tint is None and reference is None:
             return color
-        ab = images.rgb_to_lab(color.clamp(0, 1))[:, 1:]
+        ab = images.rgb_to_lab(images.with_luma(color.clamp(0, 1), gray))[:, 1:]
         code = color_code(ab) if reference is None else ColorCode(*(part.to(gray.device) for part in reference))
         if tint is not None:
             code = code._replace(mean=torch.tensor([tint], device=gray.device))
@@ -116,7 +116,10 @@ def reference_code(file: Path, max_megapixels: float) -> ColorCode:
     Raises:
         UserError: If it cannot be read, or has no color.
     """
-    picture = image_files.read(file, max_megapixels)
+    try:
+        picture = image_files.read(file, max_megapixels)
+    except (UserError, OSError) as error:
+        raise UserError(f"--reference {file}: cannot be read ({error}). Pass an image.") from error
     if not picture.has_color():
         raise UserError(f"--reference {file}: this picture is gray. Choose one with color.")
     small = picture.image.resize(min(1.0, 4 * REFERENCE_SIDE / min(picture.shape[:2]))).numpy()
