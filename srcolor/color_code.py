@@ -10,7 +10,7 @@ from torch import Tensor
 
 NUMBERS = 5
 FLOOR = 1e-5  # variance added in every direction: an image of one color has none
-GAIN = 10.0  # maximum factor on the deviation of a pixel from the mean color
+GAIN = 10.0
 
 
 class ColorCode(NamedTuple):
@@ -43,16 +43,18 @@ def color_code(ab: Tensor) -> ColorCode:
     return ColorCode(mean, centered @ centered.mT / pixels.shape[2])
 
 
-def recolor(ab: Tensor, code: ColorCode) -> Tensor:
+def recolor(ab: Tensor, code: ColorCode, gain: float | None = GAIN) -> Tensor:
     """Map the a*, b* of images to another mean and covariance.
 
     The map is affine, the optimal transport between Gaussians (Olkin and Pukelsheim 1982): of all affine maps with this
-    result, it moves the colors least, and it is the identity at the image's own code. Its gain is limited to `GAIN`, so
-    that an image of nearly one color is not turned into noise.
+    result, it moves the colors least, and it is the identity at the image's own code.
 
     Args:
         ab: (N, 2, H, W).
         code: The codes of the result; N, or one for all images.
+        gain: Maximum factor on the deviation of a pixel from the mean color, so that an image of nearly one color is
+            not turned into noise; if None, no limit. In training there must be none: a network with a limit learns to
+            answer with so little color that the limit keeps the result dull.
 
     Returns:
         (N, 2, H, W); its code is `code`, to 1e-4, unless the gain is limited.
@@ -62,9 +64,9 @@ def recolor(ab: Tensor, code: ColorCode) -> Tensor:
     half = _root(own.covariance + floor)
     inverse = _inverse(half)
     transport = inverse @ _root(half @ (code.covariance + floor) @ half) @ inverse
-    # The Frobenius norm is at least the largest gain and at most 1.42 times it.
-    gain = torch.linalg.matrix_norm(transport)[:, None, None]
-    transport = transport * (GAIN / gain).clamp(max=1)
+    if gain is not None:  # the Frobenius norm is at least the largest gain, and at most 1.42 times it
+        norm = torch.linalg.matrix_norm(transport)[:, None, None]
+        transport = transport * (gain / norm).clamp(max=1)
     moved = transport @ (ab.float().flatten(2) - own.mean[..., None]) + code.mean[..., None]
     return moved.view_as(ab)
 

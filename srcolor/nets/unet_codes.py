@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from srcolor import images
-from srcolor.color_code import FLOOR, NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector, variance
+from srcolor.color_code import FLOOR, GAIN, NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector, variance
 from srcolor.errors import check_range
 from srcolor.images import Pair
 from srcolor.nets.code_prior import CodePrior, Mixture
@@ -129,7 +129,7 @@ class UNetCodes(UNet):
         encoded, whitened = self.encode(gray), self.whiten(code)
         own = self.decode(gray, *encoded)
         prior = self.prior(*self._statistics(encoded[0], own))
-        return Answers(own, self._coded(gray, encoded, whitened, code), prior, whitened)
+        return Answers(own, self._coded(gray, encoded, whitened, code, gain=None), prior, whitened)
 
     def whiten(self, code: ColorCode) -> Tensor:
         """Return codes as vectors, (N, 5), of mean 0 and covariance 1 over the training images."""
@@ -159,9 +159,16 @@ class UNetCodes(UNet):
     def _colored(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]], whitened: Tensor) -> Tensor:
         return images.from_ab(gray, self._coded(gray, encoded, whitened, self.code(whitened)))
 
-    def _coded(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]], whitened: Tensor, code: ColorCode) -> Tensor:
+    def _coded(
+        self,
+        gray: Tensor,
+        encoded: tuple[Tensor, list[Tensor]],
+        whitened: Tensor,
+        code: ColorCode,
+        gain: float | None = GAIN,
+    ) -> Tensor:
         coarsest, skips = encoded
         scale, shift = self.film(whitened)[..., None, None].chunk(2, 1)
         ab = self.decode(gray, coarsest * (1 + scale) + shift, skips)
         with torch.autocast(gray.device.type, enabled=False):
-            return recolor(ab, code)
+            return recolor(ab, code, gain)
