@@ -7,6 +7,7 @@ needs the weights of its backbone, see docs/metrics.md.
 """
 
 import argparse
+import math
 from typing import cast
 
 import torch
@@ -15,16 +16,10 @@ from torch import Tensor
 from srcolor import hardware, images, runs
 from srcolor.analysis import tables
 from srcolor.cli.compose import datamodule
+from srcolor.color_code import color_code, recolor
 from srcolor.metrics import MEASURES, Measure, Values, available, mean, measure
 
 NAMES = ("lpips", "patches", "detail", "ciede2000", "ab_rmse", "colorfulness_ratio")
-FLOOR = 1e-3  # variance added to both, in CIELAB units: a gray image has none
-
-
-def root(matrices: Tensor) -> Tensor:
-    """Return the symmetric square roots of symmetric positive matrices, (N, 2, 2)."""
-    values, vectors = torch.linalg.eigh(matrices)
-    return vectors @ torch.diag_embed(values.clamp(min=0).sqrt()) @ vectors.mT
 
 
 def with_colors_of(prediction: Tensor, target: Tensor) -> Tensor:
@@ -35,14 +30,7 @@ def with_colors_of(prediction: Tensor, target: Tensor) -> Tensor:
         target: The same shape.
     """
     lab = images.rgb_to_lab(prediction)
-    source, goal = (one[:, 1:].flatten(2) for one in (lab, images.rgb_to_lab(target)))
-    means = [one.mean(2, keepdim=True) for one in (source, goal)]
-    centered = [one - mean for one, mean in zip((source, goal), means, strict=True)]
-    covariances = [one @ one.mT / one.shape[2] + FLOOR * torch.eye(2) for one in centered]
-    half = root(covariances[0])
-    inverse = torch.linalg.inv(half)
-    transport = inverse @ root(half @ covariances[1] @ half) @ inverse
-    mapped = (means[1] + transport @ centered[0]).view_as(lab[:, 1:])
+    mapped = recolor(lab[:, 1:], color_code(images.rgb_to_lab(target)[:, 1:]), limit=math.inf)
     return images.with_luma(images.lab_to_rgb(torch.cat([lab[:, :1], mapped], 1)), images.luma(target))
 
 

@@ -255,6 +255,15 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def codes_run(tmp_path_factory, pictures, call) -> Path:
+    """Train a tiny run of color codes; tests must not change it."""
+    run = tmp_path_factory.mktemp("codes") / "run"
+    args = ["experiment=colorize64_codes", *COLOR, "schedule=constant", "data=folder", f"data.root={pictures}"]
+    assert call(*args, f"hydra.run.dir={run}") == 0
+    return run
+
+
+@pytest.fixture(scope="session")
 def gan_run(tmp_path_factory, pictures, call):
     """Train an adversarial network for a few steps, and move it away from its reference."""
     run = tmp_path_factory.mktemp("gan") / "run"

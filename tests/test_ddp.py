@@ -63,6 +63,21 @@ def test_an_adversary_follows_one_process_with_twice_the_batch(call, tmp_path):
         torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-5)
 
 
+def test_color_codes_follow_one_process_with_twice_the_batch(call, tmp_path):
+    """The weights, and the gain, which is of the validation images of both processes. Each has a dropout of its own."""
+    args = ["experiment=colorize64_codes", *TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
+    assert call(*args, "data.batch_size=8", f"hydra.run.dir={tmp_path / 'one'}") == 0
+    command = [sys.executable, "train.py", *args, "data.batch_size=4", f"hydra.run.dir={tmp_path / 'two'}"]
+    command += ["trainer=ddp", "trainer.devices=2", "trainer.max_time=null", "trainer.max_epochs=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=dict(os.environ), timeout=240)
+    assert done.returncode == 0, done.stderr
+    one, two = (runs.read(tmp_path / run / "checkpoints" / "last.ckpt") for run in ("one", "two"))
+    assert one["global_step"] == two["global_step"] == 8
+    for key, value in one["state_dict"].items():
+        if "prior.layers" not in key:
+            torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
 def test_the_test_counts_every_image_once(both, call_eval, tmp_path):
     again = tmp_path / "again"
     args = ["trainer=default", "trainer.accelerator=cpu", "trainer.precision=32", f"hydra.run.dir={again}"]

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "srcolor"
 # Lowest first. A module imports from its own subpackage and from lower floors only.
 FLOORS = [
     {"errors", "signals"},
-    {"images", "hardware"},
+    {"images", "hardware", "color_code"},
     {"losses"},
     {"data", "nets", "metrics"},
     {"tasks", "runs"},

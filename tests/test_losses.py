@@ -41,6 +41,12 @@ def test_huber_matches_its_definition(lightness):
         assert loss(prediction, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_huber_loss_of_ab_is_that_of_colors_outside_of_srgb_too():
+    """Errors of 4 and 200 in units of delta 10: 16 / 20, and 200 - 5."""
+    prediction, target = torch.zeros(1, 2, 1, 1), torch.tensor([4.0, -200.0]).reshape(1, 2, 1, 1)
+    assert HuberAB(delta=10).of_ab(prediction, target).item() == pytest.approx((0.8 + 195) / 2)
+
+
 def test_the_relativistic_loss_is_that_of_pairs():
     real, fake = torch.randn(2, 2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     pairs = zip(real.flatten().tolist(), fake.flatten().tolist(), strict=True)

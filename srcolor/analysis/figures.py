@@ -131,7 +131,8 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
         task.fit_baselines(data)
     samples = cast(SampleGrid, instantiate(cfg.callbacks.pictures, folder=str(run)))
     with torch.inference_mode():
-        return grid(samples.columns(batch, task.eval().predictions(batch)))
+        task.eval()
+        return grid(samples.columns(batch, {**task.predictions(batch), **task.illustrations(batch)}))
 
 
 def against(run: Path, other: Path, metric: str) -> Figure:

@@ -101,6 +101,9 @@ def _rms(error: Tensor) -> Tensor:
 class Spread(Measure):
     """How much the colorings of an image differ: root mean square of the a*, b* differences between two of them.
 
+    It compares no prediction with a target, so it cannot be in `task.measures`; the task of color codes computes it for
+    its samples.
+
     Raises:
         UserError: If there is one prediction per image.
     """
@@ -111,10 +114,18 @@ class Spread(Measure):
     higher_is_better = None
     space = "lab"
 
+    @classmethod
+    def check(cls, images: Tensor) -> None:
+        """See `Measure`; for the samples of each image, (N, S, 3, H, W)."""
+        if images.ndim != 5:
+            raise UserError(
+                "spread requires several colorings per image. Remove it from task.measures; "
+                "experiment=colorize64_codes always computes it."
+            )
+
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the spread of each image, (N,), for its samples, (N, S, 3, H, W); the target is ignored."""
-        if prediction.ndim != 5:
-            raise UserError("spread requires several colorings per image: experiment=colorize64_codes.")
+        self.check(prediction)
         return (2 * prediction[:, :, 1:].var(1).mean((1, 2, 3))).sqrt()
 
 

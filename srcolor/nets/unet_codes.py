@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from srcolor import images
-from srcolor.color_code import FLOOR, GAIN, NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector, variance
+from srcolor.color_code import FLOOR, NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector, variance
 from srcolor.errors import check_range
 from srcolor.images import Pair
 from srcolor.nets.code_prior import CodePrior, Mixture
@@ -81,7 +81,7 @@ class UNetCodes(UNet):
         """
         codes = torch.cat([to_vector(color_code(images.rgb_to_lab(pair.target)[:, 1:])) for pair in pairs]).double()
         self.code_mean.copy_(codes.mean(0))
-        covariance = codes.T.cov(correction=0) + 1e-6 * torch.eye(NUMBERS).double()
+        covariance = codes.T.cov(correction=0) + 1e-6 * torch.eye(NUMBERS).to(codes)
         root = torch.linalg.cholesky(covariance)
         self.code_root.copy_(root)
         self.code_inverse.copy_(torch.linalg.inv(root))
@@ -129,7 +129,7 @@ class UNetCodes(UNet):
         encoded, whitened = self.encode(gray), self.whiten(code)
         own = self.decode(gray, *encoded)
         prior = self.prior(*self._statistics(encoded[0], own))
-        return Answers(own, self._coded(gray, encoded, whitened, code, gain=None), prior, whitened)
+        return Answers(own, self._coded(gray, encoded, whitened, code), prior, whitened)
 
     def whiten(self, code: ColorCode) -> Tensor:
         """Return codes as vectors, (N, 5), of mean 0 and covariance 1 over the training images."""
@@ -139,7 +139,7 @@ class UNetCodes(UNet):
     def code(self, whitened: Tensor) -> ColorCode:
         """Return the codes of whitened vectors, (N, 5); the inverse of `whiten`."""
         with torch.autocast(whitened.device.type, enabled=False):
-            return from_vector(whitened.float() @ self.code_root.mT + self.code_mean)
+            return from_vector(whitened.to(self.code_root) @ self.code_root.mT + self.code_mean)
 
     def _codes(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, Mixture]:
         """Return the whitened code of the stable coloring, (N, 5), and the distribution of codes."""
@@ -159,16 +159,9 @@ class UNetCodes(UNet):
     def _colored(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]], whitened: Tensor) -> Tensor:
         return images.from_ab(gray, self._coded(gray, encoded, whitened, self.code(whitened)))
 
-    def _coded(
-        self,
-        gray: Tensor,
-        encoded: tuple[Tensor, list[Tensor]],
-        whitened: Tensor,
-        code: ColorCode,
-        gain: float | None = GAIN,
-    ) -> Tensor:
+    def _coded(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]], whitened: Tensor, code: ColorCode) -> Tensor:
         coarsest, skips = encoded
         scale, shift = self.film(whitened)[..., None, None].chunk(2, 1)
         ab = self.decode(gray, coarsest * (1 + scale) + shift, skips)
         with torch.autocast(gray.device.type, enabled=False):
-            return recolor(ab, code, gain)
+            return recolor(ab, code)

@@ -1,8 +1,10 @@
 """Colorization with color codes: several colorings of a gray image."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -66,7 +68,8 @@ class ColorCodesTask(ColorizationTask):
                 "experiment=colorize64."
             )
         if not isinstance(loss, HuberAB) or loss.lightness:
-            raise UserError(f"{type(loss).__name__} is not a loss of a* and b* alone: expected loss=huber_ab.")
+            name = f"{type(loss).__name__} of L*" if isinstance(loss, HuberAB) else type(loss).__name__
+            raise UserError(f"{name} is not a loss of a* and b* alone: expected loss=huber_ab with loss.lightness=0.")
         if adversary is not None:
             raise UserError("adversary=... is not supported with color codes. Remove it.")
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
@@ -83,7 +86,8 @@ class ColorCodesTask(ColorizationTask):
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         ab = images.rgb_to_lab(batch.target)[:, 1:]
-        answers = cast(UNetCodes, self.net).answers(batch.input, color_code(ab))
+        with self._seeded():
+            answers = cast(UNetCodes, self.net).answers(batch.input, color_code(ab))
         loss = cast(HuberAB, self.loss)
         own, coded = loss.of_ab(answers.own.float(), ab), loss.of_ab(answers.coded, ab)
         likelihood = -answers.prior.log_density(answers.code).mean()
@@ -93,6 +97,14 @@ class ColorCodesTask(ColorizationTask):
             self.log(f"train/{name}", value)
         self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
         return total
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Make dropout a function of seed, batch and process, so that a resumed run has the same masks."""
+        seeds = np.random.SeedSequence((torch.initial_seed(), self.trainer.fit_loop.total_batch_idx, self.global_rank))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            yield
 
     # -- evaluation ----------------------------------------------------------------------------------
 
@@ -127,7 +139,7 @@ class ColorCodesTask(ColorizationTask):
     def illustrations(self, batch: Pair) -> dict[str, Tensor]:
         """See `Task`: the first six samples."""
         samples = self.samples(batch, SHOWN).unbind(1)
-        return {f"sample {number}": images for number, images in enumerate(samples, 1)}
+        return {f"sample {number}": sample for number, sample in enumerate(samples, 1)}
 
     def samples(self, batch: Pair, count: int) -> Tensor:
         """Return colorings of each image, (N, count, 3, H, W), seeded by its row."""
@@ -160,7 +172,8 @@ class ColorCodesTask(ColorizationTask):
     def test_step(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; also compute how much the samples of an image differ."""
         super().test_step(batch, batch_idx)
-        samples = torch.stack([images.rgb_to_lab(one) for one in self.samples(batch, SAMPLES).unbind(1)], 1)
+        with torch.autocast(self.device.type, enabled=False):
+            samples = torch.stack([images.rgb_to_lab(one) for one in self.samples(batch, SAMPLES).unbind(1)], 1)
         self._values["sample"].update({"spread": MEASURES["spread"]()(samples, samples)})
 
 

@@ -9,10 +9,10 @@ from srcolor.cli import overrides, schema
 from srcolor.errors import UserError
 
 
-def composed(*overrides):
+def composed(*overrides, script="train"):
     schema.register()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose(script, list(overrides))
 
 
 PARTS = {"chain64to128": ("first", "second")}
@@ -36,6 +36,15 @@ def test_every_experiment_passes_the_check(experiment):
         assert cfg.data.jitter == 0
         assert cfg.data.drop_gray
         assert cfg.monitor == ("val/ab_rmse" if cfg.adversary is None else "val/lpips")
+
+
+@pytest.mark.parametrize("script", ["eval", "tune"])
+def test_an_experiment_sets_the_same_values_for_every_command(script):
+    """Also those at the top level, which the schema of the command knows defaults of."""
+    expected, cfg = composed("experiment=colorize64"), composed("experiment=colorize64", script=script)
+    assert (cfg.scale, cfg.monitor) == (1, "val/ab_rmse")
+    assert {key: cfg[key] for key in expected} == dict(expected)
+    assert composed("experiment=colorize64", "scale=3", script=script).scale == 3
 
 
 @pytest.mark.parametrize(

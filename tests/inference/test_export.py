@@ -21,6 +21,7 @@ from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR
 from srcolor.nets.unet import UNet
+from srcolor.nets.unet_codes import UNetCodes
 from srcolor.runs import onnx_model, spandrel_nets
 
 PHOTO = data.astronaut()[100:171, 200:293]
@@ -28,6 +29,7 @@ LUMA = {"_target_": "srcolor.nets.luma_sr.LumaSR"}
 NETS = {
     "residual": (Residual(channels=4, blocks=1), {"channels": 4, "blocks": 1}),
     "unet": (UNet(channels=8, blocks=1, levels=4), {"channels": 8, "blocks": 1, "levels": 4}),
+    "unet_codes": (UNetCodes(channels=8, levels=4), {"channels": 8, "levels": 4}),
     "luma_sr": (LumaSR(SESR(channels=4, layers=1, width=8)), {}),
 }
 

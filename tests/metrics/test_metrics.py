@@ -236,10 +236,24 @@ def test_hue_error_of_hand_computed_values():
     assert metrics.HueError()(torch.zeros_like(lab), lab).item() == pytest.approx(90)
 
 
+def test_spread_is_the_difference_between_two_colorings():
+    """Two samples, 6 apart in a* and 8 in b*: an RMS of sqrt((36 + 64) / 2); equal ones have none."""
+    lab = torch.zeros(2, 2, 3, 4, 4)
+    lab[0, 1, 1], lab[0, 1, 2] = 6.0, 8.0
+    lab[:, :, 0] = torch.rand(2, 2, 4, 4)  # the lightness has no influence
+    assert metrics.MEASURES["spread"]()(lab, lab).tolist() == pytest.approx([math.sqrt(50), 0])
+    many = 10 * torch.randn(1, 8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    pairs = [(many[0, i] - many[0, j])[1:].square().mean().item() for i in range(8) for j in range(i)]
+    expected = math.sqrt(sum(pairs) / len(pairs))
+    assert metrics.MEASURES["spread"]()(many, many).item() == pytest.approx(expected, rel=1e-5)
+
+
 EDGES = {"black": (0, 0, 0), "white": (1, 1, 1), "gray": (0.5, 0.5, 0.5), "red": (1, 0, 0), "blue": (0, 0, 1)}
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if not name.endswith("_y") and name != "lpips"])
+@pytest.mark.parametrize(
+    "name", [name for name in MEASURES if not name.endswith("_y") and name not in ("lpips", "spread")]
+)
 @pytest.mark.parametrize("first", EDGES)
 @pytest.mark.parametrize("second", EDGES)
 def test_no_measure_is_nan_on_flat_images(name, first, second):

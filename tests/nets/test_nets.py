@@ -21,6 +21,7 @@ from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR, Collapsed
 from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.nets.unet import UNet
+from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
 from srcolor.nets.unsharp import Unsharp
 
@@ -48,6 +49,7 @@ NETS = [
     pytest.param(wake(SizeDecoder()), id="size_decoder"),
     pytest.param(wake(UNetRGB()), id="unet_rgb"),
     pytest.param(wake(UNet(channels=8)), id="unet"),
+    pytest.param(wake(UNetCodes(channels=8)), id="unet_codes"),
     pytest.param(ChromaTable(256), id="chroma_table"),
     pytest.param(ChromaTable(1, scale=2), id="chroma_table x2"),
     pytest.param(wake(Chain(UNetRGB(), Residual(channels=8, blocks=1))), id="chain"),

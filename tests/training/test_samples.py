@@ -5,11 +5,13 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_adversarial import make_task as make_adversarial_task
+from test_color_codes import ColorData
+from test_color_codes import make_task as make_codes_task
 from test_tasks import make_task
 from tiny_data import TinyData, fit
 
 from srcolor.training import samples
-from srcolor.training.samples import AdversarialSampleGrid, SampleGrid
+from srcolor.training.samples import AdversarialSampleGrid, CodesSampleGrid, SampleGrid
 
 
 class Wandb(WandbLogger):
@@ -78,6 +80,34 @@ def test_grids_of_adversarial_training_are_drawn_at_every_validation(tmp_path):
     assert parts == [["input 16x16", "pixel loss", "adversarial", "target"]] * 3
     images = [image for _, image in shown[1:]]
     assert all(torch.equal(image, images[0]) for image in images)  # the same images by the same network
+
+
+def test_grids_of_color_codes_show_six_samples_at_every_validation(tmp_path):
+    shown = []
+
+    class Grid(CodesSampleGrid):
+        def columns(self, batch, predictions):
+            columns = super().columns(batch, predictions)
+            shown.append(columns)
+            return columns
+
+    task, grid = make_codes_task(), Grid(str(tmp_path / "samples"), images=2)
+    trainer = fit(task, ColorData(), tmp_path, [grid], max_epochs=3)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == [f"val_step{step:07d}.png" for step in (4, 8, 12)]
+    trainer.test(task, ColorData(), verbose=False)
+    assert (tmp_path / "samples" / "test.png").exists()
+    headings = ["gray", "stable", *(f"sample {number}" for number in range(1, 7)), "truth"]
+    assert [list(columns) for columns in shown] == [headings] * 4
+    batch = next(iter(ColorData().test_dataloader()))
+    with torch.no_grad():
+        samples = task.codes_net.samples(batch.input[:2], 6, 1, batch.row[:2].tolist())
+        stable = task.codes_net(batch.input[:2])
+    last = shown[-1]
+    torch.testing.assert_close(last["stable"], stable, rtol=0, atol=1e-5)
+    torch.testing.assert_close(last["sample 3"], samples[:, 2], rtol=0, atol=1e-5)
+    assert torch.equal(last["gray"], batch.input[:2])
+    assert torch.equal(last["truth"], batch.target[:2])
 
 
 def test_a_grid_has_a_column_per_heading_and_enlarges_without_smoothing():
