@@ -68,6 +68,11 @@ def recolor(ab: Tensor, code: ColorCode, limit: float = GAIN) -> Tensor:
     return moved.view_as(ab)
 
 
+def variance(covariance: Tensor) -> Tensor:
+    """Return the total variance of a* and b*, (N,), of covariances, (N, 2, 2)."""
+    return covariance.diagonal(dim1=1, dim2=2).sum(1)
+
+
 def to_vector(code: ColorCode) -> Tensor:
     """Return codes as unconstrained vectors, (N, 5): the means, and the log-Cholesky factor of the covariance."""
     variance_a, variance_b = code.covariance[:, 0, 0] + FLOOR, code.covariance[:, 1, 1] + FLOOR
