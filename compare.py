@@ -110,7 +110,8 @@ def main(cfg: DictConfig) -> None:
         row |= routes.trained([costs[key] for key in routes.BEHIND.get(name, ())])
     batch = sample[:1].expand(16, -1, -1, -1).contiguous()
     small = images.block_mean(batch, scale)
-    results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch)]
+    trainable = runs.trained_on(names["colorize"]) is not None  # an external network is not trained here
+    results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch) if trainable]
     with torch.inference_mode():
         shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in compared.items()}
     picture = grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()})

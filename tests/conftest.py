@@ -17,6 +17,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor.cli import launch, overrides
 from srcolor.data import pairs
+from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
 
 ROOT = Path(__file__).parent.parent
@@ -183,6 +184,58 @@ def elsewhere(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def ddcolor(tmp_path_factory) -> str:
+    """Save a DDColor of random weights, the smallest that spandrel recognizes, in half a megabyte; return its name."""
+    from spandrel_extra_arches.architectures.DDColor import DDColor
+
+    torch.manual_seed(0)
+    net = DDColor(
+        encoder_name="convnext-t",
+        num_output_channels=2,
+        last_norm="Spectral",
+        num_queries=4,
+        num_scales=3,
+        dec_layers=1,
+    )
+    state = {key: shared(value) for key, value in net.state_dict().items()}
+    net.load_state_dict(state)
+    with torch.no_grad():
+        for _ in range(5):  # the power iterations of its spectral norms
+            net.train()(torch.rand(2, 3, 64, 64))
+        net.refine_net[0][0].bias.copy_(torch.tensor([30.0, -20.0]))
+    file = tmp_path_factory.mktemp("ddcolor") / "ddcolor.pth"
+    torch.save({"params": {key: shared(value) for key, value in net.state_dict().items()}}, file)
+    return f"spandrel:{file}"
+
+
+def shared(weight: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the same shape whose elements share the memory of a few."""
+    strides = (1, 3, 1, 1)[: weight.ndim]
+    size = 1 + sum((side - 1) * stride for side, stride in zip(weight.shape, strides, strict=True))
+    return weight.flatten()[:size].clone().as_strided(weight.shape, strides) if size < weight.numel() else weight
+
+
+@pytest.fixture(scope="session")
+def restorers(tmp_path_factory) -> dict[str, str]:
+    """Save small restoration networks of random weights, three for RGB and one for gray; return their names."""
+    from spandrel.architectures.DnCNN import DnCNN
+    from spandrel.architectures.NAFNet import NAFNet
+    from spandrel.architectures.SCUNet import SCUNet
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("restorers")
+    nets = {
+        "scunet": SCUNet(in_nc=3, config=[1] * 7, dim=64),
+        "nafnet": NAFNet(img_channel=3, width=4, middle_blk_num=1, enc_blk_nums=[1], dec_blk_nums=[1]),
+        "compact": SRVGGNetCompact(num_feat=8, num_conv=2, upscale=1),
+        "dncnn": DnCNN(in_nc=2, out_nc=1, nc=8, nb=8, act_mode="R", mode="FDnCNN"),
+    }
+    for name, net in nets.items():
+        torch.save(net.state_dict(), folder / f"{name}.pth")
+    return {name: f"spandrel:{folder / name}.pth" for name in nets}
+
+
+@pytest.fixture(scope="session")
 def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
     """Train a tiny run of every network of a comparison; tests must not change them."""
     folder = tmp_path_factory.mktemp("study")
@@ -245,4 +298,20 @@ def color(tmp_path_factory) -> str:
     torch.save(
         {"net_config": {"_target_": "srcolor.nets.unet_rgb.UNetRGB"}, "state_dict": state, "trained_on": []}, file
     )
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def codes(tmp_path_factory) -> str:
+    """Save a checkpoint of an untrained network of color codes, which colors vividly."""
+    from test_nets import wake
+
+    net = wake(UNetCodes(8, 0, 2))
+    net.code_mean.copy_(torch.tensor([10.0, 13.0, 2.0, 5.0, 2.0]))
+    net.code_root.copy_(torch.diag(torch.tensor([6.0, 8.0, 0.3, 5.0, 0.4])))
+    net.code_inverse.copy_(net.code_root.inverse())
+    file = tmp_path_factory.mktemp("nets") / "codes.ckpt"
+    config = {"_target_": "srcolor.nets.unet_codes.UNetCodes", "channels": 8, "blocks": 0, "levels": 2}
+    state = {f"net.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"net_config": config, "state_dict": state, "trained_on": []}, file)
     return str(file)

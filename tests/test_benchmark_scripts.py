@@ -203,6 +203,28 @@ def test_perception_distortion(script, gan_run, pictures, tmp_path, capsys):
     assert Image.open(tmp_path / "curve.png").size[0] > 300
 
 
+def test_colors(script, codes, study_runs, pictures, capsys):
+    load, run = script
+    module = load("colors")
+    regressor = str(study_runs["colorize64"])
+    run(module, codes, regressor, "data=folder", f"data.root={pictures}", "size=64", "data.min_side=48")
+    output = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in output.splitlines() if line.startswith("|")]
+    values = {}
+    for row in rows:
+        values.setdefault(row[0], []).extend(row[1:])
+    heading = values[""]
+    error, best, ratio = (heading.index(name) for name in ("ab-RMSE (CIELAB)", "best of 8", "colorfulness ratio"))
+    floors, several = ("gray", "mean_color", "mean_ab_given_luma"), ("samples", "another face's colors")
+    assert {*floors, *several, "own answer", "stable", "true code", regressor} <= values.keys()
+    assert {f"{name}, codes of neighbors" for name in ("own answer", regressor)} <= values.keys()
+    for name in several:
+        assert float(values[name][best]) < float(values[name][error])
+    assert all(values[name][best] == "-" for name in (*floors, "stable", "true code"))
+    assert float(values["gray"][ratio]) == 0
+    assert float(values["true code"][error]) < float(values["own answer"][error])
+
+
 def test_equal_colors(script, study_runs, pictures, capsys):
     load, run = script
     module = load("equal_colors")

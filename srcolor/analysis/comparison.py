@@ -135,6 +135,8 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]
     for name, row in results["routes"].items():
         lines.append([name, f"{row['given']}x{row['given']}", *_numbers(row, COSTS)])
     yield "Cost of the routes and of training their networks", lines
+    if not results["steps"]:  # an external color network is not trained
+        return
     lines = [["size", "batch", "images/s", "memory MiB"]]
     for step in results["steps"]:
         size = f"{step['side']}x{step['side']}"

@@ -226,12 +226,13 @@ def error_split(results: dict[str, Any]) -> Figure:
 
 
 def memory(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the cost of a training step of the color network at the small and the large size.
+    """Return the cost of a training step of the color network at the small and the large size; empty if external.
 
     Args:
         results: Result of `comparison`.
     """
-    return pd.DataFrame(results["steps"]).set_index("side")
+    columns = ["side", "batch", "images_per_second", "peak_memory_mb"]
+    return pd.DataFrame(results["steps"], columns=columns).set_index("side")
 
 
 # -- sweeps ---------------------------------------------------------------------------------------------

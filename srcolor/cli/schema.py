@@ -107,11 +107,10 @@ def register() -> None:
         raise UserError(
             f"{CONF} not found: this command must be run from a checkout of srcolor, not an installed package."
         )
-    for name, kind in SCHEMAS.items():
-        node = OmegaConf.structured(kind)
-        if kind is not TrainConfig and issubclass(kind, TrainConfig):
-            for key in fields(TrainConfig):  # they keep the values of train.py's configuration, thus of the experiment
-                node[key.name] = MISSING
+    for name, config_class in SCHEMAS.items():
+        node = OmegaConf.structured(config_class)
+        for key in _inherited(config_class):
+            node[key] = MISSING  # its default would replace the value of an experiment, which is merged before
         ConfigStore.instance().store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
     OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
@@ -129,9 +128,14 @@ def _describe(group: str) -> Iterator[str]:
         yield f"  {name:20} {text[2:]}"
 
 
+def _inherited(config_class: type[Any]) -> set[str]:
+    """Return the keys that a schema shares with the schema it extends."""
+    return {item.name for base in config_class.__bases__ if is_dataclass(base) for item in fields(base)}
+
+
 def _describe_keys(schema: str) -> Iterator[str]:
     config_class = SCHEMAS[schema]
-    inherited = {item.name for base in config_class.__bases__ if is_dataclass(base) for item in fields(base)}
+    inherited = _inherited(config_class)
     for item in fields(config_class):
         if item.name in inherited:
             continue

@@ -17,7 +17,7 @@ import torch
 from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
-from srcolor.runs import foreign, weights
+from srcolor.runs import onnx_model, weights
 
 SIZES = (
     (1, 32, 32),
@@ -103,7 +103,7 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         onnx.save(model, unfinished)
-        exported = foreign.Onnx(unfinished)
+        exported = onnx_model.Onnx(unfinished)
         difference = 0.0
         for images, height, width in SIZES:
             x = torch.rand(images, channels, height, width, generator=torch.Generator().manual_seed(0))

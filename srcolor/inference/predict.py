@@ -1,4 +1,4 @@
-"""Enlarge and colorize image files: `srcolor-predict photo.jpg`."""
+"""Enlarge, colorize and restore image files: `srcolor-predict photo.jpg`."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,76 +15,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcolor import __version__, hardware, runs
+from srcolor import hardware, runs
 from srcolor.errors import UserError
-from srcolor.inference import image_files, jobs, tiles
-from srcolor.inference.jobs import MODES, Job
+from srcolor.inference import colorings, image_files, tiles
+from srcolor.inference.jobs import Job
+from srcolor.inference.options import parse
 from srcolor.nets import Net, fused
-from srcolor.runs import foreign
+from srcolor.runs.onnx_model import Onnx
 
 SHIPPED = {"upscale": "srcolor/sr_x2_small", "colorize": "srcolor/colorize64"}
+EXPECTED = {
+    "upscale": "a super-resolution network for RGB",
+    "colorize": "a network from gray to RGB, of scale 1",
+    "clean": "a restoration network for RGB or the luma, of scale 1",
+}
 LARGE = 2**28  # minimum size in bytes of a result that is kept in a file instead of in memory
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse and check the command line; `jobs` and `render_sizes` are added to the options.
-
-    Args:
-        arguments: The arguments; if None, the arguments of the process.
-    """
-    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
-    add = parser.add_argument
-    add("inputs", nargs="*", help="image files, folders, or patterns such as '*.tif'")
-    add("-m", "--mode", choices=MODES, default="upscale", help="enlarge, colorize, or both (default: %(default)s)")
-    add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
-    add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
-    add("--sr-run", help="super-resolution network for --mode restore")
-    add("--render-size", default="64", help="shorter side at which color is predicted (default: %(default)s)")
-    add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
-    add(
-        "--sharpness",
-        type=float,
-        help="from 0, faithful, to 1, adversarial: for --run, or --sr-run with --mode restore",
-    )
-    add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
-    add("--compare", action="store_true", help="also write before and after side by side")
-    add("--overwrite", action="store_true", help="overwrite existing results")
-    add("--tile", type=int, help="tile size in pixels (default: from free memory)")
-    add("--max-megapixels", type=float, default=250, help="refuse larger images (default: %(default)s)")
-    add("--version", action="version", version=__version__)
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse drops it between options and inputs
-    args = parser.parse_intermixed_args(arguments[:end])
-    args.inputs += arguments[end + 1 :]
-    if not args.inputs:
-        parser.error("pass an image, a folder of images, or a pattern")
-    try:
-        args.render_sizes = [int(size) for size in args.render_size.split(",")]
-    except ValueError:
-        parser.error(f"--render-size {args.render_size}: expected integers, 64 or 48,64,96")
-    if min(args.render_sizes) < 8:
-        parser.error(f"--render-size {args.render_size}: expected at least 8")
-    if len(args.render_sizes) > 1 and not args.sheet:
-        parser.error(f"--render-size {args.render_size}: multiple sizes require --sheet")
-    if args.sheet and (args.mode == "upscale" or args.compare):
-        parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
-    if not 0 <= args.saturation < float("inf"):
-        parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
-    if args.sharpness is not None and not 0 <= args.sharpness <= 1:
-        parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
-    if args.mode == "upscale" and (args.saturation != 1 or args.render_size != parser.get_default("render_size")):
-        parser.error("--saturation and --render-size require --mode colorize or restore")
-    if args.mode != "restore" and args.sr_run is not None:
-        parser.error(f"--sr-run requires --mode restore; with --mode {args.mode} the network is --run")
-    if args.tile is not None and args.tile < 1:
-        parser.error(f"--tile {args.tile}: expected at least 1")
-    try:
-        ending = "sheet" if args.sheet else args.mode
-        planned = jobs.plan(args.inputs, args.output, ending, overwrite=args.overwrite, compare=args.compare)
-        args.jobs = list(planned)
-    except UserError as error:
-        parser.error(str(error))
-    return args
 
 
 def load(run: str, mode: str, sharpness: float | None = None) -> Net:
@@ -91,7 +37,7 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
 
     Args:
         run: Run or network name, see `runs.find`; or a `.onnx` file.
-        mode: `upscale` or `colorize`.
+        mode: `upscale`, `colorize` or `clean`.
         sharpness: See `runs.load_net`.
 
     Raises:
@@ -100,15 +46,16 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     if run.endswith(".onnx"):
         if sharpness is not None:
             raise UserError(f"--sharpness requires a run of srcolor; {run} has one network only.")
-        net: Net = foreign.Onnx(Path(os.path.expanduser(run)))
+        net: Net = Onnx(Path(os.path.expanduser(run)))
     else:
         net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
-    fits = net.scale > 1 and net.inputs != 1 if mode == "upscale" else net.scale == 1 and net.inputs == 1
-    if not fits:
-        expected = (
-            "a super-resolution network for RGB" if mode == "upscale" else "a network from gray to RGB, of scale 1"
-        )
-        raise UserError(f"--run {run}: {type(net).__name__} does not match this mode: expected {expected}.")
+    kinds = {(True, False): "upscale", (False, True): "colorize", (False, False): "clean"}
+    kind = kinds.get((net.scale > 1, net.inputs == 1))
+    if kind != mode:
+        option, what = ("--clean-run", "option") if mode == "clean" else ("--run", "mode")
+        fix = " It restores images at their own size: pass it as --clean-run." if kind == "clean" else ""
+        name = type(net).__name__
+        raise UserError(f"{option} {run}: {name} does not match this {what}: expected {EXPECTED[mode]}.{fix}")
     return net.to(hardware.choose().accelerator)
 
 
@@ -122,49 +69,58 @@ class Predictor:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         sr_run = args.run if args.mode == "upscale" else args.sr_run
+        self.clean = None if args.clean_run is None else load(args.clean_run, "clean")
         self.color = (
             None
             if args.mode == "upscale"
             else load(args.run or SHIPPED["colorize"], "colorize", args.sharpness if args.mode == "colorize" else None)
         )
+        self.choice = colorings.Choice(
+            args.pick,
+            1.0 if args.temperature is None else args.temperature,
+            args.tint,
+            None if args.reference is None else colorings.reference_code(args.reference, args.max_megapixels),
+        )
+        self.chosen = None if self.color is None else colorings.Chosen(self.color, self.choice)
+        if self.color is not None and args.samples is not None:
+            colorings.Chosen(self.color, replace(self.choice, pick=1))  # fails for a network of a single coloring
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale", args.sharpness)
-        # External networks may not tolerate bfloat16.
-        self.bfloat16 = not isinstance(self.sr, foreign.Spandrel) and hardware.choose().precision == "bf16-mixed"
+        self.bfloat16 = hardware.choose().precision == "bf16-mixed"
+        self.render_sizes: list[int] = args.render_sizes or ([] if self.color is None else [self.color.render_size])
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
         """Return the result of an image, (H, W, 3), of its type; `done` is called with the finished fraction."""
         pixels: tiles.Pixels = source
-        weight = 1.0 if self.color is None or self.sr is None else 0.5
-        if self.color is not None:
-            pixels = tiles.colorize(
-                self.color,
-                pixels,
-                _empty(source.shape[:2], source.dtype),
-                render_size=self.args.render_sizes[0],
-                saturation=self.args.saturation,
-                done=lambda part: done(weight * part),
-            )
-        if self.sr is not None:
-            height, width = (self.sr.scale * side for side in source.shape[:2])
-            pixels = tiles.enlarge(
-                self.sr,
-                pixels,
-                _empty((height, width), source.dtype),
-                tile=self.args.tile,
-                bfloat16=self.bfloat16,
-                done=lambda part: done(1 - weight + weight * part),
-            )
+        stages = [net for net in (self.clean, self.chosen, self.sr) if net is not None]
+        for number, net in enumerate(stages):
+            out = _empty(tuple(net.scale * side for side in source.shape[:2]), source.dtype)
+
+            def show(part: float, number: int = number) -> None:
+                done((number + part) / len(stages))
+
+            if net is self.chosen:
+                size, saturation = self.render_sizes[0], self.args.saturation
+                pixels = tiles.colorize(net, pixels, out, render_size=size, saturation=saturation, done=show)
+            else:
+                pixels = tiles.enlarge(net, pixels, out, tile=self.args.tile, bfloat16=self.bfloat16, done=show)
         return cast(NDArray[Any], pixels)
 
     def sheet(self, source: image_files.Picture) -> NDArray[Any]:
-        """Return the image, reduced to a height of at most 512 pixels, colorized at each size, side by side."""
+        """Return colorings of the image, reduced to a height of at most 512 pixels: samples, or one per render size."""
         assert self.color is not None
+        assert self.chosen is not None
         small = source.image.resize(min(1.0, 512 / source.image.height)).numpy()
-        saturation = self.args.saturation
-        sizes = self.args.render_sizes
-        return np.concatenate(
-            [tiles.colorize(self.color, small, render_size=size, saturation=saturation) for size in sizes], 1
-        )
+        if self.clean is not None:
+            small = tiles.enlarge(self.clean, small, tile=self.args.tile, bfloat16=self.bfloat16)
+        if self.args.samples is None:
+            return np.concatenate([self._colorize(self.chosen, small, size) for size in self.render_sizes], 1)
+        nets = [
+            colorings.Chosen(self.color, replace(self.choice, pick=pick)) for pick in range(1, self.args.samples + 1)
+        ]
+        return colorings.sheet([self._colorize(net, small, self.render_sizes[0]) for net in nets])
+
+    def _colorize(self, net: Net, pixels: NDArray[Any], size: int) -> NDArray[Any]:
+        return tiles.colorize(net, pixels, render_size=size, saturation=self.args.saturation)
 
 
 def _empty(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -191,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     todo = [job for job in args.jobs if _missing(job, args)]
     try:
         predictor = Predictor(args)
+        args.render_sizes = predictor.render_sizes
         for folder in {job.result.parent for job in todo}:
             _check_folder(folder)
     except UserError as error:
@@ -225,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 source = reading.pop(0).result()
                 for remark in source.remarks:
                     console.print(f"{job.source}: {remark}", markup=False, highlight=False, emoji=False, soft_wrap=True)
-                result = predictor.sheet(source) if args.sheet else predictor.predict(source, show)
+                result = predictor.sheet(source) if args.sheet or args.samples else predictor.predict(source, show)
                 writing.append((job, writer.submit(_save, job, source, result, args)))
             except Exception as error:  # the other images are processed
                 failed.append((job.source, _message(error)))
@@ -262,6 +219,8 @@ def _open(job: Job, args: argparse.Namespace) -> image_files.Picture:
     if args.sheet:
         sizes = ", ".join(map(str, args.render_sizes))
         source.remarks.append(f"sheet, from left to right: colorized at {sizes}")
+    if args.samples is not None:
+        source.remarks.append(f"sheet of {args.samples} colorings; --pick NUMBER writes one at full size")
     return source
 
 
@@ -271,7 +230,7 @@ def _save(job: Job, source: image_files.Picture, result: NDArray[Any], args: arg
     after = image_files.to_image(result)
     if job.result in missing:
         gray = source.gray and args.mode == "upscale"
-        image_files.write(job.result, after, opaque if args.sheet else source, gray=gray)
+        image_files.write(job.result, after, opaque if args.sheet or args.samples else source, gray=gray)
     if job.comparison in missing:
         before = source.image.resize(after.height // source.image.height, kernel="nearest")
         image_files.write(job.comparison, before.join(after, "horizontal"), opaque)

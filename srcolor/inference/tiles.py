@@ -1,4 +1,4 @@
-"""Apply networks to images of any size: enlarge them in tiles, colorize them at the training size."""
+"""Apply networks to images of any size: enlarge or restore them in tiles, colorize them at a render size."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -49,7 +49,7 @@ def enlarge(
     memory runs out, tiles of half the side are tried.
 
     Args:
-        net: A network from RGB to RGB in evaluation mode.
+        net: A network from RGB to RGB in evaluation mode; at a scale of 1, it restores the image.
         pixels: The image.
         out: Array for the result, (scale * H, scale * W, 3) of the same type; if None, a new one.
         tile: Side of a tile, in pixels of the image; if None, it depends on the free memory (`tile_size`).
@@ -146,7 +146,7 @@ def colorize(
     pixels: Pixels,
     out: NDArray[Any] | None = None,
     *,
-    render_size: int = 64,
+    render_size: int | None = None,
     saturation: float = 1.0,
     done: Callable[[float], None] = lambda fraction: None,
 ) -> NDArray[Any]:
@@ -159,14 +159,19 @@ def colorize(
         net: A network from gray to RGB of the same size, in evaluation mode.
         pixels: The image; its chroma, if any, is ignored.
         out: Array for the result, of the same shape and type; if None, a new one.
-        render_size: Shorter side of the network's input in pixels; at most that of the image.
+        render_size: Shorter side of the network's input in pixels, at most that of the image; if None, the network's
+            own `render_size`. A network that resizes its input, as DDColor does, also enlarges a smaller image to it.
         saturation: Factor on the chroma.
         done: Called with the finished fraction.
 
     Returns:
         The colorized image, (H, W, 3).
+
+    Raises:
+        UserError: If there is not enough memory for the network.
     """
     height, width, _ = pixels.shape
+    render_size = net.render_size if render_size is None else render_size
     factor = max(1.0, min(height, width) / render_size)
     rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
     small = torch.empty(1, 1, rows, columns)
@@ -174,7 +179,15 @@ def colorize(
         first, last = row * height // rows, -(-(row + 1) * height // rows)
         band = images.luma(_to_tensor(pixels[first:last, 0:width]))
         small[:, :, row] = F.adaptive_avg_pool2d(band, (1, columns))[:, :, 0]
-    color = net(small.to(_device(net))).float().cpu().clamp(0, 1)
+    try:
+        color = net.render(small.to(_device(net)), render_size).float().cpu().clamp(0, 1)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise UserError(
+            f"not enough memory to colorize at a render size of {render_size}; pass a smaller one, or close other "
+            "programs"
+        ) from error
     chroma = saturation * (color - images.luma(color))
     if out is None:
         out = np.empty((height, width, 3), pixels.dtype)

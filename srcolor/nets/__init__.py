@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Net(nn.Module):
@@ -14,6 +14,7 @@ class Net(nn.Module):
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.
         receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.
+        render_size: Shorter side, in pixels, at which a color network predicts color unless another is requested.
     """
 
     inputs: int | None
@@ -21,12 +22,26 @@ class Net(nn.Module):
     scale: int
     stride: int
     receptive_field: int | None
+    render_size: int = 64
+
+    def render(self, gray: Tensor, size: int) -> Tensor:
+        """Colorize an image that was reduced to a render size; a smaller image is not enlarged.
+
+        Args:
+            gray: (N, 1, H, W) in [0, 1], with a shorter side of at most `size`.
+            size: The render size, for a network that resizes its input to it.
+
+        Returns:
+            (N, 3, H, W).
+        """
+        return self(gray)
 
 
 def fused(net: nn.Module) -> nn.Module:
     """Replace re-parameterized modules with their inference form, in place where possible.
 
-    Such a module has a method `fused`, which returns that form, and `fused_arguments`, the arguments that build it.
+    Such a module has a method `fused`, which returns that form, and `fused_arguments`, the arguments that build it. An
+    external network returns itself.
 
     Returns:
         The network; a new object only if `net` itself is re-parameterized.

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from srcolor import images
-from srcolor.color_code import NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector
+from srcolor.color_code import FLOOR, NUMBERS, ColorCode, color_code, from_vector, recolor, to_vector, variance
 from srcolor.errors import check_range
 from srcolor.images import Pair
 from srcolor.nets.code_prior import CodePrior, Mixture
 from srcolor.nets.unet import UNet
+
+VIVIDNESS = 0.95  # spread of the stable coloring relative to what is predicted: the error grows quickly toward 1
 
 
 class Answers(NamedTuple):
@@ -39,9 +41,9 @@ class UNetCodes(UNet):
     it exactly. A small mixture density network predicts the distribution of codes from the gray image; its samples give
     different colorings.
 
-    The answer of `forward` is the stable coloring. Its mean color is that of the predicted distribution; its covariance
-    is that of the network's own answer, without a code, times the square of `gain`, which makes it as vivid as
-    photographs. Codes are whitened by the mean and covariance of those of the training images, which `fit` computes.
+    The answer of `forward` is the stable coloring. Its mean color is that of the predicted distribution. Its covariance
+    is that of the network's own answer, without a code, scaled to the spread that the distribution predicts, times
+    `VIVIDNESS`. Codes are whitened by the mean and covariance of those of the training images, which `fit` computes.
 
     Args:
         channels: See `UNet`.
@@ -61,8 +63,6 @@ class UNetCodes(UNet):
         self.code_mean: Tensor
         self.code_root: Tensor
         self.code_inverse: Tensor
-        self.gain: Tensor
-        self.register_buffer("gain", torch.tensor(1.0))
         self.register_buffer("code_mean", torch.zeros(NUMBERS))
         self.register_buffer("code_root", torch.eye(NUMBERS))
         self.register_buffer("code_inverse", torch.eye(NUMBERS))
@@ -145,8 +145,10 @@ class UNetCodes(UNet):
         """Return the whitened code of the stable coloring, (N, 5), and the distribution of codes."""
         own = self.decode(gray, *encoded)
         mixture = self.prior.predict(*self._statistics(encoded[0], own))
-        mean = self.code(mixture.mean()).mean
-        return self.whiten(ColorCode(mean, self.gain**2 * color_code(own).covariance)), mixture
+        expected, shape = self.code(mixture.mean()), color_code(own).covariance
+        ratio = variance(expected.covariance) / variance(shape).clamp(min=FLOOR)
+        covariance = VIVIDNESS**2 * ratio[:, None, None] * shape
+        return self.whiten(ColorCode(expected.mean, covariance)), mixture
 
     def _statistics(self, coarsest: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs of the prior, which does not train the features."""

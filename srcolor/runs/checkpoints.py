@@ -14,7 +14,7 @@ from srcolor import __version__
 from srcolor.errors import UserError
 from srcolor.nets.blend import Blend
 from srcolor.nets.projected import Projected
-from srcolor.runs import foreign, weights
+from srcolor.runs import spandrel_nets, weights
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def read(file: Path) -> dict[str, Any]:
     """
     if file.suffix == ".safetensors":
         return weights.read(file)
-    if str(file).startswith(foreign.SPANDREL):
+    if str(file).startswith(spandrel_nets.PREFIX):
         raise UserError(f"{file}: external networks can be used and tested but not trained further or exported.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from srcolor.errors import UserError
-from srcolor.runs import foreign, weights
+from srcolor.runs import spandrel_nets, weights
 from srcolor.runs.checkpoints import best_score, read
 from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
@@ -24,14 +24,14 @@ def find(name: str) -> Path:
         name: A run folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run under `runs/` that has a
             checkpoint; `best:<experiment>`, the finished run of an experiment with the best validation, provided that
             all of them were validated on the same images; `srcolor/<name>`, a bundled network; or `spandrel:<file>`,
-            an external network (see `foreign.Spandrel`), which can be used and tested but not trained further.
+            an external network (see `spandrel_nets.load`), which can be used and tested but not trained further.
 
     Raises:
         UserError: If there is no such run or file, or the runs of `best:` were validated on different images.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
-    if name.startswith(foreign.SPANDREL):
+    if name.startswith(spandrel_nets.PREFIX):
         return Path(name)
     if name == "latest" or name.startswith("best:"):
         runs = [path.parent.parent for path in ROOT.glob("**/checkpoints/best.ckpt")]
@@ -59,8 +59,8 @@ def full_name(name: str) -> str:
     Raises:
         UserError: If there is no such run or file.
     """
-    if name.startswith(foreign.SPANDREL):
-        return foreign.SPANDREL + str(Path(name.removeprefix(foreign.SPANDREL)).expanduser().absolute())
+    if name.startswith(spandrel_nets.PREFIX):
+        return spandrel_nets.PREFIX + str(Path(name.removeprefix(spandrel_nets.PREFIX)).expanduser().absolute())
     return str(find(name).absolute())
 
 
@@ -75,7 +75,7 @@ def checkpoint_file(name: str, which: str = "best") -> Path:
         UserError: If there is none.
     """
     path = find(name)
-    if path.is_file() or name.startswith(foreign.SPANDREL):
+    if path.is_file() or name.startswith(spandrel_nets.PREFIX):
         return path
     file = path / "checkpoints" / f"{which}.ckpt"
     if which == "last" and (requeued := list(path.glob("hpc_ckpt_*.ckpt"))):  # saved at SLURM's signal

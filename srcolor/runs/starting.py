@@ -10,7 +10,7 @@ from torch import nn
 from srcolor.errors import UserError
 from srcolor.nets import Net
 from srcolor.nets.blend import Blend
-from srcolor.runs import foreign
+from srcolor.runs import spandrel_nets
 from srcolor.runs.checkpoints import build_net, initialize, judged, load_weights, read, reference, same_record
 from srcolor.runs.names import checkpoint_file
 
@@ -83,7 +83,8 @@ def _training_records(name: str) -> list[dict[str, Any]]:
 def load_net(run: str, sharpness: float | None = None) -> nn.Module:
     """Build a trained network from the best checkpoint of a run, or from a checkpoint file.
 
-    Only networks of `srcolor.nets` are built from the configuration in the file.
+    Only networks of `srcolor.nets` are built from the configuration in the file; see `spandrel_nets.load` for
+    `spandrel:<file>`.
 
     Args:
         run: Run or network name; see `find`.
@@ -96,8 +97,10 @@ def load_net(run: str, sharpness: float | None = None) -> nn.Module:
     Raises:
         UserError: If the file is missing, damaged, or not a srcolor checkpoint.
     """
-    if run.startswith(foreign.SPANDREL):
-        return foreign.Spandrel(Path(run.removeprefix(foreign.SPANDREL)).expanduser()).eval()
+    if run.startswith(spandrel_nets.PREFIX):
+        if sharpness is not None:
+            raise UserError(f"sharpness={sharpness:g}: {run} is an external network, which has no adversarial one.")
+        return spandrel_nets.load(Path(run.removeprefix(spandrel_nets.PREFIX)).expanduser()).eval()
     file = checkpoint_file(run)
     checkpoint = read(file)
     net = build_net(checkpoint["net_config"])
@@ -126,7 +129,7 @@ def load_reference(run: str) -> nn.Module | None:
     Raises:
         UserError: If the file is missing or damaged.
     """
-    if run.startswith(foreign.SPANDREL):
+    if run.startswith(spandrel_nets.PREFIX):
         return None
     file = checkpoint_file(run)
     checkpoint = read(file)
@@ -179,7 +182,7 @@ def trained_on(name: str) -> list[dict[str, Any]] | None:
     Raises:
         UserError: If its checkpoint has no such record.
     """
-    if name.startswith(foreign.SPANDREL):
+    if name.startswith(spandrel_nets.PREFIX):
         return None
     file = checkpoint_file(name)
     records = read(file).get("trained_on")

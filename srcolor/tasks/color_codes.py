@@ -21,7 +21,6 @@ from srcolor.tasks.adversarial import FITTED_ON
 from srcolor.tasks.colorization import ColorizationTask
 
 SAMPLES = 8  # colorings per image in the test
-VIVIDNESS = 0.96  # spread of the colors in stable colorings, relative to photographs; more costs accuracy
 SHOWN = 6  # colorings per image in the sample grids
 
 
@@ -33,8 +32,8 @@ class ColorCodesTask(ColorizationTask):
 
     Evaluation adds rows beside the network's answer (`net`): its answer to the true code (`true_code`) and, in the
     test, the first of eight samples (`sample`) and the one of the eight that has the least ab-RMSE (`best_of_8`). The
-    samples of an image are seeded by its row. Validation also sets what the network takes from it: the gain of the
-    stable coloring, and whether the predicted distributions of codes are used or, where they are worse, one Gaussian.
+    samples of an image are seeded by its row. If the predicted distributions are less likely in validation than one
+    Gaussian for all images, the network uses that instead.
 
     Args:
         net: The network.
@@ -74,7 +73,7 @@ class ColorCodesTask(ColorizationTask):
         if adversary is not None:
             raise UserError("adversary=... is not supported with color codes. Remove it.")
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
-        self._codes = Values()  # of the validation images
+        self._likelihood = Values()
         self._sampling = False  # whether samples are evaluated too
 
     def setup(self, stage: str) -> None:
@@ -157,24 +156,18 @@ class ColorCodesTask(ColorizationTask):
         with torch.autocast(self.device.type, enabled=False):
             answers = self.codes_net.answers(batch.input, color_code(_ab(batch.target)))
             plain = standard_normal(answers.prior).log_density(answers.code)
-        self._codes.update(
-            {
-                "code_nll": -answers.prior.log_density(answers.code),
-                "code_nll_gaussian": -plain,
-                "spread": _spread(_ab(batch.target)),
-                "own_spread": _spread(answers.own),
-            }
-        )
+        likelihoods = {"code_nll": -answers.prior.log_density(answers.code), "code_nll_gaussian": -plain}
+        self._likelihood.update(likelihoods)
 
     def on_validation_epoch_end(self) -> None:
-        """See `Task`; set what the network takes from the validation: `gain`, and whether the prior is `informed`."""
+        """See `Task`; let the network use the predicted distributions of codes only if they beat a single Gaussian."""
         super().on_validation_epoch_end()
-        means = {name: mean(values) for name, values in self._codes.gather().items()}
-        for name in ("code_nll", "code_nll_gaussian"):
-            self.log(f"val/{name}", means[name])
+        likelihood = {name: mean(values) for name, values in self._likelihood.gather().items()}
+        for name, value in likelihood.items():
+            self.log(f"val/{name}", value)
+        informed = bool(likelihood["code_nll"] <= likelihood["code_nll_gaussian"])
         for net in cast("tuple[UNetCodes, ...]", (self.net, self.evaluated_net)):
-            net.prior.informed.fill_(bool(means["code_nll"] <= means["code_nll_gaussian"]))
-            net.gain.fill_(float(VIVIDNESS * means["spread"] / means["own_spread"].clamp(min=1e-3)))
+            net.prior.informed.fill_(informed)
 
     def test_step(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; also compute how much the samples of an image differ."""
@@ -186,8 +179,3 @@ class ColorCodesTask(ColorizationTask):
 
 def _ab(rgb: Tensor) -> Tensor:
     return images.rgb_to_lab(rgb)[:, 1:]
-
-
-def _spread(ab: Tensor) -> Tensor:
-    """Return the standard deviation of the colors of each image, (N,)."""
-    return color_code(ab).covariance.diagonal(dim1=1, dim2=2).sum(1).sqrt()

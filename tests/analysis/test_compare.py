@@ -22,6 +22,7 @@ from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
+from srcolor.runs.spandrel_nets import SpandrelColor
 
 
 def arguments(study_runs, folder, **others):
@@ -42,6 +43,21 @@ def test_the_super_resolution_network_may_be_external(study_runs, elsewhere, cal
     assert call_compare(*arguments(study_runs, tmp_path / "one", sr=elsewhere)) == 0
     assert set(read(tmp_path / "one")["routes"]) == {"bicubic_color", "chain", "chain_luma", "direct", "keep_luma"}
     assert "the training images are unknown" in " ".join(capfd.readouterr().out.split())
+
+
+def test_the_color_network_may_be_external(study_runs, ddcolor, call_compare, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpandrelColor, "render_size", 32)
+    data = json.loads((study_runs["colorize64"] / "metrics.json").read_text())["images"]
+    args = arguments(study_runs, tmp_path / "one", colorize=ddcolor)
+    root = next(arg for arg in runs.overrides(study_runs["colorize64"]) if arg.startswith("data.root="))
+    assert call_compare(*args, "size=64", "data=folder", root, "data.min_side=48") == 0
+    results = read(tmp_path / "one")
+    assert results["images"] == data
+    assert set(results["routes"]) == {"bicubic_color", "chain", "chain_luma", "direct", "keep_luma"}
+    assert all(row["ab_rmse"] > 0 and row["peak_memory_mb"] > 50 for row in results["routes"].values())
+    assert results["steps"] == []  # it is not trained
+    assert "training step" not in (tmp_path / "one" / "comparison.md").read_text()
+    assert figures.memory(results).empty
 
 
 def test_adversarial_networks_add_their_routes(study_runs, call_compare, tmp_path):

@@ -188,7 +188,7 @@ def test_external_network_is_in_the_table(sets, elsewhere, call_eval, tmp_path, 
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert results["parameters"] == sum(p.numel() for p in runs.load_net(elsewhere).parameters())
     assert results["sets"]["Loaded"]["psnr_y"] < 30  # untrained
-    assert re.search(r"Loaded \(2\) +Spandrel +\dK +unknown", capfd.readouterr().out)
+    assert re.search(r"Loaded \(2\) +SpandrelSR +\dK +unknown", capfd.readouterr().out)
 
 
 def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():

@@ -3,6 +3,7 @@ import shlex
 import pytest
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
+from omegaconf import ValidationError
 
 from srcolor.cli import overrides, schema
 from srcolor.errors import UserError
@@ -15,6 +16,16 @@ def composed(*overrides, script="train"):
 
 
 PARTS = {"chain64to128": ("first", "second")}
+
+
+@pytest.mark.parametrize("program", ["eval", "tune"])
+def test_eval_and_tune_keep_the_settings_of_an_experiment(program):
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        schema.register()
+        cfg = compose(program, ["experiment=colorize64"])
+    assert (cfg.scale, cfg.monitor, cfg.size, cfg.resume) == (1, "val/ab_rmse", 128, None)
+    with pytest.raises(ValidationError):
+        cfg.scale = "two"
 
 
 @pytest.mark.parametrize("experiment", schema.options("experiment"))

@@ -22,7 +22,7 @@ from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_codes import UNetCodes
-from srcolor.runs import foreign
+from srcolor.runs import onnx_model, spandrel_nets
 
 PHOTO = data.astronaut()[100:171, 200:293]
 LUMA = {"_target_": "srcolor.nets.luma_sr.LumaSR"}
@@ -50,7 +50,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NETS)
 def test_onnx_matches_pytorch_at_any_size(name, exported):
-    exported_net, net = foreign.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
+    exported_net, net = onnx_model.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
     assert (exported_net.scale, exported_net.stride, exported_net.receptive_field) == (
         net.scale,
         net.stride,
@@ -85,9 +85,9 @@ def test_smaller_tiles_are_tried_if_onnx_runs_out_of_memory(exported):
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from srcolor.runs import foreign
+from srcolor.runs import onnx_model, spandrel_nets
 from srcolor.inference import tiles
-net = foreign.Onnx(Path(sys.argv[1]))
+net = onnx_model.Onnx(Path(sys.argv[1]))
 pixels = np.zeros((1200, 1200, 3), np.uint8)
 tiles.enlarge(net, pixels[:64, :64])
 widths, forward = [], net.forward
@@ -114,7 +114,7 @@ def test_onnx_without_memory_raises_a_memory_error(message, exported):
     def run(*_):
         raise RuntimeError(message)
 
-    net = foreign.Onnx(exported / "residual.onnx")
+    net = onnx_model.Onnx(exported / "residual.onnx")
     net._session = SimpleNamespace(run=run, get_inputs=net._session.get_inputs)
     with pytest.raises(MemoryError):
         net(torch.zeros(1, 3, 8, 8))
@@ -157,7 +157,7 @@ def test_bad_arguments(arguments, message, exported, capsys, tmp_path, monkeypat
 def test_unusable_onnx_files_are_refused(make, message, tmp_path):
     make(tmp_path / "x.onnx")
     with pytest.raises(UserError, match=message):
-        foreign.Onnx(tmp_path / "x.onnx")
+        onnx_model.Onnx(tmp_path / "x.onnx")
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,13 @@ def test_unusable_onnx_files_are_refused(make, message, tmp_path):
     [
         (
             "onnxruntime",
-            lambda file: foreign.Onnx(file),
+            lambda file: onnx_model.Onnx(file),
             r"onnxruntime is not installed\. Run: pip install -e '\.\[export\]'",
         ),
         (
             "spandrel",
-            lambda file: foreign.Spandrel(file),
-            r"spandrel is not installed\. Run: pip install -e '\.\[spandrel\]'",
+            lambda file: spandrel_nets.load(file),
+            r"spandrel is not installed\. Run: pip install -e '\.\[foreign\]'",
         ),
         (
             "onnxscript",

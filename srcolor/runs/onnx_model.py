@@ -1,17 +1,13 @@
-"""External networks: ONNX models, and checkpoints of architectures that the spandrel library supports."""
+"""ONNX models that srcolor exported."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net
-
-SPANDREL = "spandrel:"
-AROUND = 32  # padding of a tile in pixels for a network whose receptive field is unknown
 
 
 class Onnx(Net):
@@ -59,44 +55,3 @@ class Onnx(Net):
             if "Failed to allocate memory" in str(error) or "std::bad_alloc" in str(error):
                 raise MemoryError(f"onnxruntime: {type(error).__name__}") from error
             raise
-
-
-class Spandrel(Net):
-    """A super-resolution network of any architecture that spandrel supports, from a checkpoint file.
-
-    Its receptive field is unknown: tiles are padded by `AROUND` pixels.
-
-    Args:
-        file: The checkpoint file.
-
-    Raises:
-        UserError: If it cannot be read, its architecture is unsupported or not RGB to RGB, or spandrel is missing.
-    """
-
-    inputs = 3
-    outputs = 3
-    receptive_field = 2 * AROUND + 1
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        try:
-            import spandrel
-        except ImportError:
-            raise UserError(f"{SPANDREL}{file}: spandrel is not installed. Run: {install_extra('spandrel')}") from None
-        if not file.exists():
-            raise UserError(f"{SPANDREL}{file}: no such file.")
-        try:
-            descriptor: Any = spandrel.ModelLoader().load_from_file(file)
-        except Exception as error:  # an external file can raise anything
-            raise UserError(f"{SPANDREL}{file}: not supported by spandrel ({type(error).__name__}).") from error
-        channels = (descriptor.input_channels, descriptor.output_channels)
-        if channels != (3, 3):
-            raise UserError(f"{SPANDREL}{file}: maps {channels[0]} to {channels[1]} channels; expected RGB to RGB.")
-        self.model = descriptor.model.eval()
-        self._call = descriptor
-        self.scale = descriptor.scale
-        self.stride = descriptor.size_requirements.multiple_of or 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to (N, 3, scale * H, scale * W); spandrel pads to the sizes that the network accepts."""
-        return self._call(x)

@@ -1,0 +1,151 @@
+"""The choices of a user among the colorings of an image: samples, tint, and the colors of a reference."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from srcolor import images
+from srcolor.color_code import ColorCode, color_code, recolor
+from srcolor.errors import UserError
+from srcolor.inference import image_files
+from srcolor.nets import Net
+from srcolor.nets.unet_codes import UNetCodes
+
+# Mean a*, b* of an image: the average of 10,000 portraits, and one standard deviation toward yellow or blue.
+TINTS = {"warm": (12.0, 21.0), "neutral": (10.0, 13.0), "cool": (8.0, 5.0)}
+REFERENCE_SIDE = 64  # shorter side that a reference is reduced to
+SEED = 0
+MOST = 64  # maximum number of samples
+GAP = 4  # pixels between the colorings of a sheet
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user chose.
+
+    Attributes:
+        pick: Number of the sample, from 1; if None, the stable coloring.
+        temperature: See `UNetCodes.samples`.
+        tint: Mean a*, b* of the result; if None, that of the network.
+        reference: The code whose mean and covariance the result gets, batch of one; if None, that of the network.
+    """
+
+    pick: int | None = None
+    temperature: float = 1.0
+    tint: tuple[float, float] | None = None
+    reference: ColorCode | None = None
+
+
+class Chosen(Net):
+    """A color network that answers with a user's choice.
+
+    Tint and reference apply to any color network: its a*, b* are mapped to the code, which a network of color codes
+    also takes as an input.
+
+    Args:
+        net: A network from gray to RGB, of scale 1.
+        choice: The choice.
+
+    Raises:
+        UserError: If a sample is chosen, and the network offers only one coloring.
+    """
+
+    inputs, outputs, scale = 1, 3, 1
+
+    def __init__(self, net: Net, choice: Choice) -> None:
+        super().__init__()
+        if choice.pick is not None and not isinstance(net, UNetCodes):
+            raise UserError(
+                f"{type(net).__name__} offers a single coloring: --samples and --pick require a network of color "
+                "codes, such as srcolor/colorize64."
+            )
+        self.net: Net = net
+        self.choice = choice
+        self.stride, self.receptive_field, self.render_size = net.stride, net.receptive_field, net.render_size
+
+    def render(self, gray: Tensor, size: int) -> Tensor:
+        """See `Net`; for a single image."""
+        pick, tint, reference = self.choice.pick, self.choice.tint, self.choice.reference
+        if pick is None:
+            color = self.net.render(gray, size)
+        else:
+            assert isinstance(self.net, UNetCodes)
+            color = self.net.samples(gray, pick, self.choice.temperature, [SEED])[:, pick - 1]
+        if tint is None and reference is None:
+            return color
+        ab = images.rgb_to_lab(images.with_luma(color.clamp(0, 1), gray))[:, 1:]
+        code = color_code(ab) if reference is None else ColorCode(*(part.to(gray.device) for part in reference))
+        if tint is not None:
+            code = code._replace(mean=torch.tensor([tint], device=gray.device))
+        if isinstance(self.net, UNetCodes):
+            return self.net.colorize(gray, code)
+        return images.from_ab(gray, recolor(ab, code))
+
+    def forward(self, gray: Tensor) -> Tensor:
+        """See `render`."""
+        return self.render(gray, self.render_size)
+
+
+def parse_tint(text: str) -> tuple[float, float]:
+    """Return the mean a*, b* of a tint: `warm`, `neutral`, `cool`, or two numbers, `12,21`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if text in TINTS:
+        return TINTS[text]
+    try:
+        a, b = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected {', '.join(TINTS)}, or a mean a* and b* such as 12,21") from None
+    if not max(abs(a), abs(b)) <= 100:
+        raise ValueError("expected a* and b* from -100 to 100")
+    return a, b
+
+
+def reference_code(file: Path, max_megapixels: float) -> ColorCode:
+    """Return the color code of a picture, a batch of one.
+
+    Raises:
+        UserError: If it cannot be read, or has no color.
+    """
+    try:
+        picture = image_files.read(file, max_megapixels)
+    except (UserError, OSError) as error:
+        raise UserError(f"--reference {file}: cannot be read ({error}). Pass an image.") from error
+    if not picture.has_color():
+        raise UserError(f"--reference {file}: this picture is gray. Choose one with color.")
+    small = picture.image.resize(min(1.0, 4 * REFERENCE_SIDE / min(picture.shape[:2]))).numpy()
+    rgb = torch.from_numpy(small.astype(np.float32) / np.iinfo(small.dtype).max).permute(2, 0, 1)[None]
+    factor = max(1.0, min(rgb.shape[2:]) / REFERENCE_SIDE)
+    rgb = F.adaptive_avg_pool2d(rgb, (round(rgb.shape[2] / factor), round(rgb.shape[3] / factor)))
+    return color_code(images.rgb_to_lab(rgb)[:, 1:])
+
+
+def sheet(colorings: list[NDArray[Any]]) -> NDArray[np.uint8]:
+    """Lay out colorings of one image in rows of four, each with its number in a corner.
+
+    Args:
+        colorings: (H, W, 3) each, of the same shape, uint8 or uint16.
+    """
+    height, width, _ = colorings[0].shape
+    columns = min(4, len(colorings))
+    rows = -(-len(colorings) // columns)
+    canvas = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (height + GAP) - GAP), "white")
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(max(10, min(height, width) // 10))
+    for number, pixels in enumerate(colorings, 1):
+        row, column = divmod(number - 1, columns)
+        corner = (column * (width + GAP), row * (height + GAP))
+        canvas.paste(Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)), corner)
+        _, _, right, bottom = pen.textbbox(corner, str(number), font)
+        pen.rectangle((*corner, right + 3, bottom + 3), "white")
+        pen.text((corner[0] + 2, corner[1]), str(number), "black", font)
+    return np.asarray(canvas)

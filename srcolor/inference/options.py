@@ -1,0 +1,104 @@
+"""The command line of `srcolor-predict`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from srcolor import __version__
+from srcolor.errors import UserError
+from srcolor.inference import colorings, jobs
+from srcolor.inference.jobs import MODES
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line; add `jobs` and `render_sizes` (empty: the network's own) to the options.
+
+    Args:
+        arguments: The arguments; if None, the arguments of the process.
+    """
+    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
+    add = parser.add_argument
+    add("inputs", nargs="*", help="image files, folders, or patterns such as '*.tif'")
+    add("-m", "--mode", choices=MODES, default="upscale", help="enlarge, colorize, or both (default: %(default)s)")
+    add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
+    add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
+    add("--sr-run", help="super-resolution network for --mode restore")
+    add("--clean-run", help="restoration network that cleans each image first, in any mode: spandrel:<file>")
+    add("--render-size", help="shorter side at which color is predicted (default: the network's; 64, DDColor 512)")
+    add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
+    add("--samples", type=int, metavar="N", help="a numbered sheet of N different colorings")
+    add("--pick", type=int, metavar="NUMBER", help="the coloring with this number on the sheet of --samples")
+    add("--temperature", type=float, help="how much samples differ from the stable coloring (default: 1)")
+    add("--tint", help="mean color: warm, neutral, cool, or a* and b* of CIELAB such as 12,21")
+    add("--reference", type=Path, help="image whose palette is taken: mean color, vividness and variety")
+    add(
+        "--sharpness",
+        type=float,
+        help="from 0, faithful, to 1, adversarial: for --run, or --sr-run with --mode restore",
+    )
+    add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
+    add("--compare", action="store_true", help="also write before and after side by side")
+    add("--overwrite", action="store_true", help="overwrite existing results")
+    add("--tile", type=int, help="tile size in pixels (default: from free memory)")
+    add("--max-megapixels", type=float, default=250, help="refuse larger images (default: %(default)s)")
+    add("--version", action="version", version=__version__)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse drops it between options and inputs
+    args = parser.parse_intermixed_args(arguments[:end])
+    args.inputs += arguments[end + 1 :]
+    if not args.inputs:
+        parser.error("pass an image, a folder of images, or a pattern")
+    try:
+        args.render_sizes = [] if args.render_size is None else [int(size) for size in args.render_size.split(",")]
+    except ValueError:
+        parser.error(f"--render-size {args.render_size}: expected integers, 64 or 48,64,96")
+    if min(args.render_sizes, default=8) < 8:
+        parser.error(f"--render-size {args.render_size}: expected at least 8")
+    if len(args.render_sizes) > 1 and not args.sheet:
+        parser.error(f"--render-size {args.render_size}: multiple sizes require --sheet")
+    if args.sheet and (args.mode == "upscale" or args.compare):
+        parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
+    if not 0 <= args.saturation < float("inf"):
+        parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
+    _check_colorings(parser, args)
+    if args.sharpness is not None and not 0 <= args.sharpness <= 1:
+        parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
+    if args.mode == "upscale" and (args.saturation != 1 or args.render_size is not None):
+        parser.error("--saturation and --render-size require --mode colorize or restore")
+    if args.mode != "restore" and args.sr_run is not None:
+        parser.error(f"--sr-run requires --mode restore; with --mode {args.mode} the network is --run")
+    if args.tile is not None and args.tile < 1:
+        parser.error(f"--tile {args.tile}: expected at least 1")
+    try:
+        ending = "sheet" if args.sheet or args.samples is not None else args.mode
+        planned = jobs.plan(args.inputs, args.output, ending, overwrite=args.overwrite, compare=args.compare)
+        args.jobs = list(planned)
+    except UserError as error:
+        parser.error(str(error))
+    return args
+
+
+def _check_colorings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Check the options that choose among colorings, and parse the tint."""
+    for name in ("samples", "pick", "temperature", "tint", "reference"):
+        if args.mode == "upscale" and getattr(args, name) is not None:
+            parser.error(f"--{name} requires --mode colorize or restore")
+    for name in ("samples", "pick"):
+        number = getattr(args, name)
+        if number is not None and not 1 <= number <= colorings.MOST:
+            parser.error(f"--{name} {number}: expected a number from 1 to {colorings.MOST}")
+    if args.samples is not None and (args.mode == "restore" or args.pick is not None or args.sheet or args.compare):
+        parser.error("--samples requires --mode colorize, and cannot be combined with --pick, --sheet or --compare")
+    if args.pick is not None and args.sheet:
+        parser.error("--pick cannot be combined with --sheet, which shows the stable coloring at several sizes")
+    if args.temperature is not None and args.samples is None and args.pick is None:
+        parser.error("--temperature requires --samples or --pick")
+    if args.temperature is not None and not 0 <= args.temperature < float("inf"):
+        parser.error(f"--temperature {args.temperature:g}: expected a number of at least 0")
+    if args.tint is not None and args.reference is not None:
+        parser.error("--tint and --reference both set the mean color: pass one of them")
+    try:
+        args.tint = None if args.tint is None else colorings.parse_tint(args.tint)
+    except ValueError as error:
+        parser.error(f"--tint {args.tint}: {error}")
