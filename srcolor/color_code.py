@@ -108,6 +108,6 @@ def _volume(covariance: Tensor) -> Tensor:
 
     The lower bound is above the rounding errors of nearly singular matrices: colors on a line.
     """
-    trace = covariance.diagonal(dim1=1, dim2=2).sum(1)
+    trace = variance(covariance)
     determinant = covariance[:, 0, 0] * covariance[:, 1, 1] - covariance[:, 0, 1].square()
     return determinant.clamp(min=trace * (FLOOR / 2 + 1e-6 * trace)).sqrt()[:, None, None]

@@ -64,7 +64,7 @@ def test_an_adversary_follows_one_process_with_twice_the_batch(call, tmp_path):
 
 
 def test_color_codes_follow_one_process_with_twice_the_batch(call, tmp_path):
-    """The weights, and the gain, which is of the validation images of both processes. Each has a dropout of its own."""
+    """All weights but those of the prior, as each process has a dropout of its own; and what validation decides."""
     args = ["experiment=colorize64_codes", *TINY, "data=photos", "data.epoch_samples=30", "+optimizer.eps=1e-3"]
     assert call(*args, "data.batch_size=8", f"hydra.run.dir={tmp_path / 'one'}") == 0
     command = [sys.executable, "train.py", *args, "data.batch_size=4", f"hydra.run.dir={tmp_path / 'two'}"]

@@ -146,7 +146,7 @@ class UNetCodes(UNet):
         own = self.decode(gray, *encoded)
         mixture = self.prior.predict(*self._statistics(encoded[0], own))
         expected, shape = self.code(mixture.mean()), color_code(own).covariance
-        ratio = variance(expected.covariance) / variance(shape).clamp(min=FLOOR)
+        ratio = variance(expected.covariance).clamp(min=0) / variance(shape).clamp(min=FLOOR)
         covariance = VIVIDNESS**2 * ratio[:, None, None] * shape
         return self.whiten(ColorCode(expected.mean, covariance)), mixture
 

@@ -9,17 +9,16 @@ from srcolor import images, runs
 from srcolor.color_code import ColorCode, color_code, recolor, to_vector
 from srcolor.errors import UserError
 from srcolor.images import Pair
-from srcolor.nets.unet_codes import UNetCodes
+from srcolor.nets.unet_codes import VIVIDNESS, UNetCodes
 
 
-def make_net(**buffers):
+def make_net(informed=True):
     """Return a network whose layers all have an effect, fitted on pale images."""
     torch.manual_seed(0)
     net = wake(UNetCodes(channels=8))
     nn.init.normal_(net.film[-1].weight, std=0.1)
     net.fit([pale(32, side=16)])
-    for name, value in buffers.items():
-        net.get_buffer(name).fill_(value)
+    net.prior.informed.fill_(informed)
     return net
 
 
@@ -111,17 +110,36 @@ def test_the_code_also_decides_which_pixel_has_which_color():
     assert differences[1] < 1e-3
 
 
-def test_the_gain_multiplies_the_spread_of_the_stable_coloring_and_keeps_its_mean():
-    gray = pale(3).input
-    stable, vivid = (codes_of(make_net(**{"gain": gain, "prior.informed": False})(gray)) for gain in (0.05, 0.1))
-    torch.testing.assert_close(vivid.mean, stable.mean, rtol=0, atol=0.2)
-    torch.testing.assert_close(vivid.covariance, 4 * stable.covariance, rtol=0.1, atol=0.1)
+@pytest.mark.parametrize("informed", [True, False])
+def test_the_stable_code_has_the_predicted_mean_and_spread_and_the_shape_of_the_own_answer(informed):
+    net, gray = make_net(informed), pale(3).input
+    encoded = net.encode(gray)
+    whitened, mixture = net._codes(gray, encoded)
+    code, expected, own = net.code(whitened), net.code(mixture.mean()), color_code(net.decode(gray, *encoded))
+    torch.testing.assert_close(code.mean, expected.mean, rtol=1e-4, atol=1e-3)
+    total, predicted, of_own = (one.covariance.diagonal(dim1=1, dim2=2).sum(1) for one in (code, expected, own))
+    torch.testing.assert_close(total, VIVIDNESS**2 * predicted, rtol=1e-3, atol=1e-3)
+    shapes = code.covariance / total[:, None, None], own.covariance / of_own[:, None, None]
+    torch.testing.assert_close(*shapes, rtol=0, atol=1e-3)
 
 
-def test_without_an_informed_prior_the_mean_color_is_that_of_the_training_images():
-    net = make_net(**{"gain": 0.05, "prior.informed": False})
-    expected = net.code_mean[:2].expand(3, 2)
-    torch.testing.assert_close(codes_of(net(pale(3).input)).mean, expected, rtol=0, atol=0.3)
+def test_without_an_informed_prior_mean_color_and_spread_are_those_of_the_training_images():
+    net = make_net(informed=False)
+    code = codes_of(net(pale(3).input))
+    torch.testing.assert_close(code.mean, net.code_mean[:2].expand(3, 2), rtol=0, atol=0.5)
+    expected = VIVIDNESS**2 * net.code(torch.zeros(1, 5)).covariance.diagonal(dim1=1, dim2=2).sum()
+    totals = code.covariance.diagonal(dim1=1, dim2=2).sum(1)
+    torch.testing.assert_close(totals, expected.expand(3), rtol=0.1, atol=0)
+
+
+def test_a_predicted_spread_of_nothing_is_a_coloring_of_one_color():
+    """Less than the floor, which `from_vector` subtracts, so that the predicted variances are negative."""
+    net, gray = make_net(informed=False), pale(2).input
+    net.head.weight[net.levels :] = 0  # the own answer varies in a* alone
+    net.code_mean[2:] = torch.tensor([-9.0, 0.0, -9.0])
+    rgb = net(gray)
+    assert rgb.isfinite().all()
+    assert codes_of(rgb).covariance.abs().max() < 0.1
 
 
 def test_codes_of_the_training_images_are_whitened(net):
@@ -165,7 +183,7 @@ def test_the_own_answer_is_that_of_the_plain_unet_without_a_code(net):
 
 
 def test_a_checkpoint_rebuilds_the_network_with_its_statistics(tmp_path):
-    net = make_net(**{"gain": 0.7, "prior.informed": False})
+    net = make_net(informed=False)
     config = {"_target_": "srcolor.nets.unet_codes.UNetCodes", "channels": 8}
     state = {f"net.{key}": value for key, value in net.state_dict().items()}
     torch.save({"net_config": config, "state_dict": state, "trained_on": []}, tmp_path / "x.ckpt")
