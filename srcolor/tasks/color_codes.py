@@ -127,7 +127,8 @@ class ColorCodesTask(ColorizationTask):
         """See `Task`."""
         nets = super().evaluated_nets().items()
         predictions = {name: self.postprocess(self.predict(net, batch)) for name, net in nets}
-        predictions["true_code"] = self.codes_net.colorize(batch.input, color_code(_ab(batch.target)))
+        true_code = self.codes_net.colorize(batch.input, color_code(_ab(batch.target)))
+        predictions["true_code"] = self.postprocess(true_code)
         if self._sampling:
             samples = self.samples(batch, SAMPLES)
             target = _ab(batch.target)
