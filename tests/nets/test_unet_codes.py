@@ -6,10 +6,10 @@ from test_nets import wake
 from torch import nn
 
 from srcolor import images, runs
-from srcolor.color_code import ColorCode, color_code, recolor, to_vector
+from srcolor.color_code import ColorCode, color_code, recolor, to_vector, variance
 from srcolor.errors import UserError
 from srcolor.images import Pair
-from srcolor.nets.unet_codes import UNetCodes
+from srcolor.nets.unet_codes import VIVIDNESS, UNetCodes
 
 
 def make_net(**buffers):
@@ -111,17 +111,22 @@ def test_the_code_also_decides_which_pixel_has_which_color():
     assert differences[1] < 1e-3
 
 
-def test_the_gain_multiplies_the_spread_of_the_stable_coloring_and_keeps_its_mean():
+def test_the_stable_coloring_has_the_predicted_mean_and_spread():
+    """With one Gaussian for all images, those of the mean training code, whatever the network's own answer is."""
+    net = make_net(**{"prior.informed": False})
+    wanted, stable = net.code(torch.zeros(1, 5)), codes_of(net(pale(3).input))
+    torch.testing.assert_close(stable.mean, wanted.mean.expand(3, 2), rtol=0, atol=0.3)
+    expected = VIVIDNESS**2 * variance(wanted.covariance).expand(3)
+    torch.testing.assert_close(variance(stable.covariance), expected, rtol=0.1, atol=0.1)
+
+
+def test_the_colors_of_the_stable_coloring_vary_like_the_own_answer():
+    net = make_net(**{"prior.informed": False})
     gray = pale(3).input
-    stable, vivid = (codes_of(make_net(**{"gain": gain, "prior.informed": False})(gray)) for gain in (0.05, 0.1))
-    torch.testing.assert_close(vivid.mean, stable.mean, rtol=0, atol=0.2)
-    torch.testing.assert_close(vivid.covariance, 4 * stable.covariance, rtol=0.1, atol=0.1)
-
-
-def test_without_an_informed_prior_the_mean_color_is_that_of_the_training_images():
-    net = make_net(**{"gain": 0.05, "prior.informed": False})
-    expected = net.code_mean[:2].expand(3, 2)
-    torch.testing.assert_close(codes_of(net(pale(3).input)).mean, expected, rtol=0, atol=0.3)
+    own = color_code(net.answers(gray, codes_of(pale(3).target)).own).covariance
+    stable = codes_of(net(gray)).covariance
+    shapes = (one / variance(one)[:, None, None] for one in (stable, own))
+    torch.testing.assert_close(*shapes, rtol=0, atol=0.05)
 
 
 def test_codes_of_the_training_images_are_whitened(net):
@@ -165,7 +170,7 @@ def test_the_own_answer_is_that_of_the_plain_unet_without_a_code(net):
 
 
 def test_a_checkpoint_rebuilds_the_network_with_its_statistics(tmp_path):
-    net = make_net(**{"gain": 0.7, "prior.informed": False})
+    net = make_net(**{"prior.informed": False})
     config = {"_target_": "srcolor.nets.unet_codes.UNetCodes", "channels": 8}
     state = {f"net.{key}": value for key, value in net.state_dict().items()}
     torch.save({"net_config": config, "state_dict": state, "trained_on": []}, tmp_path / "x.ckpt")

@@ -1,4 +1,4 @@
-"""The task of color codes on images in memory: loss, what validation sets, samples of the test, resume."""
+"""The task of color codes on images in memory: loss, what validation decides, samples of the test, resume."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -24,7 +24,7 @@ from srcolor.nets.code_prior import Mixture
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_codes import UNetCodes
 from srcolor.tasks import base
-from srcolor.tasks.color_codes import SAMPLES, VIVIDNESS, ColorCodesTask
+from srcolor.tasks.color_codes import SAMPLES, ColorCodesTask
 from srcolor.tasks.colorization import ColorizationTask
 from srcolor.training import schedules
 from srcolor.training.checkpoints import RunCheckpoint
@@ -162,20 +162,6 @@ def test_the_dropout_of_a_batch_depends_on_seed_and_batch_alone():
 # -- validation ----------------------------------------------------------------------------------------------------
 
 
-def test_validation_sets_the_gain_that_makes_stable_colorings_as_vivid_as_photographs(tmp_path):
-    task = make_task(lr=0)
-    torch.nn.init.normal_(task.net.head.weight, std=0.3)
-    task.average.module.load_state_dict(task.net.state_dict())
-    fit(task, ColorData(), tmp_path, max_epochs=1)
-    batch = next(iter(ColorData().val_dataloader()))
-    with torch.no_grad():
-        own = task.net.decode(batch.input, *task.net.encode(batch.input))
-    expected = VIVIDNESS * spread(ab(batch.target)).mean() / spread(own).mean()
-    assert expected > 0
-    for net in (task.net, task.average.module):
-        assert net.gain.item() == pytest.approx(expected.item(), rel=1e-4)
-
-
 @pytest.mark.parametrize(("offset", "informed"), [(0.0, True), (10.0, False)])
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_a_prior_that_is_worse_than_one_gaussian_is_not_used(offset, informed, ema, tmp_path, monkeypatch):
@@ -290,7 +276,7 @@ def test_a_fitted_network_keeps_its_statistics(tmp_path):
 
 
 def test_a_resumed_run_continues_bit_by_bit(tmp_path):
-    """Weights, statistics of the codes, gain and dropout."""
+    """Weights, statistics of the codes and dropout."""
 
     class Interrupt(Callback):
         def on_train_epoch_end(self, trainer, pl_module):
@@ -302,6 +288,6 @@ def test_a_resumed_run_continues_bit_by_bit(tmp_path):
     fit(resumed, ColorData(), tmp_path, [], str(tmp_path / "last.ckpt"), max_epochs=3)
     assert resumed.trainer.global_step == whole.trainer.global_step == 12
     state = resumed.state_dict()
-    assert {"net.gain", "net.prior.informed", "average.module.code_root"} <= state.keys()
+    assert {"net.prior.informed", "average.module.code_root"} <= state.keys()
     for key, value in whole.state_dict().items():
         assert torch.equal(state[key], value), key
