@@ -83,7 +83,7 @@ class Chosen(Net):
         ab = images.rgb_to_lab(images.with_luma(color.clamp(0, 1), gray))[:, 1:]
         code = color_code(ab) if reference is None else ColorCode(*(part.to(gray.device) for part in reference))
         if tint is not None:
-            code = code._replace(mean=torch.tensor([tint], device=gray.device))
+            code = ColorCode(torch.tensor([tint], device=gray.device), code.covariance)
         if isinstance(self.net, UNetCodes):
             return self.net.colorize(gray, code)
         return images.from_ab(gray, recolor(ab, code))
