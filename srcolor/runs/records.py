@@ -135,7 +135,8 @@ def show(folder: Path, metrics: Mapping[str, Any], name: str, table: Table | Non
         table: The table; by default the baselines and the network, and their difference if there is one baseline.
     """
     console = Console()
-    console.print(_table(metrics, name) if table is None else table)
+    for one in _tables(metrics, name) if table is None else [table]:
+        console.print(one)
     train = metrics["train"]
     if train["images_per_second"] is not None:
         console.print(
@@ -173,20 +174,27 @@ def _long_table(images: int, rows: Mapping[str, Mapping[str, float | None]]) -> 
     return table
 
 
-def _table(metrics: Mapping[str, Any], name: str) -> Table:
+def _tables(metrics: Mapping[str, Any], name: str) -> list[Table]:
+    """Return the table of the baselines and the network, in parts of four columns."""
     columns = {**metrics["baselines"], name: metrics["test"]}
     if len(columns) > 4 and len(columns) >= len(metrics["test"]):
-        return _long_table(metrics["images"], columns)
-    table = Table(title=f"{metrics['images']} test images", title_justify="left")
-    for heading in ("", *columns):
-        table.add_column(heading, justify="right" if heading else "left")
-    if len(metrics["baselines"]) == 1:
-        table.add_column("difference", justify="right")
-    for key in metrics["test"]:
-        digits = MEASURES[key].digits
-        values = [column[key] for column in columns.values()]
-        cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
-        if len(metrics["baselines"]) == 1:
-            cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
-        table.add_row(MEASURES[key].heading, *cells)
-    return table
+        return [_long_table(metrics["images"], columns)]
+    keys = list(dict.fromkeys(key for column in columns.values() for key in column if key in MEASURES))
+    names = list(columns)
+    tables = []
+    for first in range(0, len(names), 4):
+        part = names[first : first + 4]
+        table = Table(title=None if first else f"{metrics['images']} test images", title_justify="left")
+        for heading in ("", *part):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        if len(columns) == 2:
+            table.add_column("difference", justify="right")
+        for key in keys:
+            digits = MEASURES[key].digits
+            values = [columns[one].get(key) for one in part]
+            cells = ["-" if value is None else f"{value:.{digits}f}" for value in values]
+            if len(columns) == 2:
+                cells.append("-" if None in values else f"{values[1] - values[0]:+.{digits}f}")
+            table.add_row(MEASURES[key].heading, *cells)
+        tables.append(table)
+    return tables

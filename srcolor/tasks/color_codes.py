@@ -75,6 +75,7 @@ class ColorCodesTask(ColorizationTask):
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
         self._likelihood = Values()
         self._sampling = False  # whether samples are evaluated too
+        self._drawn = torch.zeros(0)  # the samples of the latest batch
 
     def setup(self, stage: str) -> None:
         """See `ColorizationTask`; compute the statistics of the codes, unless the network already has them."""
@@ -130,7 +131,7 @@ class ColorCodesTask(ColorizationTask):
         true_code = self.codes_net.colorize(batch.input, color_code(_ab(batch.target)))
         predictions["true_code"] = self.postprocess(true_code)
         if self._sampling:
-            samples = self.samples(batch, SAMPLES)
+            samples = self._drawn = self.samples(batch, SAMPLES)
             target = _ab(batch.target)
             errors = torch.stack([(_ab(one) - target).square().mean((1, 2, 3)) for one in samples.unbind(1)], 1)
             predictions["sample"] = samples[:, 0]
@@ -174,7 +175,7 @@ class ColorCodesTask(ColorizationTask):
         """See `Task`; also compute how much the samples of an image differ."""
         super().test_step(batch, batch_idx)
         with torch.autocast(self.device.type, enabled=False):
-            samples = torch.stack([images.rgb_to_lab(one) for one in self.samples(batch, SAMPLES).unbind(1)], 1)
+            samples = torch.stack([images.rgb_to_lab(one) for one in self._drawn.unbind(1)], 1)
         self._values["sample"].update({"spread": MEASURES["spread"]()(samples, samples)})
 
 
