@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.cli import schema
     from srcolor.errors import UserError, check_range
     from srcolor.runs import records
-    from srcolor.tasks.colorization import FITTED_ON
+    from srcolor.tasks.adversarial import FITTED_ON
     from srcolor.training.samples import grid
 
     log = logging.getLogger("compare")

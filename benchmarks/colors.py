@@ -2,9 +2,9 @@
 
 Prints two Markdown tables for the test images of the data. Floors, neighbors and the factors of scaled networks come
 from the training data of the first run, or, for a bundled network, from the data named on the command line. A network
-of a single answer is also shown with the codes of training images in place of its own (a*, b* mapped to their mean and
-covariance), and scaled: its chroma times the factor that makes it as colorful as the stable coloring on the validation
-images. LPIPS needs the weights of its backbone, see docs/metrics.md.
+of a single coloring is also shown with the codes of training images (its a*, b* mapped to their mean and covariance),
+and scaled: its chroma times the factor that makes it as colorful as the stable coloring on the validation images.
+LPIPS needs the weights of its backbone, see docs/metrics.md.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from srcolor.analysis import tables
 from srcolor.cli.compose import datamodule
 from srcolor.color_code import ColorCode, color_code, recolor
 from srcolor.data.datamodule import ImageDataModule
-from srcolor.images import Pair
+from srcolor.images import Pair, rgb_to_ab
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
 from srcolor.metrics.color import colorfulness
 from srcolor.nets import Net, chroma_table
 from srcolor.nets.saturated import Saturated
 from srcolor.nets.unet_codes import UNetCodes
-from srcolor.tasks.colorization import FITTED_ON
+from srcolor.tasks.adversarial import FITTED_ON
 
 SAMPLES = 8  # colorings per image where there are several
 GRAY_SIDE = 16  # side of the gray image that neighbors are found by
@@ -34,8 +34,8 @@ FIRST = ("ab_rmse", "ciede2000", "colorfulness_ratio", "palette", "lpips")
 SECOND = ("tint", "patches", "detail")
 
 
-class Own(Net):
-    """A network of color codes without a code: the answer of its pixel loss."""
+class Plain(Net):
+    """The prediction of a network of color codes without a code: a network of a single coloring."""
 
     inputs, outputs, scale = 1, 3, 1
 
@@ -57,11 +57,6 @@ class Faces(NamedTuple):
     ab: Tensor
 
 
-def ab(rgb: Tensor) -> Tensor:
-    """Return a* and b*, (N, 2, H, W)."""
-    return images.rgb_to_lab(rgb)[:, 1:]
-
-
 def reduced(gray: Tensor) -> Tensor:
     """Return the gray image at 16x16, (N, 256), in units of L* roughly."""
     return 100 * torch.nn.functional.adaptive_avg_pool2d(gray, GRAY_SIDE).flatten(1)
@@ -71,8 +66,8 @@ def faces(net: Net, pairs: Iterator[Pair]) -> Faces:
     """Collect training images for `neighbors` and `strangers`."""
     parts = []
     for pair in pairs:
-        target = ab(pair.target)
-        parts.append((reduced(pair.input), ab(net(pair.input)).mean((2, 3)), *color_code(target), target.half()))
+        target = rgb_to_ab(pair.target)
+        parts.append((reduced(pair.input), rgb_to_ab(net(pair.input)).mean((2, 3)), *color_code(target), target.half()))
     gray, tint, mean, covariance, colors = (torch.cat(part) for part in zip(*parts, strict=True))
     return Faces(gray, tint, ColorCode(mean, covariance), colors)
 
@@ -80,15 +75,15 @@ def faces(net: Net, pairs: Iterator[Pair]) -> Faces:
 def nearest(net: Net, pair: Pair, known: Faces) -> Tensor:
     """Return the 8 nearest training images of each image, (N, 8): by gray and predicted mean color."""
     gray = torch.cdist(reduced(pair.input), known.gray) / known.gray.std(0).norm()
-    tint = torch.cdist(ab(net(pair.input)).mean((2, 3)), known.tint) / known.tint.std(0).norm()
+    tint = torch.cdist(rgb_to_ab(net(pair.input)).mean((2, 3)), known.tint) / known.tint.std(0).norm()
     return (gray.square() + tint.square()).topk(SAMPLES, largest=False).indices
 
 
 def with_codes(net: Net, pair: Pair, known: Faces, rows: Tensor) -> Tensor:
     """Return a network's answer with the codes of training images, (N, S, 3, H, W)."""
-    own = ab(net(pair.input))
+    plain = rgb_to_ab(net(pair.input))
     codes = [ColorCode(known.codes.mean[row], known.codes.covariance[row]) for row in rows.unbind(1)]
-    return torch.stack([images.from_ab(pair.input, recolor(own, code)) for code in codes], 1)
+    return torch.stack([images.from_ab(pair.input, recolor(plain, code)) for code in codes], 1)
 
 
 def scaled(net: Net, wanted: float, data: ImageDataModule) -> tuple[Net, float]:
@@ -124,30 +119,22 @@ class Table:
         columns = measure(self.measures, colorings[:, 0], target)
         if several:
             labs = torch.stack([images.rgb_to_lab(one) for one in colorings.unbind(1)], 1)
-            errors = (labs[:, :, 1:] - ab(target)[:, None]).square().mean((2, 3, 4)).sqrt()
+            errors = (labs[:, :, 1:] - rgb_to_ab(target)[:, None]).square().mean((2, 3, 4)).sqrt()
             columns |= {"best": errors.amin(1), "spread": MEASURES["spread"]()(labs, labs)}
         self.rows.setdefault(name, Values()).update(columns)
 
     def show(self) -> None:
         """Print the two tables."""
         values = {name: row.gather() for name, row in self.rows.items()}
-        names = [key for key in FIRST if key in self.measures]
-        first = [["", names[0], f"best of {SAMPLES}", "spread", *names[1:]], *([] for _ in values)]
-        first[0] = ["", *("best of 8" if key == "best" else tables.column(key).heading for key in _order(names))]
-        for line, (name, row) in zip(first[1:], values.items(), strict=True):
-            line += [name, *(self._cell(row, key) for key in _order(names))]
-        second = [["", *(tables.column(key).heading for key in SECOND)]]
-        second += [[name, *(self._cell(row, key) for key in SECOND)] for name, row in values.items()]
-        print(tables.markdown(first))
-        print(tables.markdown(second))
+        error, *others = [key for key in FIRST if key in self.measures]
+        for keys in ([error, "best", "spread", *others], list(SECOND)):
+            headings = [f"best of {SAMPLES}" if key == "best" else tables.column(key).heading for key in keys]
+            lines = [[name, *(self._cell(row, key) for key in keys)] for name, row in values.items()]
+            print(tables.markdown([["", *headings], *lines]))
 
     def _cell(self, row: dict[str, Tensor], key: str) -> str:
         measured = MEASURES["ab_rmse" if key == "best" else key]
         return tables.number(measured.summarize(row[key]).item() if key in row else None, measured.digits)
-
-
-def _order(names: list[str]) -> list[str]:
-    return [names[0], "best", "spread", *names[1:]]
 
 
 @torch.inference_mode()
@@ -159,40 +146,42 @@ def main() -> None:
     hardware.setup()
     names = [arg for arg in args if "=" not in arg]
     overrides = [arg for arg in args if "=" in arg]
+    if not names:
+        parser.error("expected a run")
     net, *others = (cast(Net, runs.load_net(name).eval()) for name in names)
     if not isinstance(net, UNetCodes):
         parser.error(f"{names[0]} takes no color codes")
     test = datamodule(["experiment=colorize64", *overrides])
-    folder = runs.find(names[0]).parents[1]
-    known = test
-    if (folder / ".hydra").is_dir():
-        known = instantiate(runs.configuration(folder).data)
-        known.setup()
+    folder = runs.folder(names[0])
+    training = test
+    if folder is not None:
+        training = instantiate(runs.configuration(folder).data)
+        training.setup()
     floors = chroma_table.floors()
     for floor in floors.values():
-        floor.fit(known.pairs("train", FITTED_ON))
-    regressors = {"own answer": cast(Net, Own(net)), **dict(zip(names[1:], others, strict=True))}
-    wanted = ratio(net, known)
+        floor.fit(training.pairs("train", FITTED_ON))
+    regressors = {"without a code": cast(Net, Plain(net)), **dict(zip(names[1:], others, strict=True))}
+    wanted = ratio(net, training)
     answers: dict[str, Callable[[Pair], Tensor]] = {
         name: lambda pair, floor=floor: floor(pair.input) for name, floor in floors.items()
     }
     generator = torch.Generator().manual_seed(0)
     for name, regressor in regressors.items():
-        stretched, factor = scaled(regressor, wanted, known)
-        training = faces(regressor, known.pairs("train"))
-        if name == "own answer":
-            answers["another face's colors"] = lambda pair, bank=training.ab: _strangers(pair, bank, generator)
+        stretched, factor = scaled(regressor, wanted, training)
+        bank = faces(regressor, training.pairs("train"))
+        if name == "without a code":
+            answers["another face's colors"] = lambda pair, colors=bank.ab: _strangers(pair, colors, generator)
         answers |= {
             name: lambda pair, one=regressor: one(pair.input),
             f"{name} x {factor:.2f}": lambda pair, one=stretched: one(pair.input),
-            f"{name}, codes of neighbors": lambda pair, one=regressor, bank=training: with_codes(
+            f"{name}, codes of neighbors": lambda pair, one=regressor, bank=bank: with_codes(
                 one, pair, bank, nearest(one, pair, bank)
             ),
         }
     answers |= {
         "stable": lambda pair: net(pair.input),
         "samples": lambda pair: net.samples(pair.input, SAMPLES, 1.0, pair.row.tolist()),
-        "true code": lambda pair: net.colorize(pair.input, color_code(ab(pair.target))),
+        "true code": lambda pair: net.colorize(pair.input, color_code(rgb_to_ab(pair.target))),
     }
     table = Table(cast(dict[str, Measure], {name: MEASURES[name]() for name in available((*FIRST, *SECOND))}))
     for pair in test.pairs("test"):
@@ -202,10 +191,10 @@ def main() -> None:
     table.show()
 
 
-def _strangers(pair: Pair, bank: Tensor, generator: torch.Generator) -> Tensor:
+def _strangers(pair: Pair, colors: Tensor, generator: torch.Generator) -> Tensor:
     """Return each image with the a*, b* of 8 random training images, pixel by pixel."""
-    rows = torch.randint(len(bank), (SAMPLES, len(pair.input)), generator=generator)
-    return torch.stack([images.from_ab(pair.input, bank[row].float()) for row in rows], 1)
+    rows = torch.randint(len(colors), (SAMPLES, len(pair.input)), generator=generator)
+    return torch.stack([images.from_ab(pair.input, colors[row].float()) for row in rows], 1)
 
 
 if __name__ == "__main__":

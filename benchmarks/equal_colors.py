@@ -30,7 +30,7 @@ def with_colors_of(prediction: Tensor, target: Tensor) -> Tensor:
         target: The same shape.
     """
     lab = images.rgb_to_lab(prediction)
-    mapped = recolor(lab[:, 1:], color_code(images.rgb_to_lab(target)[:, 1:]), limit=math.inf)
+    mapped = recolor(lab[:, 1:], color_code(images.rgb_to_ab(target)), limit=math.inf)
     return images.with_luma(images.lab_to_rgb(torch.cat([lab[:, :1], mapped], 1)), images.luma(target))
 
 

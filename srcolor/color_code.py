@@ -37,10 +37,11 @@ def color_code(ab: Tensor) -> ColorCode:
     (tensor([[ 2., 15.]]), tensor([[[ 1.,  5.],
              [ 5., 25.]]]))
     """
-    pixels = ab.float().flatten(2)
-    mean = pixels.mean(2)
-    centered = pixels - mean[..., None]
-    return ColorCode(mean, centered @ centered.mT / pixels.shape[2])
+    with torch.autocast(ab.device.type, enabled=False):
+        pixels = ab.float().flatten(2)
+        mean = pixels.mean(2)
+        centered = pixels - mean[..., None]
+        return ColorCode(mean, centered @ centered.mT / pixels.shape[2])
 
 
 def recolor(ab: Tensor, code: ColorCode, limit: float = GAIN) -> Tensor:
@@ -58,14 +59,15 @@ def recolor(ab: Tensor, code: ColorCode, limit: float = GAIN) -> Tensor:
     Returns:
         (N, 2, H, W); its code is `code`, to 1e-4, unless the gain is limited.
     """
-    own, code = color_code(ab), ColorCode(code.mean.float(), code.covariance.float())
-    floor = FLOOR * torch.eye(2, device=ab.device)
-    transport = _transport(own.covariance + floor, code.covariance + floor)
-    # The Frobenius norm is at least the largest gain and at most 1.42 times it.
-    gain = torch.linalg.matrix_norm(transport)[:, None, None]
-    transport = transport * (limit / gain).clamp(max=1)
-    moved = transport @ (ab.float().flatten(2) - own.mean[..., None]) + code.mean[..., None]
-    return moved.view_as(ab)
+    with torch.autocast(ab.device.type, enabled=False):
+        before, after = color_code(ab), ColorCode(code.mean.float(), code.covariance.float())
+        floor = FLOOR * torch.eye(2, device=ab.device)
+        transport = _transport(before.covariance + floor, after.covariance + floor)
+        # The Frobenius norm is at least the largest gain and at most 1.42 times it.
+        gain = torch.linalg.matrix_norm(transport)[:, None, None]
+        transport = transport * (limit / gain).clamp(max=1)
+        moved = transport @ (ab.float().flatten(2) - before.mean[..., None]) + after.mean[..., None]
+        return moved.view_as(ab)
 
 
 def variance(covariance: Tensor) -> Tensor:

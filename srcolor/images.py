@@ -57,6 +57,11 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         return kornia.color.rgb_to_lab(rgb.float())
 
 
+def rgb_to_ab(rgb: Tensor) -> Tensor:
+    """Return a* and b* of CIELAB, (N, 2, H, W); see `rgb_to_lab`."""
+    return rgb_to_lab(rgb)[:, 1:]
+
+
 def lab_to_rgb(lab: Tensor) -> Tensor:
     """Convert CIELAB to sRGB; outside [0, 1] for colors that sRGB lacks.
 

@@ -32,7 +32,7 @@ def test_metrics_and_table_have_the_rows_of_the_true_code_and_of_samples(codes_r
     assert len(list((codes_run / "samples").iterdir())) == 3  # two validations and the test
 
 
-def test_eval_gives_the_figures_of_the_runs_own_test(codes_run, call_eval, tmp_path):
+def test_eval_gives_the_figures_of_the_test_of_the_run(codes_run, call_eval, tmp_path):
     again = tmp_path / "again"
     assert call_eval(f"ckpt={codes_run}", f"hydra.run.dir={again}") == 0
     one, two = metrics_of(again), metrics_of(codes_run)

@@ -56,7 +56,7 @@ class ChromaTable(Net):
         sums, counts = torch.zeros(self.levels, 2, dtype=torch.float64), torch.zeros(self.levels, dtype=torch.float64)
         for pair in pairs:
             color = images.block_mean(pair.target, pair.target.shape[-1] // pair.input.shape[-1])
-            ab = images.rgb_to_lab(color)[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2).double()
+            ab = images.rgb_to_ab(color).permute(0, 2, 3, 1).reshape(-1, 2).double()
             level = self._level(pair.input).flatten()
             sums.index_add_(0, level, ab)
             counts += torch.bincount(level, minlength=self.levels)

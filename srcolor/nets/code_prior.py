@@ -71,25 +71,23 @@ class CodePrior(nn.Module):
         outputs = nn.Linear(64, COMPONENTS * (1 + 2 * NUMBERS))
         nn.init.normal_(outputs.weight, std=1e-3)
         nn.init.normal_(outputs.bias, std=0.3)  # components with the same means would stay the same
-        self.layers = nn.Sequential(
-            *(nn.Linear(features, 256), nn.ReLU(), nn.Dropout(0.2), nn.Linear(256, 64), nn.ReLU()), outputs
-        )
+        self.layers = nn.Sequential(nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU(), outputs)
         self.informed: Tensor
         self.register_buffer("informed", torch.tensor(True))
 
-    def forward(self, features: Tensor, own: Tensor) -> Mixture:
+    def forward(self, features: Tensor, plain: Tensor) -> Mixture:
         """Return the predicted mixtures.
 
         Args:
             features: (N, features).
-            own: Code of the network's own answer, (N, 5), to which the means are relative.
+            plain: Whitened code of the prediction without a code, (N, 5), which the means are relative to.
         """
         log_weights, means, log_stds = self.layers(features).float().unflatten(1, (COMPONENTS, -1)).split((1, 5, 5), 2)
-        return Mixture(log_weights[..., 0].log_softmax(1), own[:, None] + means, log_stds.clamp(*LOG_STD))
+        return Mixture(log_weights[..., 0].log_softmax(1), plain[:, None] + means, log_stds.clamp(*LOG_STD))
 
-    def predict(self, features: Tensor, own: Tensor) -> Mixture:
+    def predict(self, features: Tensor, plain: Tensor) -> Mixture:
         """Return the predicted mixtures, or standard normal distributions unless `informed`; see `forward`."""
-        mixture = self(features, own)
+        mixture = self(features, plain)
         pairs = zip(mixture, standard_normal(mixture), strict=True)
         return Mixture(*(torch.where(self.informed, informed, plain) for informed, plain in pairs))
 

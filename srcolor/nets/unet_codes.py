@@ -16,17 +16,17 @@ from srcolor.nets.unet import UNet
 VIVIDNESS = 0.95  # spread of the stable coloring relative to what is predicted: the error grows quickly toward 1
 
 
-class Answers(NamedTuple):
-    """What the network answers in training.
+class Outputs(NamedTuple):
+    """The outputs of the network in training.
 
     Attributes:
-        own: Its own a* and b*, without a code, (N, 2, H, W).
-        coded: Its a* and b* given the codes, (N, 2, H, W).
+        plain: a* and b* predicted without a code, (N, 2, H, W).
+        coded: a* and b* predicted with the given codes, (N, 2, H, W).
         prior: The predicted distribution of the whitened codes.
-        code: The whitened codes, (N, 5).
+        code: The given codes, whitened, (N, 5).
     """
 
-    own: Tensor
+    plain: Tensor
     coded: Tensor
     prior: Mixture
     code: Tensor
@@ -36,14 +36,14 @@ class UNetCodes(UNet):
     """Colorize with a given color code, and predict which codes are plausible.
 
     The mean color of an image and how vivid it is, its color code (`srcolor.color_code`), are mostly not in the gray
-    image. A network trained with a pixel loss answers with their mean, which is dull. This network takes the code as
-    a second input: it modulates the coarsest features (FiLM, Perez et al. 2018), and the predicted a*, b* are mapped to
-    it exactly. A small mixture density network predicts the distribution of codes from the gray image; its samples give
-    different colorings.
+    image. A network trained with a pixel loss predicts their mean, which is dull. This network takes the code as a
+    second input: it modulates the coarsest features (FiLM, Perez et al. 2018), and the predicted a*, b* are mapped to
+    it exactly. A small mixture density network predicts the distribution of codes from the gray image; its samples
+    give different colorings.
 
-    The answer of `forward` is the stable coloring. Its mean color is that of the predicted distribution. Its covariance
-    is that of the network's own answer, without a code, scaled to the spread that the distribution predicts, times
-    `VIVIDNESS`. Codes are whitened by the mean and covariance of those of the training images, which `fit` computes.
+    `forward` returns the stable coloring. Its mean color is that of the predicted distribution. Its covariance is that
+    of the prediction without a code, scaled to the spread that the distribution predicts, times `VIVIDNESS`. Codes are
+    whitened by the mean and covariance of those of the training images, which `fit` computes.
 
     Args:
         channels: See `UNet`.
@@ -79,7 +79,7 @@ class UNetCodes(UNet):
         Args:
             pairs: Gray inputs and color targets.
         """
-        codes = torch.cat([to_vector(color_code(images.rgb_to_lab(pair.target)[:, 1:])) for pair in pairs]).double()
+        codes = torch.cat([to_vector(color_code(images.rgb_to_ab(pair.target))) for pair in pairs]).double()
         self.code_mean.copy_(codes.mean(0))
         covariance = codes.T.cov(correction=0) + 1e-6 * torch.eye(NUMBERS).to(codes)
         root = torch.linalg.cholesky(covariance)
@@ -119,17 +119,17 @@ class UNetCodes(UNet):
         """
         return images.from_ab(gray, self._coded(gray, self.encode(gray), self.whiten(code), code))
 
-    def answers(self, gray: Tensor, code: ColorCode) -> Answers:
-        """Return what is trained: the answer without a code, the one with a code, and the distribution of codes.
+    def outputs(self, gray: Tensor, code: ColorCode) -> Outputs:
+        """Return the outputs that are trained: the predictions without and with a code, and the distribution of codes.
 
         Args:
             gray: (N, 1, H, W) in [0, 1].
             code: The true codes of the N images.
         """
         encoded, whitened = self.encode(gray), self.whiten(code)
-        own = self.decode(gray, *encoded)
-        prior = self.prior(*self._statistics(encoded[0], own))
-        return Answers(own, self._coded(gray, encoded, whitened, code), prior, whitened)
+        plain = self.decode(gray, *encoded)
+        prior = self.prior(*self._statistics(encoded[0], plain))
+        return Outputs(plain, self._coded(gray, encoded, whitened, code), prior, whitened)
 
     def whiten(self, code: ColorCode) -> Tensor:
         """Return codes as vectors, (N, 5), of mean 0 and covariance 1 over the training images."""
@@ -143,17 +143,17 @@ class UNetCodes(UNet):
 
     def _codes(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]]) -> tuple[Tensor, Mixture]:
         """Return the whitened code of the stable coloring, (N, 5), and the distribution of codes."""
-        own = self.decode(gray, *encoded)
-        mixture = self.prior.predict(*self._statistics(encoded[0], own))
-        expected, shape = self.code(mixture.mean()), color_code(own).covariance
+        plain = self.decode(gray, *encoded)
+        mixture = self.prior.predict(*self._statistics(encoded[0], plain))
+        expected, shape = self.code(mixture.mean()), color_code(plain).covariance
         ratio = variance(expected.covariance).clamp(min=0) / variance(shape).clamp(min=FLOOR)
         covariance = VIVIDNESS**2 * ratio[:, None, None] * shape
         return self.whiten(ColorCode(expected.mean, covariance)), mixture
 
-    def _statistics(self, coarsest: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def _statistics(self, coarsest: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs of the prior, which does not train the features."""
         pooled = coarsest.detach().float()
-        code = self.whiten(color_code(own.detach()))
+        code = self.whiten(color_code(plain.detach()))
         return torch.cat([pooled.mean((2, 3)), pooled.std((2, 3), correction=0), code], 1), code
 
     def _colored(self, gray: Tensor, encoded: tuple[Tensor, list[Tensor]], whitened: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from srcolor.tasks.adversary import Adversary, mean_over_processes
 from srcolor.tasks.base import Task
 
 REFERENCE = "pixel_loss"  # name of the reference among the evaluated networks
-FITTED_ON = 2000  # maximum number of training images that the critic's encoding is fitted on
+FITTED_ON = 2000  # maximum number of training images that baselines, encodings and statistics are fitted on
 
 
 class AdversarialTask(Task):
@@ -166,7 +166,7 @@ class AdversarialTask(Task):
         self._update(critic_optimizer, critic_loss, self.adversary.critic, counted=not trains_net)
         if trains_net:
             self._update(optimizer, self._generator_loss(prediction, batch.target, encoded, target), self.net)
-        self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU
+        self.log_rate(optimizer.optimizer)
         self.adversary.advance()
         return None
 

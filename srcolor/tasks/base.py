@@ -21,9 +21,8 @@ class Task(LightningModule):
 
     The network that is validated, saved as best, tested and loaded has the averaged weights, if there are any.
 
-    A subclass may override `configure_optimizers` and `training_step` for any number of optimizers, stepped
-    automatically or manually. Progress, schedule and budgets count batches; the average follows the steps of every
-    optimizer with weights of `net`.
+    A subclass may override `configure_optimizers` and `training_step` for any number of optimizers. Progress, schedule
+    and budgets count batches; the average follows the steps of every optimizer with weights of `net`.
 
     Args:
         net: Maps a pair's input to its target.
@@ -151,11 +150,7 @@ class Task(LightningModule):
         return max(time_share, share_of_batches(self.trainer, batches, self._max_steps))
 
     def on_train_batch_start(self, batch: Pair, batch_idx: int) -> None:
-        """Set the learning rate of every parameter group: its initial rate times the schedule at mid-batch.
-
-        Raises:
-            UserError: If a measure is not defined at the size of the targets.
-        """
+        """Set the learning rates: initial rates times the schedule at mid-batch; check the size of the targets."""
         if batch_idx == 0:
             for name in self.measures:  # before training, not after hours of it
                 MEASURES[name].check(batch.target)
@@ -172,8 +167,12 @@ class Task(LightningModule):
         """Return the loss of a batch; None with manual optimization."""
         loss: Tensor = self.loss(self.predict(self.net, batch).float(), batch.target)
         self.log_loss("loss", loss)
-        self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
+        self.log_rate(self.trainer.optimizers[0])
         return loss
+
+    def log_rate(self, optimizer: Optimizer) -> None:
+        """Log the learning rate of an optimizer."""
+        self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU
 
     def log_loss(self, name: str, value: Tensor) -> None:
         """Log a loss as `train/<name>`, and check before the next optimizer step that it is finite."""
@@ -237,7 +236,7 @@ class Task(LightningModule):
         return {name: self.postprocess(self.predict(net, batch)) for name, net in self.evaluated_nets().items()}
 
     def illustrations(self, batch: Pair) -> dict[str, Tensor]:
-        """Return further images, by heading, that `training.samples` may show but no measure evaluates."""
+        """Return further images, by heading, that sample grids may show but no measure evaluates."""
         return {}
 
     def postprocess(self, prediction: Tensor) -> Tensor:

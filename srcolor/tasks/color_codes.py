@@ -1,10 +1,8 @@
 """Colorization with color codes: several colorings of a gray image."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,13 +25,13 @@ SHOWN = 6  # colorings per image in the sample grids
 class ColorCodesTask(ColorizationTask):
     """Train and evaluate a network that takes color codes; see `UNetCodes`.
 
-    The loss is the sum of three: the pixel loss of the network's own answer, the pixel loss of its answer to the true
-    code of the target, and the negative log-likelihood of that code under the predicted distribution.
+    The loss is the sum of three: the pixel loss of the prediction without a code, the pixel loss of the prediction with
+    the true code of the target, and the negative log-likelihood of that code under the predicted distribution.
 
-    Evaluation adds rows beside the network's answer (`net`): its answer to the true code (`true_code`) and, in the
-    test, the first of eight samples (`sample`) and the one of the eight that has the least ab-RMSE (`best_of_8`). The
-    samples of an image are seeded by its row. If the predicted distributions are less likely in validation than one
-    Gaussian for all images, the network uses that instead.
+    Evaluation adds rows beside the stable coloring (`net`): the prediction with the true code (`true_code`) and, in the
+    test, the first of eight samples (`sample`) and the one of the eight with the least ab-RMSE (`best_of_8`). The last
+    and the first know the target, so they are bounds. The samples of an image are seeded by its row. While the
+    predicted distributions are less likely in validation than one Gaussian for all images, the network uses that.
 
     Args:
         net: The network.
@@ -74,6 +72,8 @@ class ColorCodesTask(ColorizationTask):
             raise UserError("adversary=... is not supported with color codes. Remove it.")
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
         self._likelihood = Values()
+        self.informed: Tensor  # whether the predicted distributions beat one Gaussian in the latest validation
+        self.register_buffer("informed", torch.tensor(True))
         self._sampling = False  # whether samples are evaluated too
         self._drawn = torch.zeros(0)  # the samples of the latest batch
 
@@ -81,31 +81,23 @@ class ColorCodesTask(ColorizationTask):
         """See `ColorizationTask`; compute the statistics of the codes, unless the network already has them."""
         super().setup(stage)
         if stage == "fit" and not cast(UNetCodes, self.net).fitted:
-            for net in (self.net, self.evaluated_net):
-                cast(UNetCodes, net).fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
+            cast(UNetCodes, self.net).fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
+            if self.average is not None:
+                self.average.module.load_state_dict(self.net.state_dict())
 
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        ab = images.rgb_to_lab(batch.target)[:, 1:]
-        with self._seeded():
-            answers = cast(UNetCodes, self.net).answers(batch.input, color_code(ab))
+        ab = images.rgb_to_ab(batch.target)
+        outputs = cast(UNetCodes, self.net).outputs(batch.input, color_code(ab))
         loss = cast(HuberAB, self.loss)
-        own, coded = loss.of_ab(answers.own.float(), ab), loss.of_ab(answers.coded, ab)
-        likelihood = -answers.prior.log_density(answers.code).mean()
-        total = own + coded + likelihood
+        plain, coded = loss.of_ab(outputs.plain.float(), ab), loss.of_ab(outputs.coded, ab)
+        likelihood = -outputs.prior.log_density(outputs.code).mean()
+        total = plain + coded + likelihood
         self.log_loss("loss", total)
-        for name, value in (("own", own), ("coded", coded), ("code_nll", likelihood)):
+        for name, value in (("plain", plain), ("coded", coded), ("code_nll", likelihood)):
             self.log(f"train/{name}", value)
-        self.log("train/lr", torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"]))  # on the CPU
+        self.log_rate(self.trainer.optimizers[0])
         return total
-
-    @contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Make dropout a function of seed, batch and process, so that a resumed run has the same masks."""
-        seeds = np.random.SeedSequence((torch.initial_seed(), self.trainer.fit_loop.total_batch_idx, self.global_rank))
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(int(seeds.generate_state(1)[0]))
-            yield
 
     # -- evaluation ----------------------------------------------------------------------------------
 
@@ -128,12 +120,14 @@ class ColorCodesTask(ColorizationTask):
         """See `Task`."""
         nets = super().evaluated_nets().items()
         predictions = {name: self.postprocess(self.predict(net, batch)) for name, net in nets}
-        true_code = self.codes_net.colorize(batch.input, color_code(_ab(batch.target)))
+        true_code = self.codes_net.colorize(batch.input, color_code(images.rgb_to_ab(batch.target)))
         predictions["true_code"] = self.postprocess(true_code)
         if self._sampling:
             samples = self._drawn = self.samples(batch, SAMPLES)
-            target = _ab(batch.target)
-            errors = torch.stack([(_ab(one) - target).square().mean((1, 2, 3)) for one in samples.unbind(1)], 1)
+            target = images.rgb_to_ab(batch.target)
+            errors = torch.stack(
+                [(images.rgb_to_ab(one) - target).square().mean((1, 2, 3)) for one in samples.unbind(1)], 1
+            )
             predictions["sample"] = samples[:, 0]
             predictions["best_of_8"] = samples[torch.arange(len(samples)), errors.argmin(1)]
         return predictions
@@ -156,20 +150,26 @@ class ColorCodesTask(ColorizationTask):
         """See `Task`; also compute how likely the true codes are."""
         super().validation_step(batch, batch_idx)
         with torch.autocast(self.device.type, enabled=False):
-            answers = self.codes_net.answers(batch.input, color_code(_ab(batch.target)))
-            plain = standard_normal(answers.prior).log_density(answers.code)
-        likelihoods = {"code_nll": -answers.prior.log_density(answers.code), "code_nll_gaussian": -plain}
+            outputs = self.codes_net.outputs(batch.input, color_code(images.rgb_to_ab(batch.target)))
+            gaussian = standard_normal(outputs.prior).log_density(outputs.code)
+        likelihoods = {"code_nll": -outputs.prior.log_density(outputs.code), "code_nll_gaussian": -gaussian}
         self._likelihood.update(likelihoods)
 
     def on_validation_epoch_end(self) -> None:
-        """See `Task`; let the network use the predicted distributions of codes only if they beat a single Gaussian."""
+        """See `Task`; log how likely the codes are under the predicted distributions, and under one Gaussian."""
         super().on_validation_epoch_end()
         likelihood = {name: mean(values) for name, values in self._likelihood.gather().items()}
         for name, value in likelihood.items():
             self.log(f"val/{name}", value)
-        informed = bool(likelihood["code_nll"] <= likelihood["code_nll_gaussian"])
+        self.informed.fill_(bool(likelihood["code_nll"] <= likelihood["code_nll_gaussian"]))
+
+    def on_train_epoch_start(self) -> None:
+        """Use the predicted distributions if they beat one Gaussian in the latest validation.
+
+        Not earlier: the checkpoint of a validation has the network that was validated.
+        """
         for net in cast("tuple[UNetCodes, ...]", (self.net, self.evaluated_net)):
-            net.prior.informed.fill_(informed)
+            net.prior.informed.copy_(self.informed)
 
     def test_step(self, batch: Pair, batch_idx: int) -> None:
         """See `Task`; also compute how much the samples of an image differ."""
@@ -177,7 +177,3 @@ class ColorCodesTask(ColorizationTask):
         with torch.autocast(self.device.type, enabled=False):
             samples = torch.stack([images.rgb_to_lab(one) for one in self._drawn.unbind(1)], 1)
         self._values["sample"].update({"spread": MEASURES["spread"]()(samples, samples)})
-
-
-def _ab(rgb: Tensor) -> Tensor:
-    return images.rgb_to_lab(rgb)[:, 1:]

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from srcolor.tasks.adversarial import AdversarialTask
-
-FITTED_ON = 2000  # maximum number of training images for fitting a baseline
+from srcolor.tasks.adversarial import FITTED_ON, AdversarialTask
 
 
 class ColorizationTask(AdversarialTask):

@@ -61,22 +61,22 @@ def test_the_third_of_eight_samples_is_the_third_of_three_whatever_the_other_ima
 def test_an_uninformed_prior_is_a_standard_normal_whatever_the_features():
     torch.manual_seed(0)
     prior = CodePrior(7).eval()
-    features, own = torch.randn(4, 7), torch.randn(4, 5)
+    features, plain = torch.randn(4, 7), torch.randn(4, 5)
     codes = torch.randn(4, 5)
-    assert torch.equal(prior.predict(features, own).means, prior(features, own).means)
+    assert torch.equal(prior.predict(features, plain).means, prior(features, plain).means)
     prior.informed.fill_(False)
-    mixture = prior.predict(features, own)
+    mixture = prior.predict(features, plain)
     expected = distributions.MultivariateNormal(torch.zeros(5), torch.eye(5)).log_prob(codes)
     torch.testing.assert_close(mixture.log_density(codes), expected)
     torch.testing.assert_close(standard_normal(mixture).log_density(codes), expected)
     torch.testing.assert_close(mixture.mean(), torch.zeros(4, 5))
 
 
-def test_the_means_follow_the_code_of_the_networks_own_answer():
+def test_the_means_follow_the_code_of_the_prediction_without_one():
     prior = CodePrior(7).eval()
-    features, own = torch.randn(2, 7), torch.randn(2, 5)
+    features, plain = torch.randn(2, 7), torch.randn(2, 5)
     shift = torch.arange(5.0)
-    torch.testing.assert_close(prior(features, own + shift).mean(), prior(features, own).mean() + shift)
+    torch.testing.assert_close(prior(features, plain + shift).mean(), prior(features, plain).mean() + shift)
 
 
 @pytest.mark.parametrize("bias", [-1e4, 1e4])

@@ -97,12 +97,12 @@ def test_a_given_code_is_hit_where_srgb_has_the_colors(net):
 
 
 def test_the_code_also_decides_which_pixel_has_which_color():
-    """FiLM: after the same map, the answers to two codes differ; not while its last layer is zero, as at the start."""
+    """FiLM: after the same map, predictions with two codes differ; not while its last layer is zero, as at the start."""
     gray, trained, untrained = pale(1).input, make_net(), wake(UNetCodes(channels=8))
     differences = []
     for net in (trained, untrained):
         first, second = (
-            net.answers(gray, ColorCode(torch.tensor([[mean, 0.0]]), 25 * torch.eye(2)[None])).coded
+            net.outputs(gray, ColorCode(torch.tensor([[mean, 0.0]]), 25 * torch.eye(2)[None])).coded
             for mean in (-20.0, 20.0)
         )
         differences.append((recolor(first, color_code(second)) - second).abs().max().item())
@@ -111,15 +111,15 @@ def test_the_code_also_decides_which_pixel_has_which_color():
 
 
 @pytest.mark.parametrize("informed", [True, False])
-def test_the_stable_code_has_the_predicted_mean_and_spread_and_the_shape_of_the_own_answer(informed):
+def test_the_stable_code_has_the_predicted_mean_and_spread_and_the_shape_of_the_prediction_without_a_code(informed):
     net, gray = make_net(informed), pale(3).input
     encoded = net.encode(gray)
     whitened, mixture = net._codes(gray, encoded)
-    code, expected, own = net.code(whitened), net.code(mixture.mean()), color_code(net.decode(gray, *encoded))
+    code, expected, plain = net.code(whitened), net.code(mixture.mean()), color_code(net.decode(gray, *encoded))
     torch.testing.assert_close(code.mean, expected.mean, rtol=1e-4, atol=1e-3)
-    total, predicted, of_own = (one.covariance.diagonal(dim1=1, dim2=2).sum(1) for one in (code, expected, own))
+    total, predicted, of_plain = (one.covariance.diagonal(dim1=1, dim2=2).sum(1) for one in (code, expected, plain))
     torch.testing.assert_close(total, VIVIDNESS**2 * predicted, rtol=1e-3, atol=1e-3)
-    shapes = code.covariance / total[:, None, None], own.covariance / of_own[:, None, None]
+    shapes = code.covariance / total[:, None, None], plain.covariance / of_plain[:, None, None]
     torch.testing.assert_close(*shapes, rtol=0, atol=1e-3)
 
 
@@ -135,7 +135,7 @@ def test_without_an_informed_prior_mean_color_and_spread_are_those_of_the_traini
 def test_a_predicted_spread_of_nothing_is_a_coloring_of_one_color():
     """Less than the floor, which `from_vector` subtracts, so that the predicted variances are negative."""
     net, gray = make_net(informed=False), pale(2).input
-    net.head.weight[net.levels :] = 0  # the own answer varies in a* alone
+    net.head.weight[net.levels :] = 0  # the without a code varies in a* alone
     net.code_mean[2:] = torch.tensor([-9.0, 0.0, -9.0])
     rgb = net(gray)
     assert rgb.isfinite().all()
@@ -167,17 +167,17 @@ def test_whitening_is_inverted(net):
 def test_likelihood_gradients_train_the_prior_alone():
     net = make_net()
     pair = pale(2)
-    answers = net.answers(pair.input, codes_of(pair.target))
-    torch.testing.assert_close(answers.code, net.whiten(codes_of(pair.target)))
-    answers.prior.log_density(answers.code).sum().backward()
+    outputs = net.outputs(pair.input, codes_of(pair.target))
+    torch.testing.assert_close(outputs.code, net.whiten(codes_of(pair.target)))
+    outputs.prior.log_density(outputs.code).sum().backward()
     trained = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
     assert trained == {name for name, _ in net.named_parameters() if name.startswith("prior.")}
 
 
-def test_the_own_answer_is_that_of_the_plain_unet_without_a_code(net):
+def test_without_a_code_the_prediction_is_that_of_the_plain_unet(net):
     pair = pale(2)
-    one, other = (net.answers(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0))))
-    assert torch.equal(one.own, other.own)
+    one, other = (net.outputs(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0))))
+    assert torch.equal(one.plain, other.plain)
     assert (one.coded - other.coded).abs().max() > 1
     torch.testing.assert_close(color_code(one.coded).mean, codes_of(pair.target).mean, rtol=0, atol=1e-3)
 
