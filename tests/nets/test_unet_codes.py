@@ -97,7 +97,7 @@ def test_a_given_code_is_hit_where_srgb_has_the_colors(net):
 
 
 def test_the_code_also_decides_which_pixel_has_which_color():
-    """FiLM: after the same map, predictions with two codes differ; not while its last layer is zero, as at the start."""
+    """FiLM: after the same map, predictions with two codes differ. At the start they do not: its last layer is zero."""
     gray, trained, untrained = pale(1).input, make_net(), wake(UNetCodes(channels=8))
     differences = []
     for net in (trained, untrained):
