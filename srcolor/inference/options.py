@@ -35,8 +35,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--samples", type=int, metavar="N", help="a numbered sheet of N different colorings")
     add("--pick", type=int, metavar="NUMBER", help="the coloring with this number on the sheet of --samples")
     add("--temperature", type=float, help="how much samples differ from the default coloring, 0 to 3 (default: 1)")
-    tints = ", ".join(f"{name} ({a:g},{b:g})" for name, (a, b) in colorings.TINTS.items())
-    add("--tint", help=f"mean color: {tints}, or other a* and b* of CIELAB; --saturation is applied after it")
+    warm, neutral, cool = (f"{name} ({a:g},{b:g})" for name, (a, b) in colorings.TINTS.items())
+    add(
+        "--tint",
+        help=f"mean a*,b* of CIELAB: {neutral}, that of the average training portrait; {warm} or {cool}, one standard "
+        "deviation toward yellow or blue; or two numbers. --saturation is applied after it",
+    )
     add("--reference", type=Path, help="image whose palette is taken: how warm, vivid and varied its colors are")
     add(
         "--sharpness",

@@ -198,3 +198,4 @@ def test_the_help_names_the_options(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "restoration network that cleans each image first" in text
     assert "default: the network's; 64, DDColor 512" in text
+    assert "neutral (10,13), that of the average training portrait; warm (12,21) or cool (8,5), one standard" in text
