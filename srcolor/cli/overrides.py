@@ -309,16 +309,23 @@ def quoted(override: str) -> str:
 
 
 def quote_homes(args: Sequence[str]) -> list[str]:
-    """Quote the elements of lists that start with `~`, as Hydra's grammar requires.
+    """Quote values, and elements of lists, that start with `~`, as Hydra's grammar requires.
 
-    >>> quote_homes(["seed=1", "data.root=[~/faces,/data/faces]"])
-    ['seed=1', 'data.root=["~/faces",/data/faces]']
+    A value with a comma is quoted only in a list: it could also be two values. Hydra does not expand `~` in its own
+    folders, `hydra.run.dir`, so there it is expanded.
+
+    >>> quote_homes(["~callbacks", "data.root=~/faces", "data.root=[~/faces,/data/faces]"])
+    ['~callbacks', 'data.root="~/faces"', 'data.root=["~/faces",/data/faces]']
     """
-    split = [arg.partition("=") for arg in args]
-    return [
-        f"{key}={_quote_elements(value, '~')}" if LIST.fullmatch(value) is not None else arg
-        for arg, (key, _, value) in zip(args, split, strict=True)
-    ]
+    quoted_args = list(args)
+    for position, arg in enumerate(args):
+        key, _, value = arg.partition("=")
+        if LIST.fullmatch(value) is not None:
+            quoted_args[position] = f"{key}={_quote_elements(value, '~')}"
+        elif value.startswith("~") and "," not in value:
+            value = os.path.expanduser(value) if key.startswith("hydra.") else value
+            quoted_args[position] = f"{key}={quote(value)}"
+    return quoted_args
 
 
 def _quote_elements(value: str, start: str = "") -> str:

@@ -1,5 +1,6 @@
 """The choices of a user among the colorings of an image: samples, tint, and the colors of a reference."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ REFERENCE_SIDE = 64  # shorter side that a reference is reduced to
 SEED = 0
 MOST = 64  # maximum number of samples
 GAP = 4  # pixels between the colorings of a sheet
+SIDE = 512  # maximum height of a coloring on a sheet, and maximum width of a sample
+SHEET_WIDTH = 16_000  # maximum width of a sheet of render sizes; WebP has the lowest limit of all formats, 16,383
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,19 @@ class Choice:
     reference: ColorCode | None = None
 
 
+def check_samples(net: Net) -> None:
+    """Check that a color network offers samples.
+
+    Raises:
+        UserError: If it offers only one coloring.
+    """
+    if not isinstance(net, UNetCodes):
+        raise UserError(
+            f"{type(net).__name__} offers a single coloring: --samples and --pick require a network of color codes, "
+            "such as srcolor/colorize64."
+        )
+
+
 class Chosen(Net):
     """A color network that answers with a user's choice.
 
@@ -50,25 +66,17 @@ class Chosen(Net):
     also takes as an input.
 
     Args:
-        net: A network from gray to RGB, of scale 1.
+        net: A network from gray to RGB, of scale 1; one that offers samples, if the choice is a sample.
         choice: The choice.
-
-    Raises:
-        UserError: If a sample is chosen, and the network offers only one coloring.
     """
 
-    inputs, outputs, scale = 1, 3, 1
+    scale = 1
 
     def __init__(self, net: Net, choice: Choice) -> None:
         super().__init__()
-        if choice.pick is not None and not isinstance(net, UNetCodes):
-            raise UserError(
-                f"{type(net).__name__} offers a single coloring: --samples and --pick require a network of color "
-                "codes, such as srcolor/colorize64."
-            )
         self.net: Net = net
         self.choice = choice
-        self.stride, self.receptive_field, self.render_size = net.stride, net.receptive_field, net.render_size
+        self.render_size = net.render_size
 
     def render(self, gray: Tensor, size: int) -> Tensor:
         """See `Net`; for a single image."""
@@ -77,7 +85,7 @@ class Chosen(Net):
             color = self.net.render(gray, size)
         else:
             assert isinstance(self.net, UNetCodes)
-            color = self.net.samples(gray, pick, self.choice.temperature, [SEED])[:, pick - 1]
+            color = self.net.samples(gray, pick, self.choice.temperature, [SEED], skip=pick - 1)[:, 0]
         if tint is None and reference is None:
             return color
         ab = images.rgb_to_lab(images.with_luma(color.clamp(0, 1), gray))[:, 1:]
@@ -87,10 +95,6 @@ class Chosen(Net):
         if isinstance(self.net, UNetCodes):
             return self.net.colorize(gray, code)
         return images.from_ab(gray, recolor(ab, code))
-
-    def forward(self, gray: Tensor) -> Tensor:
-        """See `render`."""
-        return self.render(gray, self.render_size)
 
 
 def parse_tint(text: str) -> tuple[float, float]:
@@ -105,7 +109,7 @@ def parse_tint(text: str) -> tuple[float, float]:
         a, b = (float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"expected {', '.join(TINTS)}, or a mean a* and b* such as 12,21") from None
-    if not max(abs(a), abs(b)) <= 100:
+    if not all(abs(value) <= 100 for value in (a, b)):
         raise ValueError("expected a* and b* from -100 to 100")
     return a, b
 
@@ -117,12 +121,13 @@ def reference_code(file: Path, max_megapixels: float) -> ColorCode:
         UserError: If it cannot be read, or has no color.
     """
     try:
-        picture = image_files.read(file, max_megapixels)
+        picture = image_files.read(Path(os.path.expanduser(file)), max_megapixels)
+        if not picture.has_color():
+            raise UserError("this picture is gray. Choose one with color.")
+        small = picture.reduced(4 * REFERENCE_SIDE / min(picture.shape[:2]))
     except (UserError, OSError) as error:
-        raise UserError(f"--reference {file}: cannot be read ({error}). Pass an image.") from error
-    if not picture.has_color():
-        raise UserError(f"--reference {file}: this picture is gray. Choose one with color.")
-    small = picture.image.resize(min(1.0, 4 * REFERENCE_SIDE / min(picture.shape[:2]))).numpy()
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--reference {file}: {reason}") from error
     rgb = torch.from_numpy(small.astype(np.float32) / np.iinfo(small.dtype).max).permute(2, 0, 1)[None]
     factor = max(1.0, min(rgb.shape[2:]) / REFERENCE_SIDE)
     rgb = F.adaptive_avg_pool2d(rgb, (round(rgb.shape[2] / factor), round(rgb.shape[3] / factor)))

@@ -17,7 +17,7 @@ import torch
 from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
 from srcolor.nets import Net, fused
-from srcolor.runs import onnx_model, weights
+from srcolor.runs import onnx_model, spandrel_nets, weights
 
 SIZES = (
     (1, 32, 32),
@@ -64,8 +64,11 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
         Largest absolute difference from PyTorch's outputs over all input sizes in `SIZES`.
 
     Raises:
-        UserError: If the network does not exist, the outputs differ by more than 1e-4, or the extra is not installed.
+        UserError: If the network does not exist or is external, the outputs differ by more than 1e-4, or the extra is
+            not installed.
     """
+    if run.startswith(spandrel_nets.PREFIX):
+        raise UserError(f"{run}: external networks can be used and tested but not trained further or exported.")
     try:
         import onnx
         import onnxscript  # noqa: F401  # torch.onnx needs it

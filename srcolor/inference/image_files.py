@@ -84,6 +84,17 @@ class Picture:
             raise UserError(_reason(error)) from error
         return bool(np.ptp(sample.astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
 
+    def reduced(self, factor: float) -> NDArray[Any]:
+        """Return the image scaled by a factor, (h, w, 3); a factor over 1 does not enlarge it.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
+        try:
+            return self.image.resize(min(1.0, factor)).numpy()
+        except pyvips.Error as error:
+            raise UserError(_reason(error)) from error
+
     def __getitem__(self, part: tuple[slice, slice]) -> NDArray[Any]:
         """Decode a part, rows and columns."""
         rows, columns = part

@@ -1,6 +1,8 @@
 """The command line of `srcolor-predict`."""
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +11,13 @@ from srcolor import __version__
 from srcolor.errors import UserError
 from srcolor.inference import colorings, jobs
 from srcolor.inference.jobs import MODES
+from srcolor.nets.unet_codes import TEMPERATURE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse and check the command line; add `jobs` and `render_sizes` (empty: the network's own) to the options.
+    """Parse and check the command line, and complete the options.
+
+    Added are `jobs`; `render_sizes`, empty for the network's own; and `repeated`, see `_repeated`.
 
     Args:
         arguments: The arguments; if None, the arguments of the process.
@@ -29,9 +34,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
     add("--samples", type=int, metavar="N", help="a numbered sheet of N different colorings")
     add("--pick", type=int, metavar="NUMBER", help="the coloring with this number on the sheet of --samples")
-    add("--temperature", type=float, help="how much samples differ from the stable coloring (default: 1)")
-    add("--tint", help="mean color: warm, neutral, cool, or a* and b* of CIELAB such as 12,21")
-    add("--reference", type=Path, help="image whose palette is taken: mean color, vividness and variety")
+    add("--temperature", type=float, help="how much samples differ from the default coloring, 0 to 3 (default: 1)")
+    warm, neutral, cool = (f"{name} ({a:g},{b:g})" for name, (a, b) in colorings.TINTS.items())
+    add(
+        "--tint",
+        help=f"mean a*,b* of CIELAB: {neutral}, that of the average training portrait; {warm} or {cool}, one standard "
+        "deviation toward yellow or blue; or two numbers. --saturation is applied after it",
+    )
+    add("--reference", type=Path, help="image whose palette is taken: how warm, vivid and varied its colors are")
     add(
         "--sharpness",
         type=float,
@@ -45,7 +55,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--version", action="version", version=__version__)
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)  # argparse drops it between options and inputs
-    args = parser.parse_intermixed_args(arguments[:end])
+    args = parser.parse_intermixed_args(_join_tint(arguments[:end]))
     args.inputs += arguments[end + 1 :]
     if not args.inputs:
         parser.error("pass an image, a folder of images, or a pattern")
@@ -61,6 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
     if not 0 <= args.saturation < float("inf"):
         parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
+    args.repeated = _repeated(args)
     _check_colorings(parser, args)
     if args.sharpness is not None and not 0 <= args.sharpness <= 1:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
@@ -79,25 +90,50 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def _join_tint(arguments: Sequence[str]) -> list[str]:
+    """Write `--tint VALUE` as `--tint=VALUE` if the value starts with a negative number, which looks like an option.
+
+    >>> _join_tint(["a.jpg", "--tint", "-5,10", "--tint", "warm"])
+    ['a.jpg', '--tint=-5,10', '--tint', 'warm']
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--tint" and re.match(r"-[\d.]", argument):
+            joined[-1] = f"--tint={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _repeated(args: argparse.Namespace) -> str:
+    """Return the options that change a coloring, as typed: `--pick` needs those of `--samples`."""
+    names = ("run", "clean_run", "render_size", "temperature", "tint")
+    options = {name.replace("_", "-"): getattr(args, name) for name in names}
+    options["saturation"] = None if args.saturation == 1 else f"{args.saturation:g}"
+    return "".join(f" --{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None)
+
+
 def _check_colorings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Check the options that choose among colorings, and parse the tint."""
-    for name in ("samples", "pick", "temperature", "tint", "reference"):
+    if args.samples is not None and (args.mode != "colorize" or args.pick is not None or args.sheet or args.compare):
+        parser.error("--samples requires --mode colorize, and cannot be combined with --pick, --sheet or --compare")
+    for name in ("pick", "temperature", "tint", "reference"):
         if args.mode == "upscale" and getattr(args, name) is not None:
             parser.error(f"--{name} requires --mode colorize or restore")
     for name in ("samples", "pick"):
         number = getattr(args, name)
         if number is not None and not 1 <= number <= colorings.MOST:
             parser.error(f"--{name} {number}: expected a number from 1 to {colorings.MOST}")
-    if args.samples is not None and (args.mode == "restore" or args.pick is not None or args.sheet or args.compare):
-        parser.error("--samples requires --mode colorize, and cannot be combined with --pick, --sheet or --compare")
     if args.pick is not None and args.sheet:
-        parser.error("--pick cannot be combined with --sheet, which shows the stable coloring at several sizes")
+        parser.error("--pick cannot be combined with --sheet, which shows the default coloring at several sizes")
     if args.temperature is not None and args.samples is None and args.pick is None:
         parser.error("--temperature requires --samples or --pick")
-    if args.temperature is not None and not 0 <= args.temperature < float("inf"):
-        parser.error(f"--temperature {args.temperature:g}: expected a number of at least 0")
+    if args.temperature is not None and not 0 <= args.temperature <= TEMPERATURE:
+        parser.error(f"--temperature {args.temperature:g}: expected a number from 0 to {TEMPERATURE:g}")
     if args.tint is not None and args.reference is not None:
         parser.error("--tint and --reference both set the mean color: pass one of them")
+    if args.reference is not None and (args.samples is not None or args.pick is not None):
+        parser.error("--reference replaces the colors that --samples and --pick choose: pass one of them")
     try:
         args.tint = None if args.tint is None else colorings.parse_tint(args.tint)
     except ValueError as error:

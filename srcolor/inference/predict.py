@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from srcolor import hardware, runs
 from srcolor.errors import UserError
@@ -82,8 +83,8 @@ class Predictor:
             None if args.reference is None else colorings.reference_code(args.reference, args.max_megapixels),
         )
         self.chosen = None if self.color is None else colorings.Chosen(self.color, self.choice)
-        if self.color is not None and args.samples is not None:
-            colorings.Chosen(self.color, replace(self.choice, pick=1))  # fails for a network of a single coloring
+        if self.color is not None and (args.samples is not None or args.pick is not None):
+            colorings.check_samples(self.color)
         self.sr = None if args.mode == "colorize" else load(sr_run or SHIPPED["upscale"], "upscale", args.sharpness)
         self.bfloat16 = hardware.choose().precision == "bf16-mixed"
         self.render_sizes: list[int] = args.render_sizes or ([] if self.color is None else [self.color.render_size])
@@ -93,39 +94,52 @@ class Predictor:
         pixels: tiles.Pixels = source
         stages = [net for net in (self.clean, self.chosen, self.sr) if net is not None]
         for number, net in enumerate(stages):
-            out = _empty(tuple(net.scale * side for side in source.shape[:2]), source.dtype)
 
             def show(part: float, number: int = number) -> None:
                 done((number + part) / len(stages))
 
             if net is self.chosen:
-                size, saturation = self.render_sizes[0], self.args.saturation
+                out, size, saturation = _empty(pixels.shape, pixels.dtype), self.render_sizes[0], self.args.saturation
                 pixels = tiles.colorize(net, pixels, out, render_size=size, saturation=saturation, done=show)
             else:
-                pixels = tiles.enlarge(net, pixels, out, tile=self.args.tile, bfloat16=self.bfloat16, done=show)
+                pixels = self._enlarge(net, pixels, show)
         return cast(NDArray[Any], pixels)
 
     def sheet(self, source: image_files.Picture) -> NDArray[Any]:
-        """Return colorings of the image, reduced to a height of at most 512 pixels: samples, or one per render size."""
+        """Return colorings of the image side by side, reduced: samples, or one per render size.
+
+        The networks see the whole image, as in `predict`, so the colors are those of the full-size result.
+        """
         assert self.color is not None
         assert self.chosen is not None
-        small = source.image.resize(min(1.0, 512 / source.image.height)).numpy()
         if self.clean is not None:
-            small = tiles.enlarge(self.clean, small, tile=self.args.tile, bfloat16=self.bfloat16)
+            source = image_files.Picture(image_files.to_image(self._enlarge(self.clean, source)))
+        height, width, _ = source.shape
         if self.args.samples is None:
-            return np.concatenate([self._colorize(self.chosen, small, size) for size in self.render_sizes], 1)
-        nets = [
-            colorings.Chosen(self.color, replace(self.choice, pick=pick)) for pick in range(1, self.args.samples + 1)
-        ]
-        return colorings.sheet([self._colorize(net, small, self.render_sizes[0]) for net in nets])
+            small = source.reduced(min(colorings.SIDE / height, colorings.SHEET_WIDTH / len(self.render_sizes) / width))
+            grays = [(size, tiles.reduced_luma(source, size)) for size in self.render_sizes]
+            return np.concatenate([self._color(self.chosen, small, gray, size) for size, gray in grays], 1)
+        small = source.reduced(colorings.SIDE / max(height, width))
+        size = self.render_sizes[0]
+        gray = tiles.reduced_luma(source, size)
+        choices = (replace(self.choice, pick=number) for number in range(1, self.args.samples + 1))
+        nets = [colorings.Chosen(self.color, choice) for choice in choices]
+        return colorings.sheet([self._color(net, small, gray, size) for net in nets])
 
-    def _colorize(self, net: Net, pixels: NDArray[Any], size: int) -> NDArray[Any]:
-        return tiles.colorize(net, pixels, render_size=size, saturation=self.args.saturation)
+    def _color(self, net: Net, pixels: NDArray[Any], gray: Tensor, size: int) -> NDArray[Any]:
+        """Colorize pixels with the chroma that a network predicts from the luma at a render size."""
+        return tiles.with_chroma(pixels, tiles.chroma(net, gray, size, self.args.saturation))
+
+    def _enlarge(
+        self, net: Net, pixels: tiles.Pixels, done: Callable[[float], None] = lambda fraction: None
+    ) -> NDArray[Any]:
+        height, width, _ = pixels.shape
+        out = _empty((net.scale * height, net.scale * width, 3), pixels.dtype)
+        return tiles.enlarge(net, pixels, out, tile=self.args.tile, bfloat16=self.bfloat16, done=done)
 
 
-def _empty(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an array for a result; a large one is mapped to a temporary file."""
-    shape = (*size, 3)
     count = int(np.prod(shape)) * dtype.itemsize
     if count < LARGE:
         return np.empty(shape, dtype)
@@ -182,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 source = reading.pop(0).result()
                 for remark in source.remarks:
                     console.print(f"{job.source}: {remark}", markup=False, highlight=False, emoji=False, soft_wrap=True)
-                result = predictor.sheet(source) if args.sheet or args.samples else predictor.predict(source, show)
+                result = predictor.sheet(source) if _is_sheet(args) else predictor.predict(source, show)
                 writing.append((job, writer.submit(_save, job, source, result, args)))
             except Exception as error:  # the other images are processed
                 failed.append((job.source, _message(error)))
@@ -220,7 +234,8 @@ def _open(job: Job, args: argparse.Namespace) -> image_files.Picture:
         sizes = ", ".join(map(str, args.render_sizes))
         source.remarks.append(f"sheet, from left to right: colorized at {sizes}")
     if args.samples is not None:
-        source.remarks.append(f"sheet of {args.samples} colorings; --pick NUMBER writes one at full size")
+        repeated = args.repeated
+        source.remarks.append(f"sheet of {args.samples} colorings; --pick NUMBER{repeated} writes one at full size")
     return source
 
 
@@ -230,10 +245,15 @@ def _save(job: Job, source: image_files.Picture, result: NDArray[Any], args: arg
     after = image_files.to_image(result)
     if job.result in missing:
         gray = source.gray and args.mode == "upscale"
-        image_files.write(job.result, after, opaque if args.sheet or args.samples else source, gray=gray)
+        image_files.write(job.result, after, opaque if _is_sheet(args) else source, gray=gray)
     if job.comparison in missing:
         before = source.image.resize(after.height // source.image.height, kernel="nearest")
         image_files.write(job.comparison, before.join(after, "horizontal"), opaque)
+
+
+def _is_sheet(args: argparse.Namespace) -> bool:
+    """Return whether the result shows several colorings."""
+    return args.sheet or args.samples is not None
 
 
 def _missing(job: Job, args: argparse.Namespace) -> list[Path]:

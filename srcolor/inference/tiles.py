@@ -140,7 +140,6 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
 
 
-@torch.inference_mode()
 def colorize(
     net: Net,
     pixels: Pixels,
@@ -150,10 +149,7 @@ def colorize(
     saturation: float = 1.0,
     done: Callable[[float], None] = lambda fraction: None,
 ) -> NDArray[Any]:
-    """Colorize an image and keep its luma.
-
-    The network receives the luma at `render_size`, reduced by area averaging. The chroma of its output is enlarged
-    (bicubic) and combined with the luma of the image (`images.with_luma`).
+    """Colorize an image and keep its luma: `reduced_luma`, `chroma`, and `with_chroma` in turn.
 
     Args:
         net: A network from gray to RGB of the same size, in evaluation mode.
@@ -170,8 +166,22 @@ def colorize(
     Raises:
         UserError: If there is not enough memory for the network.
     """
-    height, width, _ = pixels.shape
     render_size = net.render_size if render_size is None else render_size
+    color = chroma(net, reduced_luma(pixels, render_size), render_size, saturation)
+    return with_chroma(pixels, color, out, done)
+
+
+def reduced_luma(pixels: Pixels, render_size: int) -> Tensor:
+    """Return the luma of an image, reduced by area averaging; a smaller image is not enlarged.
+
+    Args:
+        pixels: The image.
+        render_size: Shorter side of the result in pixels.
+
+    Returns:
+        (1, 1, h, w) in [0, 1].
+    """
+    height, width, _ = pixels.shape
     factor = max(1.0, min(height, width) / render_size)
     rows, columns = max(1, round(height / factor)), max(1, round(width / factor))
     small = torch.empty(1, 1, rows, columns)
@@ -179,8 +189,27 @@ def colorize(
         first, last = row * height // rows, -(-(row + 1) * height // rows)
         band = images.luma(_to_tensor(pixels[first:last, 0:width]))
         small[:, :, row] = F.adaptive_avg_pool2d(band, (1, columns))[:, :, 0]
+    return small
+
+
+@torch.inference_mode()
+def chroma(net: Net, gray: Tensor, render_size: int, saturation: float = 1.0) -> Tensor:
+    """Return the chroma that a network predicts: the difference between its output and the luma of its output.
+
+    Args:
+        net: See `colorize`.
+        gray: The luma at the render size, see `reduced_luma`.
+        render_size: See `colorize`.
+        saturation: Factor on the chroma.
+
+    Returns:
+        (1, 3, h, w).
+
+    Raises:
+        UserError: If there is not enough memory for the network.
+    """
     try:
-        color = net.render(small.to(_device(net)), render_size).float().cpu().clamp(0, 1)
+        color = net.render(gray.to(_device(net)), render_size).float().cpu().clamp(0, 1)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
@@ -188,7 +217,28 @@ def colorize(
             f"not enough memory to colorize at a render size of {render_size}; pass a smaller one, or close other "
             "programs"
         ) from error
-    chroma = saturation * (color - images.luma(color))
+    return saturation * (color - images.luma(color))
+
+
+@torch.inference_mode()
+def with_chroma(
+    pixels: Pixels,
+    chroma: Tensor,
+    out: NDArray[Any] | None = None,
+    done: Callable[[float], None] = lambda fraction: None,
+) -> NDArray[Any]:
+    """Combine the luma of an image with a chroma of any size, which is enlarged (bicubic); see `images.with_luma`.
+
+    Args:
+        pixels: The image; its own chroma, if any, is ignored.
+        chroma: (1, 3, h, w); the aspect ratio of the image is assumed.
+        out: See `colorize`.
+        done: Called with the finished fraction.
+
+    Returns:
+        The colorized image, (H, W, 3).
+    """
+    height, width, _ = pixels.shape
     if out is None:
         out = np.empty((height, width, 3), pixels.dtype)
     across = (torch.arange(width) + 0.5) / width * 2 - 1

@@ -13,6 +13,7 @@ from srcolor.images import Pair
 from srcolor.nets.code_prior import CodePrior, Mixture
 from srcolor.nets.unet import UNet
 
+TEMPERATURE = 3.0  # maximum of `samples`: farther out, the spread of a code overflows
 VIVIDNESS = 0.95  # spread of the stable coloring relative to what is predicted: the error grows quickly toward 1
 
 
@@ -91,23 +92,25 @@ class UNetCodes(UNet):
         encoded = self.encode(gray)
         return self._colored(gray, encoded, self._codes(gray, encoded)[0])
 
-    def samples(self, gray: Tensor, count: int, temperature: float, seeds: Sequence[int]) -> Tensor:
-        """Return several colorings of each image, (N, count, 3, H, W), in [0, 1].
+    def samples(self, gray: Tensor, count: int, temperature: float, seeds: Sequence[int], skip: int = 0) -> Tensor:
+        """Return several colorings of each image, (N, count - skip, 3, H, W), in [0, 1].
 
         Args:
             gray: (N, 1, H, W) in [0, 1].
             count: Colorings per image. The first ones do not depend on how many follow.
-            temperature: Distance from the stable coloring: 0 always returns it, 1 samples the distribution of codes.
+            temperature: Distance from the stable coloring: 0 always returns it, 1 samples the distribution of codes,
+                and 3 is the maximum.
             seeds: Seed of each image.
+            skip: First colorings that are neither computed nor returned.
 
         Raises:
             UserError: If `count` or `temperature` is out of range.
         """
         check_range("samples", count, 1)
-        check_range("temperature", temperature, 0)
+        check_range("temperature", temperature, 0, TEMPERATURE)
         encoded = self.encode(gray)
         stable, mixture = self._codes(gray, encoded)
-        codes = torch.lerp(stable[:, None], mixture.sample(count, seeds), temperature)
+        codes = torch.lerp(stable[:, None], mixture.sample(count, seeds)[:, skip:], temperature)
         return torch.stack([self._colored(gray, encoded, code) for code in codes.unbind(1)], 1)
 
     def colorize(self, gray: Tensor, code: ColorCode) -> Tensor:

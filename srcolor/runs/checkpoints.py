@@ -23,10 +23,10 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is damaged, or not a srcolor checkpoint.
     """
-    if file.suffix == ".safetensors":
-        return weights.read(file)
     if str(file).startswith(spandrel_nets.PREFIX):
         raise UserError(f"{file}: external networks can be used and tested but not trained further or exported.")
+    if file.suffix == ".safetensors":
+        return weights.read(file)
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise anything

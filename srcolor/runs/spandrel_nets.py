@@ -16,6 +16,7 @@ from srcolor.nets.luma_sr import LumaSR
 
 PREFIX = "spandrel:"
 AROUND, AROUND_DISCOURAGED = 32, 64  # padding of a tile in pixels; the second where spandrel discourages tiles
+ELONGATION = 4  # maximum of the longer side that a color network sees, in render sizes
 REFUSED = {
     "FaceSR": "restores cut-out faces of 512x512, not photographs",
     "Inpainting": "fills holes and needs a mask",
@@ -75,9 +76,10 @@ class SpandrelColor(Spandrel):
     """A colorizer that predicts a* and b*: DDColor.
 
     It sees a gray image of any size with a shorter side of `render_size`, enlarged or reduced to it: a square of 64
-    pixels becomes one of 512. The aspect ratio is kept, up to rounding both sides to multiples of 32. The a* and b* are
-    resized to the image, and the luma of the image is kept. Tiles would get different colors, so the receptive field is
-    unlimited. spandrel's own call squashes every image to 256x256, and takes the sRGB curve for a power of 2.2.
+    pixels becomes one of 512. The aspect ratio is kept, up to rounding both sides to multiples of 32. The longer side
+    is at most 4 times `render_size`, so the shorter side of an image over 4:1 is less. The a* and b* are resized to the
+    image, and the luma of the image is kept. Tiles would get different colors, so the receptive field is unlimited.
+    spandrel's own call squashes every image to 256x256, and takes the sRGB curve for a power of 2.2.
     """
 
     inputs = 1
@@ -95,7 +97,7 @@ class SpandrelColor(Spandrel):
     def render(self, gray: Tensor, size: int) -> Tensor:
         """See `Net.render`; the network gets one image at a time, as each takes over a gigabyte at a size of 512."""
         height, width = gray.shape[2:]
-        factor = size / min(height, width)
+        factor = min(size / min(height, width), ELONGATION * size / max(height, width))
         sides = [32 * max(1, round(factor * side / 32)) for side in (height, width)]
         with torch.autocast(gray.device.type, enabled=False):
             resized = F.interpolate(gray.float(), sides, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)

@@ -356,7 +356,8 @@ def test_unsuitable_runs_are_refused(replaced, message, study_runs, tiny_run, ca
         ([], "two runs are needed: python compare.py colorize=<run> sr=<run>"),
         (["colorize=/no", "sr=/no"], "/no: no such run folder or checkpoint file"),
         (["colorise=/no"], "Did you mean colorize?"),
-        (["colorize=~/x"], """'colorize="~/x"'"""),
+        (["colorize=~/x"], "~/x: no such run folder or checkpoint file"),
+        (["colorize=/x (1)"], """'colorize="/x (1)"'"""),
     ],
 )
 def test_missing_and_misspelled_arguments_are_named(overrides, message, call_compare, tmp_path, capfd):

@@ -123,7 +123,8 @@ ROWS = {
         "26 images",
         0,
     ),
-    "grammar": (lambda s, m: debug("~/faces"), """'data.root="~/faces"'""", 1),
+    "grammar": (lambda s, m: debug("/a [b]"), """'data.root="/a [b]"'""", 1),
+    "home": (lambda s, m: m.setenv("HOME", str(s.tmp)) or debug("~/faces"), "faces does not exist: expected a", 1),
     "comma": (lambda s, m: debug("/a,b"), """'data.root="/a,b"'""", 1),
     # -- files: skipped and named
     "zero bytes": (lambda s, m: s.with_file("zero.jpg"), "empty file: zero.jpg", 0),

@@ -101,6 +101,25 @@ def test_path_rejected_by_hydras_grammar_is_shown_quoted(value):
 
 
 @pytest.mark.parametrize(
+    ("arg", "key", "value"),
+    [
+        ("data.root=~/faces", "data.root", "~/faces"),
+        ("data.root=~/it's [here]", "data.root", "~/it's [here]"),
+        ("hydra.run.dir=~/x", "hydra.run.dir", "/home/me/x"),  # Hydra would create a folder called ~
+        ("~callbacks.pictures", "callbacks.pictures", None),
+    ],
+)
+def test_a_path_below_home_needs_no_quotes(arg, key, value, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    override = overrides.parse(*overrides.quote_homes([arg]))
+    assert (override.key_or_group, override.value()) == (key, value)
+
+
+def test_two_paths_below_home_are_not_taken_for_one():
+    assert overrides.quote_homes(["data.root=~/a,~/b"]) == ["data.root=~/a,~/b"]
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (["resume=a", "init_from=b"], r"resume= and init_from= are mutually exclusive"),

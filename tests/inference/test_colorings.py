@@ -8,7 +8,8 @@ from skimage import data
 
 from srcolor import images
 from srcolor.color_code import color_code
-from srcolor.inference import colorings, predict
+from srcolor.inference import colorings, image_files, predict
+from srcolor.nets.unet_codes import UNetCodes
 
 PHOTO = (
     Image.fromarray(data.astronaut()).resize((96, 64)).point(lambda value: 90 + 0.3 * value)
@@ -25,8 +26,8 @@ def photo(tmp_path):
 def run(photo, *arguments):
     """Run the command, and return the result as an array; also that of an earlier call, replaced."""
     assert predict.main([str(photo), *COLORIZE, "--overwrite", *arguments]) == 0
-    ending = "sheet" if "--samples" in arguments else "colorize"
-    return np.asarray(Image.open(photo.with_stem(f"{photo.stem}_{ending}")))
+    ending = "sheet" if {"--samples", "--sheet"} & set(arguments) else "colorize"
+    return image_files.read(photo.with_stem(f"{photo.stem}_{ending}"), 250).reduced(1)
 
 
 def code(pixels):
@@ -54,6 +55,61 @@ def test_a_sheet_shows_the_coloring_that_pick_writes(codes, photo):
     assert max(luma_error(result) for result in picked.values()) < 1
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_sheet_of_a_large_picture_has_the_colors_of_the_result(number, codes, photo):
+    """The network sees 600 pixels, more than the sheet has."""
+    PHOTO.convert("L").resize((600, 900)).save(photo)
+    options = ["--run", codes, "--render-size", "600"]
+    sheet, pick = (["--sheet"], []) if number == 1 else (["--samples", "2"], ["--pick", "2"])
+    shown = run(photo, *options, *sheet)[40:, -341:]
+    run(photo, *options, *pick)
+    result = image_files.read(photo.with_stem("a_colorize"), 250).reduced(512 / 900)[40:]
+    assert np.abs(shown.astype(float) - result).mean() < 0.3
+
+
+def test_each_sample_of_a_sheet_is_computed_once(codes, photo, monkeypatch):
+    colored, original = [], UNetCodes._colored
+    monkeypatch.setattr(UNetCodes, "_colored", lambda net, *inputs: colored.append(1) or original(net, *inputs))
+    run(photo, "--run", codes, "--samples", "9")
+    assert len(colored) == 9
+
+
+def test_16_bits(codes, photo):
+    gray = np.asarray(PHOTO.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(gray).save(photo)
+    sheet = run(photo, "--run", codes, "--samples", "2")
+    picked = run(photo, "--run", codes, "--pick", "2")
+    assert (sheet.dtype, picked.dtype) == (np.uint8, np.uint16)
+    np.testing.assert_array_equal(sheet[20:, -96:], (picked >> 8)[20:])
+
+
+@pytest.mark.parametrize("size", [(16_000, 30), (3, 2_000)])
+@pytest.mark.parametrize("sheet", [["--samples", "5"], ["--sheet", "--render-size", "8,9,10,11,12"]])
+def test_a_sheet_of_a_panorama_can_be_written(sheet, size, codes, photo):
+    photo = photo.with_suffix(".webp")  # at most 16,383 pixels wide
+    PHOTO.convert("L").resize(size).save(photo)
+    sheet = run(photo, "--run", codes, *sheet)
+    assert sheet.shape[1] <= 16_000
+    assert sheet.shape[0] <= 1_028
+
+
+def test_the_remark_repeats_what_pick_needs(codes, photo, capsys):
+    options = ["--temperature", "0.5", "--render-size", "48", "--tint", "-5,10", "--saturation", "1.2"]
+    run(photo, "--run", codes, "--samples", "2", *options)
+    repeated = f"--run={codes} --render-size=48 --temperature=0.5 --tint=-5,10 --saturation=1.2"
+    assert f"sheet of 2 colorings; --pick NUMBER {repeated} writes one at full size\n" in capsys.readouterr().err
+    sheet = run(photo, "--run", codes, "--samples", "2", *options)
+    picked = run(photo, "--pick", "2", *repeated.split())
+    np.testing.assert_array_equal(sheet[20:, -96:], picked[20:])
+
+
+def test_a_pick_is_compared(codes, photo):
+    picked = run(photo, "--run", codes, "--pick", "2", "--compare")
+    compared = np.asarray(Image.open(photo.with_stem("a_colorize_compare")))
+    np.testing.assert_array_equal(compared[:, 96:], picked)
+    np.testing.assert_array_equal(compared[:, :96, 0], np.asarray(PHOTO.convert("L")))
+
+
 def test_samples_repeat_and_temperature_0_is_the_default(codes, photo):
     stable = run(photo, "--run", codes)
     np.testing.assert_array_equal(run(photo, "--run", codes, "--pick", "5", "--temperature", "0"), stable)
@@ -65,16 +121,17 @@ def test_samples_repeat_and_temperature_0_is_the_default(codes, photo):
 
 
 def test_a_tint_sets_the_mean_color(codes, photo):
-    for text, wanted in (("warm", colorings.TINTS["warm"]), ("cool", colorings.TINTS["cool"]), ("4,-9", (4, -9))):
+    for text, wanted in (("warm", (12, 21)), ("cool", (8, 5)), ("4,-9", (4, -9)), ("-5,10", (-5, 10))):
         result = run(photo, "--run", codes, "--tint", text)
         np.testing.assert_allclose(code(result)[0], wanted, atol=2.5)  # sRGB lacks some of the colors
         assert luma_error(result) < 1
 
 
-def test_a_reference_gives_its_palette(codes, photo, tmp_path):
+def test_a_reference_gives_its_palette(codes, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     reference = Image.fromarray(data.coffee()).resize((160, 120)).point(lambda value: 90 + 0.3 * value)
     reference.save(tmp_path / "other.png")
-    result = run(photo, "--run", codes, "--reference", str(tmp_path / "other.png"))
+    result = run(photo, "--run", codes, "--reference=~/other.png")
     wanted = code(np.asarray(reference))
     np.testing.assert_allclose(code(result)[0], wanted[0], atol=1)
     np.testing.assert_allclose(code(result)[1], wanted[1], rtol=0.15, atol=1)
@@ -106,12 +163,20 @@ BAD = {
     "samples and pick": (["--samples", "4", "--pick", "1"], "cannot be combined with --pick"),
     "samples and compare": (["--samples", "4", "--compare"], "cannot be combined"),
     "temperature alone": (["--temperature", "0.5"], "--temperature requires --samples or --pick"),
-    "negative temperature": (["--pick", "1", "--temperature", "-1"], "expected a number of at least 0"),
+    "samples with restore": (["-m", "restore", "--samples", "4"], "error: --samples requires --mode colorize, and"),
+    "samples with upscale": (["-m", "upscale", "--samples", "4"], "error: --samples requires --mode colorize, and"),
+    "sheet with pick": (["--sheet", "--pick", "1"], "--pick cannot be combined with --sheet, which shows the default"),
+    "negative temperature": (["--pick", "1", "--temperature", "-1"], "expected a number from 0 to 3"),
+    "temperature too high": (["--pick", "1", "--temperature", "3.1"], "--temperature 3.1: expected a number from 0"),
     "unknown tint": (["--tint", "blue"], "--tint blue: expected warm, neutral, cool, or a mean a* and b*"),
     "tint out of range": (["--tint", "500,0"], "expected a* and b* from -100 to 100"),
+    "tint that is not a number": (["--tint", "1,nan"], "--tint 1,nan: expected a* and b* from -100 to 100"),
     "tint and reference": (["--tint", "warm", "--reference", "a.png"], "pass one of them"),
     "gray reference": (["--reference", "a.png"], "--reference a.png: this picture is gray"),
-    "no reference": (["--reference", "b.png"], "b.png"),
+    "no reference": (["--reference", "b.png"], "error: --reference b.png: No such file or directory\n"),
+    "reference cut short": (["--reference", "cut"], "error: --reference cut: damaged or truncated ("),
+    "reference and pick": (["--reference", "a.png", "--pick", "1"], "--reference replaces the colors that --samples"),
+    "reference and samples": (["--reference", "a.png", "--samples", "2"], "--reference replaces the colors"),
     "upscale": (["-m", "upscale", "--tint", "warm"], "--tint requires --mode colorize or restore"),
 }
 
@@ -120,6 +185,10 @@ BAD = {
 def test_bad_choices_name_the_cause(name, color, photo, monkeypatch, capsys):
     arguments, message = BAD[name]
     monkeypatch.chdir(photo.parent)
+    if "cut" in arguments:
+        Image.fromarray(data.astronaut()).save("whole", "JPEG")
+        photo.with_name("cut").write_bytes(photo.with_name("whole").read_bytes()[:20_000])
+        photo.with_name("whole").unlink()
     mode = [] if "-m" in arguments else COLORIZE
     try:
         returned = predict.main([str(photo), *mode, "--run", color, *arguments])
@@ -129,4 +198,9 @@ def test_bad_choices_name_the_cause(name, color, photo, monkeypatch, capsys):
     assert returned == 2
     assert message in captured
     assert "Traceback" not in captured
-    assert [file.name for file in photo.parent.iterdir()] == ["a.png"]
+    assert {file.name for file in photo.parent.iterdir()} <= {"a.png", "cut"}
+
+
+def test_an_external_network_offers_no_samples(ddcolor, photo, capsys):
+    assert predict.main([str(photo), *COLORIZE, "--run", ddcolor, "--pick", "1"]) == 2
+    assert "SpandrelColor offers a single coloring" in capsys.readouterr().err

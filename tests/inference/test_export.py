@@ -85,7 +85,7 @@ def test_smaller_tiles_are_tried_if_onnx_runs_out_of_memory(exported):
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from srcolor.runs import onnx_model, spandrel_nets
+from srcolor.runs import onnx_model
 from srcolor.inference import tiles
 net = onnx_model.Onnx(Path(sys.argv[1]))
 pixels = np.zeros((1200, 1200, 3), np.uint8)
@@ -198,10 +198,24 @@ def test_spandrel_network_matches_its_original(elsewhere):
     assert np.abs(tiled - whole).max() <= 1
 
 
-def test_a_file_unknown_to_spandrel_is_refused(elsewhere, tmp_path, capsys):
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+@pytest.mark.parametrize("run", ["spandrel:x.pth", "spandrel:x.safetensors"])
+def test_an_external_network_is_not_exported(run, suffix, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
-        export.main(["--run", elsewhere, "--format", "safetensors", "--output", str(tmp_path / "x.safetensors")])
-    assert "external networks can be used and tested but not trained further" in capsys.readouterr().err
+        export.main(["--run", run, "--format", suffix, "--output", str(tmp_path / f"x.{suffix}")])
+    message = "external networks can be used and tested but not trained further or exported."
+    assert capsys.readouterr().err == f"error: {run}: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_offers_the_default_coloring_only(exported, tmp_path, capsys):
+    Image.fromarray(PHOTO).convert("L").save(tmp_path / "a.png")
+    arguments = [str(tmp_path / "a.png"), "-m", "colorize", "--run", str(exported / "unet_codes.onnx"), "--pick", "1"]
+    assert predict.main(arguments) == 2
+    assert "Onnx offers a single coloring: --samples and --pick require" in capsys.readouterr().err
+
+
+def test_a_file_unknown_to_spandrel_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x\.pth: not supported by spandrel"):
         predict.load(f"spandrel:{tmp_path / 'x.pth'}", "upscale")

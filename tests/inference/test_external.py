@@ -63,22 +63,8 @@ def test_the_render_size_is_that_of_the_network_by_default(ddcolor, color, seen,
     assert "sheet, from left to right: colorized at 512\n" in capsys.readouterr().err
     assert predict.main([str(tmp_path / "b.png"), "-m", "colorize", "--run", color, "--sheet", "--overwrite"]) == 0
     assert "colorized at 64\n" in capsys.readouterr().err
-    assert (
-        predict.main(
-            [
-                str(tmp_path / "a.png"),
-                "--run",
-                ddcolor,
-                "-m",
-                "colorize",
-                "--render-size",
-                "256",
-                "-o",
-                str(tmp_path / "out"),
-            ]
-        )
-        == 0
-    )
+    options = ["--render-size", "256", "-o", str(tmp_path / "out")]
+    assert predict.main([str(tmp_path / "a.png"), "-m", "colorize", "--run", ddcolor, *options]) == 0
     assert seen[-1] == ((256, 384), 256)
 
 
@@ -212,3 +198,4 @@ def test_the_help_names_the_options(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "restoration network that cleans each image first" in text
     assert "default: the network's; 64, DDColor 512" in text
+    assert "neutral (10,13), that of the average training portrait; warm (12,21) or cool (8,5), one standard" in text

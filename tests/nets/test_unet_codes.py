@@ -53,6 +53,7 @@ def test_samples_depend_on_their_seed_and_position_alone(net):
     assert torch.equal(net.samples(gray, 8, 1, [4, 5, 6]), eight)
     torch.testing.assert_close(net.samples(gray, 3, 1, [4, 5, 6]), eight[:, :3], rtol=0, atol=1e-5)
     torch.testing.assert_close(net.samples(gray[1:2], 8, 1, [5]), eight[1:2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(net.samples(gray, 3, 1, [4, 5, 6], skip=2), eight[:, 2:3], rtol=0, atol=1e-5)
     assert (net.samples(gray, 1, 1, [7, 7, 7])[:, 0] - eight[:, 0]).abs().amax((1, 2, 3)).min() > 0.01
     assert (eight[:, 1] - eight[:, 0]).abs().amax((1, 2, 3)).min() > 0.01
 
@@ -72,7 +73,7 @@ def test_samples_differ_more_at_a_higher_temperature(net):
 
 @pytest.mark.parametrize(
     ("count", "temperature", "message"),
-    [(0, 1, "samples=0"), (1, -0.1, r"temperature=-0\.1")],
+    [(0, 1, "samples=0"), (1, -0.1, r"temperature=-0\.1"), (1, 3.1, r"temperature=3\.1")],
 )
 def test_bad_arguments_of_samples_are_refused(count, temperature, message, net):
     with pytest.raises(UserError, match=message):

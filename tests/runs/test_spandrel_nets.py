@@ -210,9 +210,11 @@ def test_sharpness_is_refused(elsewhere):
         ((100, 200), (512, 1024)),
         ((1030, 700), (768, 512)),  # 753 to a multiple of 32
         ((1, 1), (512, 512)),
+        ((300, 150), (1024, 512)),
+        ((1, 2000), (32, 2048)),  # at most 4 times 512
     ],
 )
-def test_the_color_network_sees_a_shorter_side_of_512_at_the_aspect_ratio(size, seen):
+def test_the_color_network_sees_a_shorter_side_of_512_at_the_aspect_ratio_up_to_4_to_1(size, seen):
     net = SpandrelColor(describe(ConstantColor(20, -20)))
     gray = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
     result = net(gray)
