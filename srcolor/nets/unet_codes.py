@@ -122,7 +122,7 @@ class UNetCodes(UNet):
         """
         return images.from_ab(gray, self._coded(gray, self.encode(gray), self.whiten(code), code))
 
-    def outputs(self, gray: Tensor, code: ColorCode) -> Outputs:
+    def training_outputs(self, gray: Tensor, code: ColorCode) -> Outputs:
         """Return the outputs that are trained: the predictions without and with a code, and the distribution of codes.
 
         Args:

@@ -88,7 +88,7 @@ class ColorCodesTask(ColorizationTask):
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         ab = images.rgb_to_ab(batch.target)
-        outputs = cast(UNetCodes, self.net).outputs(batch.input, color_code(ab))
+        outputs = cast(UNetCodes, self.net).training_outputs(batch.input, color_code(ab))
         loss = cast(HuberAB, self.loss)
         plain, coded = loss.of_ab(outputs.plain.float(), ab), loss.of_ab(outputs.coded, ab)
         likelihood = -outputs.prior.log_density(outputs.code).mean()
@@ -150,7 +150,7 @@ class ColorCodesTask(ColorizationTask):
         """See `Task`; also compute how likely the true codes are."""
         super().validation_step(batch, batch_idx)
         with torch.autocast(self.device.type, enabled=False):
-            outputs = self.codes_net.outputs(batch.input, color_code(images.rgb_to_ab(batch.target)))
+            outputs = self.codes_net.training_outputs(batch.input, color_code(images.rgb_to_ab(batch.target)))
             gaussian = standard_normal(outputs.prior).log_density(outputs.code)
         likelihoods = {"code_nll": -outputs.prior.log_density(outputs.code), "code_nll_gaussian": -gaussian}
         self._likelihood.update(likelihoods)

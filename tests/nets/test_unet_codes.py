@@ -103,7 +103,7 @@ def test_the_code_also_decides_which_pixel_has_which_color():
     differences = []
     for net in (trained, untrained):
         first, second = (
-            net.outputs(gray, ColorCode(torch.tensor([[mean, 0.0]]), 25 * torch.eye(2)[None])).coded
+            net.training_outputs(gray, ColorCode(torch.tensor([[mean, 0.0]]), 25 * torch.eye(2)[None])).coded
             for mean in (-20.0, 20.0)
         )
         differences.append((recolor(first, color_code(second)) - second).abs().max().item())
@@ -168,7 +168,7 @@ def test_whitening_is_inverted(net):
 def test_likelihood_gradients_train_the_prior_alone():
     net = make_net()
     pair = pale(2)
-    outputs = net.outputs(pair.input, codes_of(pair.target))
+    outputs = net.training_outputs(pair.input, codes_of(pair.target))
     torch.testing.assert_close(outputs.code, net.whiten(codes_of(pair.target)))
     outputs.prior.log_density(outputs.code).sum().backward()
     trained = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
@@ -177,7 +177,9 @@ def test_likelihood_gradients_train_the_prior_alone():
 
 def test_without_a_code_the_prediction_is_that_of_the_plain_unet(net):
     pair = pale(2)
-    one, other = (net.outputs(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0))))
+    one, other = (
+        net.training_outputs(pair.input, code) for code in (codes_of(pair.target), codes_of(pair.target.flip(0)))
+    )
     assert torch.equal(one.plain, other.plain)
     assert (one.coded - other.coded).abs().max() > 1
     torch.testing.assert_close(color_code(one.coded).mean, codes_of(pair.target).mean, rtol=0, atol=1e-3)

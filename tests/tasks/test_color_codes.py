@@ -108,8 +108,8 @@ def test_the_loss_is_that_of_both_predictions_and_the_likelihood_of_the_code():
     scale, shift = net.film(net.whiten(code))[..., None, None].chunk(2, 1)
     given = net.decode(pair.input, encoded[0] * (1 + scale) + shift, encoded[1])
     assert torch.equal(given, plain)  # before training FiLM is the identity; the map to the code is not
-    given = net.outputs(pair.input, code).coded
-    weights, means, log_stds = net.outputs(pair.input, code).prior
+    given = net.training_outputs(pair.input, code).coded
+    weights, means, log_stds = net.training_outputs(pair.input, code).prior
     normals = distributions.Independent(distributions.Normal(means, log_stds.exp()), 1)
     mixture = distributions.MixtureSameFamily(distributions.Categorical(logits=weights), normals)
     expected = sum(F.huber_loss(one, target, delta=10.0) / 10 for one in (plain, given))
@@ -150,7 +150,7 @@ def test_a_training_step_draws_no_random_numbers():
 @pytest.mark.parametrize(("offset", "informed"), [(0.0, True), (10.0, False)])
 @pytest.mark.parametrize("ema", [0.9, None])
 def test_a_prior_that_is_worse_than_one_gaussian_is_not_used(offset, informed, ema, tmp_path, monkeypatch):
-    outputs = UNetCodes.outputs
+    outputs = UNetCodes.training_outputs
 
     def outputs_with_a_prior_at(net, gray, code):
         result = outputs(net, gray, code)
@@ -158,7 +158,7 @@ def test_a_prior_that_is_worse_than_one_gaussian_is_not_used(offset, informed, e
         return result._replace(prior=Mixture(result.prior.log_weights, means, torch.full_like(means, -1.0)))
 
     task = make_task(ema=ema, lr=0)
-    monkeypatch.setattr(UNetCodes, "outputs", outputs_with_a_prior_at)
+    monkeypatch.setattr(UNetCodes, "training_outputs", outputs_with_a_prior_at)
     task.informed.fill_(not informed)
     fit(task, ColorData(), tmp_path, [RunCheckpoint(str(tmp_path), "best", "val/ab_rmse")], max_epochs=1)
     saved = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
@@ -174,7 +174,7 @@ def test_validation_compares_the_likelihoods_in_evaluation_mode(tmp_path):
     trainer = fit(task, ColorData(), tmp_path, max_epochs=1)
     batch, net = next(iter(ColorData().val_dataloader())), task.evaluated_net.eval()
     with torch.no_grad():
-        outputs = net.outputs(batch.input, color_code(ab(batch.target)))
+        outputs = net.training_outputs(batch.input, color_code(ab(batch.target)))
     assert trainer.callback_metrics["val/code_nll"].item() == pytest.approx(
         -outputs.prior.log_density(outputs.code).mean().item(), rel=1e-4
     )
