@@ -23,6 +23,7 @@ from srcolor.nets.unet_codes import UNetCodes
 TINTS = {"warm": (12.0, 21.0), "neutral": (10.0, 13.0), "cool": (8.0, 5.0)}
 REFERENCE_SIDE = 64  # shorter side that a reference is reduced to
 SEED = 0
+DEFAULT_TEMPERATURE = 0.5  # at 1, samples have the variety of photographs, and some are implausible
 MOST = 64  # maximum number of samples
 GAP = 4  # pixels between the colorings of a sheet
 SIDE = 512  # maximum height of a coloring on a sheet, and maximum width of a sample
@@ -41,7 +42,7 @@ class Choice:
     """
 
     pick: int | None = None
-    temperature: float = 1.0
+    temperature: float = DEFAULT_TEMPERATURE
     tint: tuple[float, float] | None = None
     reference: ColorCode | None = None
 

@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--saturation", type=float, default=1.0, help="factor on the chroma (default: %(default)s)")
     add("--samples", type=int, metavar="N", help="a numbered sheet of N different colorings")
     add("--pick", type=int, metavar="NUMBER", help="the coloring with this number on the sheet of --samples")
-    add("--temperature", type=float, help="how much samples differ from the default coloring, 0 to 3 (default: 1)")
+    add("--temperature", type=float, help="how much samples differ from the default coloring, 0 to 3 (default: 0.5)")
     warm, neutral, cool = (f"{name} ({a:g},{b:g})" for name, (a, b) in colorings.TINTS.items())
     add(
         "--tint",

@@ -78,7 +78,7 @@ class Predictor:
         )
         self.choice = colorings.Choice(
             args.pick,
-            1.0 if args.temperature is None else args.temperature,
+            colorings.DEFAULT_TEMPERATURE if args.temperature is None else args.temperature,
             args.tint,
             None if args.reference is None else colorings.reference_code(args.reference, args.max_megapixels),
         )
