@@ -37,6 +37,11 @@ def code(pixels):
     return mean[0].numpy(), covariance[0].numpy()
 
 
+def assert_same_pixels(one, other):
+    """Compare the results of two computations: within 1/255."""
+    np.testing.assert_allclose(one.astype(int), other.astype(int), rtol=0, atol=1)
+
+
 def luma_error(result):
     gray = np.asarray(PHOTO.convert("L"), float)
     return np.abs(result.astype(float) @ [0.299, 0.587, 0.114] - gray).max()
@@ -49,7 +54,7 @@ def test_a_sheet_shows_the_coloring_that_pick_writes(codes, photo):
     for number, (row, column) in {2: (0, 1), 6: (1, 1)}.items():
         top, left = row * (64 + colorings.GAP), column * (96 + colorings.GAP)
         shown = sheet[top : top + 64, left : left + 96]
-        np.testing.assert_array_equal(shown[20:], picked[number][20:])  # below the number
+        assert_same_pixels(shown[20:], picked[number][20:])  # below the number
         assert (shown[:12, :8] != picked[number][:12, :8]).any()  # the number
     assert np.abs(picked[2].astype(int) - picked[6]).mean() > 2
     assert max(luma_error(result) for result in picked.values()) < 1
@@ -80,7 +85,7 @@ def test_16_bits(codes, photo):
     sheet = run(photo, "--run", codes, "--samples", "2")
     picked = run(photo, "--run", codes, "--pick", "2")
     assert (sheet.dtype, picked.dtype) == (np.uint8, np.uint16)
-    np.testing.assert_array_equal(sheet[20:, -96:], (picked >> 8)[20:])
+    assert_same_pixels(sheet[20:, -96:], (picked >> 8)[20:])
 
 
 @pytest.mark.parametrize("size", [(16_000, 30), (3, 2_000)])
@@ -100,7 +105,7 @@ def test_the_remark_repeats_what_pick_needs(codes, photo, capsys):
     assert f"sheet of 2 colorings; --pick NUMBER {repeated} writes one at full size\n" in capsys.readouterr().err
     sheet = run(photo, "--run", codes, "--samples", "2", *options)
     picked = run(photo, "--pick", "2", *repeated.split())
-    np.testing.assert_array_equal(sheet[20:, -96:], picked[20:])
+    assert_same_pixels(sheet[20:, -96:], picked[20:])
 
 
 def test_a_pick_is_compared(codes, photo):
@@ -112,7 +117,7 @@ def test_a_pick_is_compared(codes, photo):
 
 def test_samples_repeat_and_temperature_0_is_the_default(codes, photo):
     stable = run(photo, "--run", codes)
-    np.testing.assert_array_equal(run(photo, "--run", codes, "--pick", "5", "--temperature", "0"), stable)
+    assert_same_pixels(run(photo, "--run", codes, "--pick", "5", "--temperature", "0"), stable)
     first = run(photo, "--run", codes, "--pick", "5")
     np.testing.assert_array_equal(run(photo, "--run", codes, "--pick", "5"), first)
     near = run(photo, "--run", codes, "--pick", "5", "--temperature", "0.2")
