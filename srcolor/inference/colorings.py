@@ -89,7 +89,7 @@ class Chosen(Net):
             color = self.net.samples(gray, pick, self.choice.temperature, [SEED], skip=pick - 1)[:, 0]
         if tint is None and reference is None:
             return color
-        ab = images.rgb_to_lab(images.with_luma(color.clamp(0, 1), gray))[:, 1:]
+        ab = images.rgb_to_ab(images.with_luma(color.clamp(0, 1), gray))
         code = color_code(ab) if reference is None else ColorCode(*(part.to(gray.device) for part in reference))
         if tint is not None:
             code = ColorCode(torch.tensor([tint], device=gray.device), code.covariance)
@@ -132,7 +132,7 @@ def reference_code(file: Path, max_megapixels: float) -> ColorCode:
     rgb = torch.from_numpy(small.astype(np.float32) / np.iinfo(small.dtype).max).permute(2, 0, 1)[None]
     factor = max(1.0, min(rgb.shape[2:]) / REFERENCE_SIDE)
     rgb = F.adaptive_avg_pool2d(rgb, (round(rgb.shape[2] / factor), round(rgb.shape[3] / factor)))
-    return color_code(images.rgb_to_lab(rgb)[:, 1:])
+    return color_code(images.rgb_to_ab(rgb))
 
 
 def sheet(colorings: list[NDArray[Any]]) -> NDArray[np.uint8]:
