@@ -11,6 +11,7 @@ class Net(nn.Module):
     Attributes:
         inputs: Number of input channels (1: gray, 3: RGB); if None, any number.
         outputs: Number of output channels; None if it equals the number of input channels.
+        logits: Whether the output is the logit of each class instead of an image.
         scale: Upscaling factor.
         stride: Height and width are processed in multiples of this; other sizes are padded inside.
         receptive_field: Side, in input pixels, of the area that an output pixel depends on; None if unlimited.
@@ -19,6 +20,7 @@ class Net(nn.Module):
 
     inputs: int | None
     outputs: int | None
+    logits: bool = False
     scale: int
     stride: int
     receptive_field: int | None
