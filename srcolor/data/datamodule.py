@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from srcolor.data import augment, cache, draws
+from srcolor.data import augment, cache, degrade, draws
 from srcolor.data import crops as c
 from srcolor.data.crops import Pixels, Region
 from srcolor.data.index import Item, by_reason
@@ -90,7 +90,8 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
 
     Args:
         size: Side of the full-size crops, in pixels.
-        seed: Determines order, windows, flips, zoom and jitter, together with the epoch and the position in it.
+        seed: Determines order, windows, flips, zoom, jitter and degradation, together with the epoch and the position
+            in it. In evaluation, the degradation of a sample is determined by its row.
         pair: Computes a `Pair` from images (N, planes, size, size) and rows (N,).
         batch_size: Samples per batch, in training and evaluation.
         epoch_samples: Number of samples in an epoch, which ends with validation and checkpoints. The training set is
@@ -98,6 +99,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         flips: `none`, `horizontal` or `dihedral`: see `augment.flip`.
         zoom: Minimum fraction of a crop's side that training keeps, see `augment.zoom`; 1 for no zoom.
         jitter: Strength of the color jitter, see `augment.jitter`; 0 for none.
+        degrade: Degradations of the input, in training and evaluation, see `degrade.PRESETS`: `none`, `mild` or `old`.
         workers: Number of processes that gather batches; 0 is enough with the cache.
         cache: Whether to decode once into the cache, instead of at each access.
         cache_dir: Folder of all caches; if None, the user's cache folder.
@@ -113,6 +115,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
     flips: str = "dihedral"
     zoom: float = 1.0
     jitter: float = 0.0
+    degrade: str = "none"
     workers: int = 0
     cache: bool = True
     cache_dir: str | None = None
@@ -135,6 +138,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         check_range("data.jitter", self.jitter, 0, 0.5)
         check_range("data.workers", self.workers, 0)
         check_range("data.cache_limit_gb", self.cache_limit_gb, 0)
+        self.degradation = degrade.preset(self.degrade)
         self._splits: dict[str, Crops] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -240,8 +244,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         count = len(crops) if limit is None else min(limit, len(crops))
         unmoved = Crops(crops.images, crops.table, self.size, move=False)
         for rows in (torch.arange(count) * len(crops) // count).split(self.batch_size):
-            batch = unmoved[rows, torch.zeros(len(rows), draws.COLUMNS)]
-            yield self.pair(batch.images.permute(0, 3, 1, 2).float().div_(255), rows)
+            yield self._pair(unmoved[rows, draws.evaluation(rows)], training=False)
 
     def augmented(self, row: int, times: int) -> Pair:
         """Return several random augmentations of a training sample, on the CPU."""
@@ -299,7 +302,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         return Batch(images, batch.draws, row)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
-        """Make pairs on the device: convert to float, augment in training, derive the input from the target."""
+        """Make pairs on the device: convert to float, augment in training, compute and degrade the input."""
         return self._pair(batch, training=self.trainer is not None and self.trainer.training)
 
     def _pair(self, batch: Batch, *, training: bool) -> Pair:
@@ -310,4 +313,4 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         if training:
             images = augment.zoom(images, batch.draws, self.zoom)
             images = augment.jitter(images, batch.draws, self.jitter)
-        return self.pair(images, batch.row)
+        return degrade.degraded(self.pair, images, batch.row, batch.draws, self.degradation)

@@ -28,6 +28,12 @@ def bicubic_luma(images: Tensor, row: Tensor, scale: int) -> Pair:
     return Pair(im.luma(low_res), im.luma(target), row)
 
 
+def block_mean_luma(images: Tensor, row: Tensor, scale: int) -> Pair:
+    """Return the luma of the pair `block_mean`: input (N, 1, H / scale, W / scale), target (N, 1, H, W)."""
+    low_res, target, row = block_mean(images, row, scale)
+    return Pair(im.luma(low_res), im.luma(target), row)
+
+
 def gray(images: Tensor, row: Tensor, shrink: int) -> Pair:
     """Return the image, reduced by block means, as target, and its luma, (N, 1, H / shrink, W / shrink), as input."""
     target = im.block_mean(images[:, :3], shrink)

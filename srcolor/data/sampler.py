@@ -59,7 +59,7 @@ class EpochSampler(Sampler[Rows]):
         """Yield the rows and draws of each batch."""
         if self.seed is None:
             for rows in torch.arange(self.rank, self.rows, self.world).split(self.batch_size):
-                yield rows, torch.zeros(len(rows), draws.COLUMNS)
+                yield rows, draws.evaluation(rows)
             return
         order, table = draws.epoch(self.seed, self.epoch, self.rows, self.length)
         padded = torch.arange(self.length + -self.length % self.world) % self.length
