@@ -5,14 +5,16 @@ Each degradation maps images (N, 1 or 3, H, W) in [0, 1] and the parameters of e
 any batch and on any device.
 """
 
+import io
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from srcolor import images as im
 from srcolor.data import draws as columns
@@ -108,7 +110,7 @@ def dust(images: Tensor, parameters: Tensor) -> Tensor:
 
 
 def jpeg(images: Tensor, parameters: Tensor) -> Tensor:
-    """Compress each image with libjpeg and decode it, on the CPU; images on another device are copied there and back.
+    """Compress each image with Pillow and decode it, on the CPU; images on another device are copied there and back.
 
     Args:
         images: See above.
@@ -117,10 +119,14 @@ def jpeg(images: Tensor, parameters: Tensor) -> Tensor:
     Returns:
         Multiples of 1/255.
     """
-    mode = ImageReadMode.GRAY if images.shape[1] == 1 else ImageReadMode.RGB
-    qualities = parameters[:, 0].round().int().tolist()
-    files = [encode_jpeg(image, quality) for image, quality in zip(im.to_uint8(images).cpu(), qualities, strict=True)]
-    return torch.stack([decode_jpeg(file, mode) for file in files]).to(images.device).float() / 255
+    pixels = im.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy()
+    decoded = np.empty_like(pixels)
+    for image, result, quality in zip(pixels, decoded, parameters[:, 0].round().int().tolist(), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
+        with Image.open(file) as opened:
+            result[:] = np.asarray(opened).reshape(image.shape)
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device).float() / 255
 
 
 Range = tuple[float, float]
