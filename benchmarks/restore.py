@@ -8,6 +8,7 @@ The strength of the last two is the one that is best on validation images with a
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -52,7 +53,7 @@ def cases() -> Iterator[tuple[str, degrade.Preset]]:
     yield "clean", degrade.PRESETS["none"]
     for name in (*old.photo, *old.file):
         yield name, degrade.alone(old, name)
-    yield "all", old._replace(clean=0)
+    yield "all", replace(old, clean=0)
 
 
 @torch.inference_mode()
@@ -67,7 +68,7 @@ def psnr(methods: dict[str, Method], data: ImageDataModule, split: str, limit: i
 
 def classical(data: ImageDataModule) -> dict[str, Method]:
     """Return non-local means and total variation, each with its best strength."""
-    data.degradation = degrade.PRESETS["old"]._replace(clean=0)
+    data.degradation = replace(degrade.PRESETS["old"], clean=0)
     methods = {}
     for function in (non_local_means, total_variation):
         by_strength: dict[str, Method] = {f"{one:g}": partial(function, strength=one) for one in STRENGTHS}
@@ -102,7 +103,7 @@ def main() -> None:
     for name, steps in cases():
         data.degradation = steps
         lines.append([name, *(tables.number(one, 2) for one in psnr(methods, data, "test").values())])
-    print(tables.markdown(lines))
+    print(tables.markdown(lines), end="")
 
 
 if __name__ == "__main__":

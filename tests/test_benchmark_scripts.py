@@ -22,6 +22,7 @@ from skimage import data
 
 from srcolor import runs
 from srcolor.benchmark.lowres import imresize
+from srcolor.errors import UserError
 from srcolor.images import rgb_to_lab
 
 
@@ -223,6 +224,41 @@ def test_colors(script, codes, study_runs, pictures, capsys):
     assert all(values[name][best] == "-" for name in (*floors, "stable", "true code"))
     assert float(values["gray"][ratio]) == 0
     assert float(values["true code"][error]) < float(values["without a code"][error])
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_restore(script, pictures, call, tmp_path, capsys, scale):
+    load, run = script
+    module, folder = load("restore"), tmp_path / "run"
+    data_overrides = ["data=folder", f"data.root={pictures}", "size=32"]
+    args = ["net.net.channels=4", "net.net.blocks=1", "trainer=debug", "data.batch_size=4", f"hydra.run.dir={folder}"]
+    assert call(f"experiment={'restore128' if scale == 1 else 'restore64to128'}", *data_overrides, *args) == 0
+    capsys.readouterr()
+    run(module, folder, *data_overrides)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    names = ["clean", "blur", "fading", "grain", "scratches", "dust", "jpeg", "all"]
+    assert [row[0] for row in rows] == names
+    values = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
+    baseline = "input" if scale == 1 else "bicubic"
+    assert all(values[name][baseline] < values["clean"][baseline] for name in names[1:])
+    if scale == 1:
+        assert values["clean"]["input"] == float("inf")
+        assert [name.split()[0] for name in head[1:]] == ["input", "non", "total", str(folder)]
+        denoised = [value for name, value in values["grain"].items() if name.startswith(("non", "total"))]
+        assert min(denoised) > values["grain"]["input"]
+    else:
+        assert head[1:] == ["bicubic", "srcolor/sr64to128", str(folder)]
+        assert values["clean"]["srcolor/sr64to128"] > values["clean"]["bicubic"] + 1
+        assert values["grain"]["srcolor/sr64to128"] < values["grain"]["bicubic"]  # it sharpens noise
+
+
+def test_restore_takes_runs_of_one_scale(script, bicubic, tmp_path):
+    load, run = script
+    config = {"_target_": "srcolor.nets.bicubic.Bicubic", "scale": 1}
+    torch.save({"net_config": config, "state_dict": {}, "trained_on": []}, tmp_path / "x1.ckpt")
+    with pytest.raises(UserError, match=r"the runs have the scales \[1, 2\]: expected runs of one scale"):
+        run(load("restore"), bicubic, tmp_path / "x1.ckpt")
 
 
 def test_equal_colors(script, study_runs, pictures, capsys):

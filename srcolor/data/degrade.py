@@ -8,7 +8,7 @@ any batch and on any device.
 import io
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -133,7 +133,8 @@ Range = tuple[float, float]
 CHANCE: Range = (0.0, 1.0)  # a parameter that is not a strength: a seed or an angle
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A degradation with the ranges of its parameters.
 
     Attributes:
@@ -160,7 +161,8 @@ class Step(NamedTuple):
         return images.index_copy(0, members, self.function(images[members], parameters))
 
 
-class Preset(NamedTuple):
+@dataclass(frozen=True)
+class Preset:
     """Degradations in physical order.
 
     Attributes:
@@ -217,7 +219,8 @@ def alone(whole: Preset, name: str) -> Preset:
 
     def middle(steps: dict[str, Step]) -> dict[str, Step]:
         return {
-            key: step._replace(
+            key: replace(
+                step,
                 probability=1,
                 ranges=tuple(one if one == CHANCE else ((one[0] + one[1]) / 2,) * 2 for one in step.ranges),
             )
@@ -248,7 +251,7 @@ def degraded(pair: Callable[[Tensor, Tensor], Pair], images: Tensor, row: Tensor
     files = pair(torch.cat([photos, images[:, 3:]], 1), row).input
     for step in steps.file.values():
         files = step(files, draws, used)
-    return clean._replace(input=files)
+    return Pair(files, clean.target, row)
 
 
 def _generator(seed: float) -> torch.Generator:

@@ -1,6 +1,7 @@
 """Each degradation against an independent reference; degradation of batches, pairs and runs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,7 +245,7 @@ def test_evaluation_is_degraded_by_the_row_whatever_the_seed_and_the_path(pictur
 
 def test_evaluation_and_training_are_degraded(pictures):
     old = folder(pictures, degrade="old")
-    old.degradation = PRESETS["old"]._replace(clean=0)
+    old.degradation = replace(PRESETS["old"], clean=0)
     for split in ("train", "val", "test"):
         assert not torch.equal(inputs(old, split), inputs(folder(pictures), split))
 

@@ -14,6 +14,7 @@ from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.blend import Blend
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
+from srcolor.nets.half_residual import HalfResidual
 from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.projected import Projected
@@ -57,6 +58,8 @@ NETS = [
     pytest.param(wake(LumaSR(Residual(channels=8, blocks=2))), id="luma_sr"),
     pytest.param(wake(Blend(Residual(channels=4, blocks=1), Residual(channels=8, blocks=1), 0.5)), id="blend"),
     pytest.param(wake(Unsharp(Residual(channels=8, blocks=1), 0.5)), id="unsharp"),
+    pytest.param(wake(HalfResidual(channels=8, blocks=2)), id="half_residual"),
+    pytest.param(wake(LumaSR(HalfResidual(channels=8, blocks=2))), id="luma_sr of half_residual"),
     pytest.param(wake(SESR(channels=8, layers=2, width=16)), id="sesr"),
     pytest.param(wake(SESR(channels=8, layers=2, width=16, scale=3)), id="sesr x3"),
     pytest.param(wake(LumaSR(SESR(channels=8, layers=2, width=16))), id="luma_sr of sesr"),
@@ -106,6 +109,25 @@ def test_size_decoder_adds_the_encoders_features():
     decoded = net.decoder[1](decoded) + encoded[2]
     decoded = net.decoder[2](decoded) + encoded[1]
     torch.testing.assert_close(net(x), (net.head(decoded) + 1) / 2)
+
+
+def test_half_residual_starts_as_its_input_and_works_on_blocks_of_two_by_two():
+    x = torch.rand(2, 1, 12, 9)
+    net = HalfResidual(channels=8, blocks=2)
+    torch.testing.assert_close(net(x), x)
+    head = wake(net).head
+    seen = []
+    head.register_forward_hook(lambda layer, inputs, out: seen.append(inputs[0]))
+    changed = net(x) - x
+    assert seen[0].shape == (2, 4, 6, 5)
+    torch.testing.assert_close(seen[0][:, 1, :, :4], x[:, 0, ::2, 1:8:2])  # upper right of each block
+    assert changed.abs().amax((1, 2, 3)).min() > 0.01
+
+
+def test_restore128s_network_has_336k_parameters_and_starts_as_its_color_input():
+    net, x = LumaSR(HalfResidual()), torch.rand(1, 3, 8, 8)
+    assert parameters(net) == (36 + 1) * 48 + 16 * (9 * 48 + 1) * 48 + (9 * 48 + 1) * 4
+    torch.testing.assert_close(net(x), x, rtol=0, atol=1e-5)
 
 
 def layer_by_layer(net: SESR, x: torch.Tensor) -> torch.Tensor:
@@ -193,7 +215,7 @@ def test_an_image_does_not_depend_on_the_others_of_its_batch(net):
 # -- color ---------------------------------------------------------------------------------------------------------
 
 
-COLOR = [net for net in NETS if net.values[0].inputs == 1 and net.values[0].scale == 1]
+COLOR = [net for net in NETS if (net.values[0].inputs, net.values[0].outputs, net.values[0].scale) == (1, 3, 1)]
 KEEPING = [net for net in COLOR if net.id != "unet_rgb"]
 
 
