@@ -122,10 +122,10 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
 
 
 def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_path):
-    """Weights, averaged weights, optimizer and metrics, bit by bit, with schedule, average and augmentation on."""
+    """Weights, averaged weights, optimizer and metrics, bit by bit, with schedule, average, augmentation and degradation."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
-    args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05"]
+    args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05", "data.degrade=old"]
     assert call(*args, f"hydra.run.dir={whole}") == 0
     # The schedule must see the same budget, so the first half is stopped from outside, after its second epoch.
     with pytest.MonkeyPatch.context() as patch:
