@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from PIL import Image
 
 from srcolor import hardware
 from srcolor.cli import schema
+from srcolor.data import draws, pairs
+from srcolor.data.degrade import PRESETS, alone, degraded
 from srcolor.tasks.base import Task
 
 pytestmark = [
@@ -40,6 +43,18 @@ def test_evaluation_on_cuda_agrees_with_the_cpu(tiny_run, call_eval, tmp_path):
     assert call_eval(f"ckpt={tiny_run}", "trainer.accelerator=cuda", f"hydra.run.dir={run}") == 0
     cuda, cpu = (json.loads((folder / "metrics.json").read_text())["test"] for folder in (run, tiny_run))
     assert cuda == pytest.approx(cpu, abs=1e-3)
+
+
+def test_degradation_on_cuda_agrees_with_the_cpu():
+    draw = torch.rand(8, draws.COLUMNS, generator=torch.Generator().manual_seed(0))
+    photos, row = torch.rand(8, 3, 48, 48, generator=torch.Generator().manual_seed(1)), torch.arange(8)
+    pair = partial(pairs.block_mean, scale=2)
+    for name in (*PRESETS["old"].photo, *PRESETS["old"].file):
+        steps = alone(PRESETS["old"], name)
+        cpu = degraded(pair, photos, row, draw, steps).input
+        cuda = degraded(pair, photos.cuda(), row.cuda(), draw, steps).input
+        assert cuda.is_cuda
+        torch.testing.assert_close(cuda.cpu(), cpu, rtol=0, atol=1e-4 if name != "jpeg" else 4 / 255)
 
 
 def test_prediction_on_cuda(tmp_path, pictures):

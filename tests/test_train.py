@@ -122,7 +122,7 @@ def test_a_checkpoint_stands_alone(tiny_run, tmp_path):
 
 
 def test_resumed_run_matches_an_uninterrupted_one(tiny_run, pictures, call, tmp_path):
-    """Weights, averaged weights, optimizer and metrics, bit by bit, with schedule, average, augmentation and degradation."""
+    """Weights, their average, optimizer and metrics, bit by bit, with schedule, augmentation and degradation."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     args = [*TINY, "data=folder", f"data.root={pictures}", "trainer.max_epochs=4"]
     args += ["data.flips=dihedral", "data.zoom=0.7", "data.jitter=0.05", "data.degrade=old"]

@@ -263,9 +263,9 @@ def _uniforms(parameters: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.stack([torch.rand(shape, generator=_generator(seed)) for seed in parameters[:, 0].tolist()])
 
 
-def _first(parameters: Tensor, most: int) -> Tensor:
-    """Return 1 for as many elements of each row as the second column says, then 0: (N, most)."""
-    return (torch.arange(most) < parameters[:, 1:2].floor()).float()
+def _first(parameters: Tensor, limit: int) -> Tensor:
+    """Return 1 for as many elements of each row as the second column says, then 0: (N, limit)."""
+    return (torch.arange(limit) < parameters[:, 1:2].floor()).float()
 
 
 def _per_image(images: Tensor, parameters: Tensor) -> tuple[Tensor, ...]:

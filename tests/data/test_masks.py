@@ -9,7 +9,6 @@ import torch
 from conftest import COMMON, FILES
 from PIL import Image
 
-from srcolor.data import draws
 from srcolor.data.crops import is_flat, is_gray, sample
 from srcolor.data.sources.folder import Folder
 from srcolor.images import Pair
@@ -122,4 +121,3 @@ def test_digests_come_from_the_image_file(masked_images):
     expected = {hashlib.sha256(path.read_bytes()).hexdigest() for path in masked_images.iterdir()}
     assert {digest for split in ("train", "val", "test") for digest in data.digests(split)} == expected
     assert data.augmented(0, 2).input.shape == (2, 3, 32, 32)
-    assert draws.COLUMNS == 16
