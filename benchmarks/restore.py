@@ -3,7 +3,8 @@
 Prints one Markdown table: PSNR of the luma on the test images, clean, with each degradation of `data.degrade=old` alone
 at the middle of its ranges, and with all of them. Beside the runs, which have the same scale: for x2 bicubic
 interpolation and srcolor/sr64to128; for x1 the input itself, and non-local means and total variation of scikit-image.
-The strength of the last two is the one that is best on validation images with all degradations.
+The strength of the last two is a multiple of the noise estimated in each image; the multiple is the one that is best
+on validation images with all degradations.
 """
 
 import argparse
@@ -28,23 +29,29 @@ from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.luma_sr import LumaSR
 
 CHOSEN_ON = 32  # validation images that determine the strength of a classical method
-STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2)
+STRENGTHS = (0.5, 1, 2, 4, 8)  # multiples of the noise
 Method = Callable[[Tensor], Tensor]
 
 
 def non_local_means(images: Tensor, strength: float) -> Tensor:
     """Denoise gray images, (N, 1, H, W), by averaging similar patches."""
-    return _each(images, partial(denoise_nl_means, h=strength, patch_size=5, patch_distance=6, fast_mode=True))
+    return _each(images, lambda one, noise: denoise_nl_means(one, patch_size=5, patch_distance=6, h=strength * noise))
 
 
 def total_variation(images: Tensor, strength: float) -> Tensor:
     """Denoise gray images, (N, 1, H, W), by Chambolle's algorithm."""
-    return _each(images, partial(denoise_tv_chambolle, weight=strength))
+    return _each(images, lambda one, noise: denoise_tv_chambolle(one, weight=strength * noise))
 
 
-def _each(images: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    results = [torch.from_numpy(function(image.numpy())) for image in images[:, 0]]
-    return torch.stack(results)[:, None].to(images.dtype)
+def noise_of(image: np.ndarray) -> float:
+    """Estimate the standard deviation of noise: the median absolute diagonal Haar coefficient / 0.6745 (Donoho)."""
+    diagonal = (image[::2, ::2] - image[1::2, ::2] - image[::2, 1::2] + image[1::2, 1::2]) / 2
+    return float(np.median(np.abs(diagonal)) / 0.6745)
+
+
+def _each(images: Tensor, function: Callable[[np.ndarray, float], np.ndarray]) -> Tensor:
+    results = [function(image, max(noise_of(image), 1e-4)) for image in images[:, 0].double().numpy()]
+    return torch.from_numpy(np.stack(results))[:, None].to(images.dtype)
 
 
 def cases() -> Iterator[tuple[str, degrade.Preset]]:
@@ -74,7 +81,7 @@ def classical(data: ImageDataModule) -> dict[str, Method]:
         by_strength: dict[str, Method] = {f"{one:g}": partial(function, strength=one) for one in STRENGTHS}
         scores = psnr(by_strength, data, "val", CHOSEN_ON)
         best = max(scores, key=lambda one: scores[one])
-        methods[f"{function.__name__.replace('_', ' ')} {best}"] = by_strength[best]
+        methods[f"{function.__name__.replace('_', ' ')} x{best}"] = by_strength[best]
     return methods
 
 

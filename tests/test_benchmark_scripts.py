@@ -243,6 +243,8 @@ def test_restore(script, pictures, call, tmp_path, capsys, scale):
     baseline = "input" if scale == 1 else "bicubic"
     assert all(values[name][baseline] < values["clean"][baseline] for name in names[1:])
     if scale == 1:
+        noisy = torch.randn(200, 200, generator=torch.Generator().manual_seed(0)) * 0.05 + torch.linspace(0, 1, 200)
+        assert module.noise_of(noisy.numpy()) == pytest.approx(0.05, rel=0.05)
         assert values["clean"]["input"] == float("inf")
         assert [name.split()[0] for name in head[1:]] == ["input", "non", "total", str(folder)]
         denoised = [value for name, value in values["grain"].items() if name.startswith(("non", "total"))]
