@@ -142,12 +142,14 @@ class Step:
         columns: Its columns in a table of draws: whether to apply it, then one per parameter.
         probability: Probability for an image that is not clean.
         ranges: Range of each parameter, which is uniform.
+        in_target: Whether the target of the pair is degraded too, so that the network does not learn to undo it.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
     columns: slice
     probability: float
     ranges: tuple[Range, ...]
+    in_target: bool = False
 
     def __call__(self, images: Tensor, draws: Tensor, used: Tensor) -> Tensor:
         """Degrade those images, (N, C, H, W), for which both `used`, (N,), and the draws, (N, COLUMNS), say so."""
@@ -182,7 +184,7 @@ PRESETS = {
         1 / 3,
         {
             "blur": Step(blur, columns.BLUR, 0.5, (CHANCE, (0.3, 0.8), (0.3, 0.8))),
-            "fading": Step(fade, columns.FADING, 0.5, ((0.85, 1.2), (0.8, 1), (0, 0.1))),
+            "fading": Step(fade, columns.FADING, 0.5, ((0.85, 1.2), (0.8, 1), (0, 0.1)), in_target=True),
             "grain": Step(grain, columns.GRAIN, 0.5, (CHANCE, (0.3, 1), (0.005, 0.03))),
             "scratches": Step(scratch, columns.SCRATCHES, 0.1, (CHANCE, (1, 3), (0.3, 0.5))),
             "dust": Step(dust, columns.DUST, 0.1, (CHANCE, (2, 7))),
@@ -193,7 +195,7 @@ PRESETS = {
         1 / 3,
         {
             "blur": Step(blur, columns.BLUR, 0.8, (CHANCE, (0.3, 1.5), (0.3, 1.5))),
-            "fading": Step(fade, columns.FADING, 0.7, ((0.7, 1.5), (0.4, 1), (0, 0.25))),
+            "fading": Step(fade, columns.FADING, 0.7, ((0.7, 1.5), (0.4, 1), (0, 0.25)), in_target=True),
             "grain": Step(grain, columns.GRAIN, 0.8, (CHANCE, (0.3, 1), (0.01, 0.08))),
             "scratches": Step(scratch, columns.SCRATCHES, 0.3, (CHANCE, (1, 5), (0.3, 0.9))),
             "dust": Step(dust, columns.DUST, 0.3, (CHANCE, (6, 19))),
@@ -234,6 +236,9 @@ def alone(whole: Preset, name: str) -> Preset:
 def degraded(pair: Callable[[Tensor, Tensor], Pair], images: Tensor, row: Tensor, draws: Tensor, steps: Preset) -> Pair:
     """Return the pair of the images with the input of the degraded images.
 
+    Fading is in the target too: a network sees a small area around a pixel, which does not show how faded the whole
+    photograph is.
+
     Args:
         pair: Computes a `Pair` from images and rows.
         images: (N, planes, H, W) in [0, 1]; planes beyond the third (masks) are not degraded.
@@ -241,17 +246,18 @@ def degraded(pair: Callable[[Tensor, Tensor], Pair], images: Tensor, row: Tensor
         draws: (N, COLUMNS) in [0, 1), on the CPU.
         steps: The degradations.
     """
-    clean = pair(images, row)
     if not steps.photo and not steps.file:
-        return clean
+        return pair(images, row)
     used = draws[:, columns.CLEAN] >= steps.clean
-    photos = images[:, :3]
+    photos = targets = images[:, :3]
     for step in steps.photo.values():
         photos = step(photos, draws, used)
-    files = pair(torch.cat([photos, images[:, 3:]], 1), row).input
+        targets = step(targets, draws, used) if step.in_target else targets
+    inputs, (_, target, _) = (pair(torch.cat([rgb, images[:, 3:]], 1), row) for rgb in (photos, targets))
+    files = inputs.input
     for step in steps.file.values():
         files = step(files, draws, used)
-    return Pair(files, clean.target, row)
+    return Pair(files, target, row)
 
 
 def _generator(seed: float) -> torch.Generator:
