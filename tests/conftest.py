@@ -17,6 +17,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor.cli import launch, overrides
 from srcolor.data import pairs
+from srcolor.data.sources import blobs
 from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
 
@@ -47,6 +48,18 @@ COLOR = [
     "data.batch_size=8",
     "data.epoch_samples=32",
     "data.min_side=48",
+    "trainer.max_time=null",
+    "trainer.max_epochs=2",
+    "trainer.precision=32",
+    "trainer.accelerator=cpu",
+]
+
+# The same for segmentation: the smallest network, on 32x32 images of 64x64 ones.
+SEGMENT = [
+    "size=64",
+    "net.channels=8",
+    "data.batch_size=8",
+    "data.epoch_samples=32",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
     "trainer.precision=32",
@@ -252,6 +265,28 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
             args += [f"net.first.run={runs['colorize64']}", f"net.second.run={runs['sr64to128']}"]
         assert call(*args) == 0
     return runs
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory) -> Path:
+    """Write 20 slides of 144x128 with masks, in the folders of `data=masks`."""
+    folder = tmp_path_factory.mktemp("slides")
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for number in range(20):
+        pixels = blobs.draw(number)[:128, :144]
+        Image.fromarray(pixels[..., :3]).save(folder / "images" / f"{number:02d}.png")
+        Image.fromarray(pixels[..., 3] * 255).convert("1").save(folder / "masks" / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segment_run(tmp_path_factory, slides, call) -> Path:
+    """Train a tiny run of segmentation; tests must not change it."""
+    run = tmp_path_factory.mktemp("segment") / "run"
+    args = ["experiment=segment64", *SEGMENT, "schedule=constant", "data=masks", f"data.root={slides}"]
+    assert call(*args, "task.ema=0.5", f"hydra.run.dir={run}") == 0
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "srcolor"
 FLOORS = [
     {"errors", "signals"},
     {"images", "hardware", "color_code"},
-    {"losses"},
+    {"losses", "losses_segment"},
     {"data", "nets", "metrics"},
     {"tasks", "runs"},
     {"training", "benchmark", "inference"},

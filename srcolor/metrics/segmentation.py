@@ -88,7 +88,7 @@ class _BoundaryF1(Measure):
 
     A boundary is the pixels of a class with a pixel of another class beside them; the border of the image and of
     ignored pixels is none. Precision is the share of the predicted boundary within `tolerance` pixels of the true one,
-    recall the reverse. 1 if both boundaries are empty, 0 if one is.
+    recall the reverse. Without any boundary: 1 if both areas are empty or neither is, else 0.
     """
 
     digits = 4
@@ -98,13 +98,14 @@ class _BoundaryF1(Measure):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `Measure`."""
         first, second, counted = _foreground(prediction, target)
+        agree = first.flatten(2).any(2) == second.flatten(2).any(2)
         first, second = _inner_boundary(first, counted), _inner_boundary(second, counted)
         hits = (first & _dilated(second, self.tolerance)).sum((2, 3))
         found = (second & _dilated(first, self.tolerance)).sum((2, 3))
         precision, recall = hits / first.sum((2, 3)).clamp(min=1), found / second.sum((2, 3)).clamp(min=1)
         f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
-        empty = ~first.any(3).any(2) & ~second.any(3).any(2)
-        return torch.where(empty, 1.0, f1).mean(1)
+        edgeless = ~(first | second).flatten(2).any(2)
+        return torch.where(edgeless & agree, 1.0, f1).mean(1)
 
 
 class BoundaryF1At1(_BoundaryF1):

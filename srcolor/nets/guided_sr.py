@@ -10,7 +10,7 @@ from srcolor import images
 from srcolor.errors import check_range
 from srcolor.nets import Net
 from srcolor.nets.residual import Block
-from srcolor.nets.up_logits import check_segments, padded
+from srcolor.nets.up_logits import check_segments, enlarged, padded
 
 
 class GuidedSR(Net):
@@ -67,4 +67,4 @@ class GuidedSR(Net):
         logits = self.net(images.block_mean(x, self.factor))
         features = torch.cat([F.pixel_unshuffle(x, self.factor), logits], 1)
         detail = F.pixel_shuffle(self.tail(self.body(self.head(features))), self.factor)
-        return (images.bicubic_up(logits, self.factor) + detail)[..., :height, :width]
+        return (enlarged(logits, x, self.factor) + detail)[..., :height, :width]

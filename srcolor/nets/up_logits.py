@@ -1,5 +1,6 @@
 """Segmentation at a small size, enlarged."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,9 +40,14 @@ class UpLogits(Net):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) in [0, 1] to logits, (N, classes, scale * H, scale * W), or (..., H, W) with `shrink`."""
         if not self.shrink:
-            return images.bicubic_up(self.net(x), self.factor)
+            return enlarged(self.net(x), x, self.factor)
         small = images.block_mean(padded(x, self.factor), self.factor)
-        return images.bicubic_up(self.net(small), self.factor)[..., : x.shape[-2], : x.shape[-1]]
+        return enlarged(self.net(small), x, self.factor)[..., : x.shape[-2], : x.shape[-1]]
+
+
+def enlarged(logits: Tensor, image: Tensor, factor: int) -> Tensor:
+    """Enlarge logits by bicubic interpolation, in the precision of an image: PyTorch lacks it in bfloat16."""
+    return images.bicubic_up(logits.to(torch.promote_types(logits.dtype, image.dtype)), factor)
 
 
 def padded(x: Tensor, multiple: int) -> Tensor:
