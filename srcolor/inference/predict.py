@@ -42,7 +42,7 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
         sharpness: See `runs.load_net`.
 
     Raises:
-        UserError: If the network cannot be found, or does not match the mode.
+        UserError: If the network cannot be found, does not match the mode, or returns no images.
     """
     if run.endswith(".onnx"):
         if sharpness is not None:
@@ -51,7 +51,7 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     else:
         net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
     kinds = {(True, False): "upscale", (False, True): "colorize", (False, False): "clean"}
-    kind = kinds.get((net.scale > 1, net.inputs == 1))
+    kind = None if getattr(net, "logits", False) else kinds.get((net.scale > 1, net.inputs == 1))
     if kind != mode:
         option, what = ("--clean-run", "option") if mode == "clean" else ("--run", "mode")
         fix = " It restores images at their own size: pass it as --clean-run." if kind == "clean" else ""

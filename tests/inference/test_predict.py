@@ -363,6 +363,16 @@ def test_bad_input_names_the_cause_and_the_fix(name, bicubic, tmp_path, monkeypa
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.parametrize(("scale", "mode"), [(1, "clean"), (2, "upscale")])
+def test_a_network_that_returns_logits_is_not_applied_to_photos(scale, mode, monkeypatch):
+    net = Bicubic(scale)
+    monkeypatch.setattr(predict.runs, "load_net", lambda run, sharpness: net)
+    assert predict.load("run", mode) is net
+    net.logits = True
+    with pytest.raises(UserError, match="run: Bicubic does not match this"):
+        predict.load("run", mode)
+
+
 def test_a_full_disk_leaves_no_file(bicubic, tmp_path, monkeypatch, capsys):
     SMALL.save(tmp_path / "x.png")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
