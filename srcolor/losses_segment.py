@@ -49,7 +49,7 @@ class CrossEntropyDice(nn.Module):
                 )
             weighted = target * self.weights[:, None, None]
         log_probabilities = prediction.log_softmax(1)
-        entropy = -(weighted * log_probabilities).sum() / weighted.sum().clamp(min=1)
+        entropy = -(weighted * log_probabilities).sum() / weighted.sum().clamp(min=1e-6)
         counted = target.sum(1, keepdim=True)
         probabilities = (log_probabilities.exp() * counted)[:, 1:]
         areas = target[:, 1:]

@@ -128,6 +128,14 @@ def test_a_changed_mask_is_read_again(root):
     assert (numbers_of(after) == 1 - numbers_of(before)).all()
 
 
+def test_suffixes_in_capitals_are_read_with_and_without_cache(root):
+    for path in [*(root / "images").iterdir(), *(root / "masks").iterdir()]:
+        path.rename(path.with_suffix(".PNG"))
+    first, second = (next(open_masks(root, cache=cache).pairs("test")) for cache in (True, False))
+    assert torch.equal(first.target, second.target)
+    assert (numbers_of(first) == labels_of((first.input * 255).round().permute(0, 2, 3, 1).numpy())).all()
+
+
 def test_an_image_that_is_too_small_is_skipped_with_its_mask(root):
     write(root, "tiny", size=(20, 20))
     data = open_masks(root)
@@ -206,6 +214,11 @@ def test_masks_without_any_foreground_are_an_error_in_training(root, value):
 def test_two_images_of_the_same_name_are_an_error(root):
     Image.new("RGB", (48, 40)).save(root / "images" / "slide 1.jpg")
     assert "slide 1.jpg and slide 1.png have the same mask" in error_of(root)
+
+
+def test_images_beside_folders_of_splits_are_an_error(root):
+    write(root / "train", "one", seed=70)
+    assert f"{root} has images/ and train/images/: expected one of both" in error_of(root)
 
 
 def test_a_folder_without_images_and_masks_is_an_error(tmp_path, root):

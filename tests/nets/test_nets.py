@@ -14,7 +14,6 @@ from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.blend import Blend
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
-from srcolor.nets.class_floors import Background
 from srcolor.nets.guided_sr import GuidedSR
 from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
@@ -72,7 +71,6 @@ NETS = [
     pytest.param(wake(UpLogits(UNetSegment(channels=4, blocks=0), scale=2, shrink=True)), id="up_logits of the large"),
     pytest.param(wake(GuidedSR(UNetSegment(channels=4, blocks=0), scale=2, channels=8, blocks=1)), id="guided_sr"),
     pytest.param(wake(GuidedSR(UNetSegment(channels=4, blocks=0), scale=4, channels=8, blocks=0)), id="guided_sr x4"),
-    pytest.param(Background(classes=3, scale=2), id="background"),
 ]
 LOCAL = [net for net in NETS if net.values[0].receptive_field is not None]
 

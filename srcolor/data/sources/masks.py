@@ -48,6 +48,7 @@ class Masks(Files):
         if self.root is None:
             raise UserError("data=masks requires data.root=/full/path, a folder with images/ and masks/.")
         super().__post_init__()
+        self._masks: dict[str, Path] = {}  # by the name of the image
         check_range("data.classes", self.classes, 2, IGNORED)
         if self.ignore_index is not None:
             check_range("data.ignore_index", self.ignore_index, 0, 255)
@@ -59,7 +60,7 @@ class Masks(Files):
             UserError: If there are no images, two have the same name, or an image or a mask has no counterpart.
         """
         root = self.folder
-        folders = {"": None} if (root / "images").is_dir() else self._split_folders()
+        folders = self._folders()
         splits = folders if len(set(folders.values())) > 1 else dict.fromkeys(folders)
         items: list[Item] = []
         for prefix, split in splits.items():
@@ -70,35 +71,37 @@ class Masks(Files):
                 ("mask", "image", masks.keys() - images.keys()),
             ):
                 if lacking:
-                    name = (images if kind == "image" else masks)[min(lacking)].relative_to(root)
+                    file = (images if kind == "image" else masks)[min(lacking)].relative_to(root)
                     raise UserError(
-                        f"{root}: {len(lacking)} {kind}(s) without {other}, first {name}: expected images/NAME.jpg and "
+                        f"{root}: {len(lacking)} {kind}(s) without {other}, first {file}: expected images/NAME.jpg and "
                         f"masks/NAME.png. Add the {other}, or move the {kind} away."
                     )
             for stem, path in images.items():
-                stamp = f"{file_stamp(path)} {file_stamp(masks[stem])}"
-                items.append(Item(path.relative_to(root).as_posix(), stamp, split))
+                name, stamp = path.relative_to(root).as_posix(), f"{file_stamp(path)} {file_stamp(masks[stem])}"
+                items.append(Item(name, stamp, split))
+                self._masks[name] = masks[stem]
         return sorted(items, key=lambda item: item.name)
 
-    def _split_folders(self) -> dict[str, str | None]:
-        """Return the folders of the splits, with the split of each."""
+    def _folders(self) -> dict[str, str | None]:
+        """Return the folders with images and masks, relative to the root, with the split of each."""
         root = self.folder
         folders: dict[str, str | None] = {
             path.name: SPLIT_FOLDERS[path.name.lower()]
             for path in (sorted(root.iterdir()) if root.is_dir() else ())
             if path.name.lower() in SPLIT_FOLDERS and (path / "images").is_dir()
         }
-        if not folders:
+        whole = (root / "images").is_dir()
+        if whole and folders:
+            raise UserError(
+                f"data.root={root} has images/ and {next(iter(folders))}/images/: expected one of both. Move the other "
+                "away."
+            )
+        if not whole and not folders:
             raise UserError(
                 f"data.root={root}: expected the folders images/ and masks/, directly in it or in train/, val/ and "
                 "test/. Correct the path, or move the files there."
             )
-        return folders
-
-    def mask_path(self, name: str) -> Path:
-        """Return the mask of an item."""
-        path = self.path(name)
-        return path.parent.parent / "masks" / f"{path.stem}.png"
+        return {"": None} if whole else folders
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """Read an image and its mask, crop and resize both; the fourth plane has class numbers, 255 where ignored."""
@@ -107,7 +110,7 @@ class Masks(Files):
             size = image.size
             if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS:
                 size = size[::-1]
-        numbers = self._class_numbers(self.mask_path(item.name), size)
+        numbers = self._class_numbers(self._masks[item.name], size)
         return np.dstack([rgb, self.fit(Image.fromarray(numbers), Image.Resampling.NEAREST)]), digest
 
     def _class_numbers(self, path: Path, size: tuple[int, int]) -> Pixels:
@@ -157,7 +160,7 @@ class Masks(Files):
         if bad:
             name, reason = bad[0]
             raise UserError(
-                f"{len(bad)} mask(s) cannot be used, first {self.mask_path(name)}: {reason.removeprefix(BAD_MASK)}."
+                f"{len(bad)} mask(s) cannot be used, first {self._masks[name]}: {reason.removeprefix(BAD_MASK)}."
             )
         if stage == "fit" and not any(self._has_foreground()):
             raise UserError(

@@ -25,11 +25,12 @@ class OxfordPetsTrimap(OxfordPets):
 
     def items(self) -> list[Item]:
         """See `OxfordPets`; the stamp of a photograph includes that of its trimap."""
-        return [item._replace(stamp=f"{item.stamp} {file_stamp(self.trimap(item))}") for item in super().items()]
+        photographs = super().items()
+        return [Item(i.name, f"{i.stamp} {file_stamp(self.trimap(i.name))}", i.split) for i in photographs]
 
-    def trimap(self, item: Item) -> Path:
+    def trimap(self, name: str) -> Path:
         """Return the trimap of a photograph."""
-        return self.folder / "oxford-iiit-pet" / "annotations" / "trimaps" / f"{Path(item.name).stem}.png"
+        return self.folder / "oxford-iiit-pet" / "annotations" / "trimaps" / f"{Path(name).stem}.png"
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
         """See `Files`; the fourth plane has class numbers, 255 where ignored.
@@ -38,7 +39,7 @@ class OxfordPetsTrimap(OxfordPets):
             UserError: If the trimap has a value other than 1, 2 and 3.
         """
         rgb, digest = super().decode(item)
-        with Image.open(self.trimap(item)) as file:
+        with Image.open(self.trimap(item.name)) as file:
             trimap = np.asarray(file)
         if trimap.ndim != 2 or trimap.max() > 3:
             raise UserError("its trimap has values other than 1, 2 and 3")
