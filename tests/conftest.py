@@ -55,16 +55,7 @@ COLOR = [
 ]
 
 # The same for segmentation: the smallest network, on 32x32 images of 64x64 ones.
-SEGMENT = [
-    "size=64",
-    "net.channels=8",
-    "data.batch_size=8",
-    "data.epoch_samples=32",
-    "trainer.max_time=null",
-    "trainer.max_epochs=2",
-    "trainer.precision=32",
-    "trainer.accelerator=cpu",
-]
+SEGMENT = [arg for arg in COLOR if not arg.startswith("data.min_side=")]
 
 # Arguments that the datamodules of the tests share, and arguments for image files.
 COMMON = {

@@ -86,7 +86,7 @@ def test_the_plain_enlargement_of_a_run_is_evaluated_at_the_large_size(segment_r
 
 
 def test_three_classes_and_ignored_pixels(slides, call, tmp_path):
-    """Every second cell pixel row is class 2, and a band is ignored."""
+    """Cells in the right half are class 2, and a band is ignored."""
     root = tmp_path / "three"
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
