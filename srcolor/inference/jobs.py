@@ -88,12 +88,11 @@ def _without_results(files: list[Path]) -> list[Path]:
     written = {Path(ending) for mode in MODES.values() for ending in mode.written()}
 
     def is_result(file: Path) -> bool:
-        for ending in written:
-            stem = file.stem.removesuffix(f"_{ending.stem}")
-            if stem != file.stem and (
-                stem + file.suffix in names if not ending.suffix else file.suffix == ending.suffix and stem in stems
-            ):
-                return True
-        return False
+        own = [ending for ending in written if file.stem.endswith(f"_{ending.stem}")]
+        sources = [(file.stem.removesuffix(f"_{ending.stem}"), ending.suffix) for ending in own]
+        return any(
+            stem in stems and file.suffix == suffix if suffix else stem + file.suffix in names
+            for stem, suffix in sources
+        )
 
     return [file for file in files if not is_result(file)]

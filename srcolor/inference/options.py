@@ -22,7 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Args:
         arguments: The arguments; if None, the arguments of the process.
     """
-    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
+    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge, colorize or segment images.")
     add = parser.add_argument
     add("inputs", nargs="*", help="image files, folders, or patterns such as '*.tif'")
     modes = "; ".join(f"{name}: {mode.help}" for name, mode in MODES.items())
@@ -48,6 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         help="from 0, faithful, to 1, adversarial: for --run, or --sr-run with --mode restore",
     )
+    add("--shrink", type=int, help="reduce by this factor to segment (default: that of the run's training, else 1)")
     add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
@@ -79,6 +80,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
     if args.tile is not None and args.tile < 1:
         parser.error(f"--tile {args.tile}: expected at least 1")
+    if args.shrink is not None and args.shrink < 1:
+        parser.error(f"--shrink {args.shrink}: expected at least 1")
     try:
         mode.check(args)
         args.jobs = list(jobs.plan(args.inputs, args.output, mode.endings(args), overwrite=args.overwrite))

@@ -136,7 +136,7 @@ class Mode:
         return []
 
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
-        """Return the result of an image, (H, W, 3) of its type; `done` is called with the finished fraction."""
+        """Return the result of an image, (H, W, ...); `done` is called with the finished fraction."""
         pixels: tiles.Pixels = source
         for number, stage in enumerate(self.stages):
 
