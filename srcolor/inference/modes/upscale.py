@@ -25,4 +25,4 @@ class Upscale(base.Mode):
     def outputs(self, source: image_files.Picture, result: NDArray[Any]) -> list[base.Output]:
         """See `Mode`."""
         enlarged, *comparison = super().outputs(source, result)
-        return [enlarged._replace(gray=source.gray), *comparison]
+        return [base.Output(enlarged.image, source, source.gray), *comparison]
