@@ -65,7 +65,7 @@ def load(run: str, kind: Kind, sharpness: float | None = None) -> Net:
     if not kind.accepts(net):
         option, what = ("--clean-run", "option") if kind is CLEAN else ("--run", "mode")
         fix = ""
-        if net.logits:
+        if net.logits and not kind.logits:
             fix = " It returns the logits of classes, not an image: use it with --mode segment."
         elif CLEAN.accepts(net):
             fix = " It restores images at their own size: pass it as --clean-run."

@@ -12,6 +12,7 @@ from srcolor.errors import UserError
 from srcolor.inference import export, image_files, predict, tiles
 from srcolor.inference.modes import base, segment
 from srcolor.nets import Net
+from srcolor.nets.up_logits import UpLogits
 
 PHOTO = data.astronaut()[:90, 200:301]
 HEIGHT, WIDTH = PHOTO.shape[:2]
@@ -218,6 +219,18 @@ def test_the_image_is_reduced_as_in_training(nets, inputs, tmp_path, monkeypatch
     small = photo.reshape(48, 2, 48, 2, 3).mean((1, 3)).astype(np.uint8)
     nearest = expected(small)[0].repeat(2, 0).repeat(2, 1)
     assert (results(tmp_path / "a.png")[0] == nearest).mean() > 0.9  # only boundaries move
+
+
+def test_a_run_is_applied_at_the_scale_of_its_training(segment_run, tmp_path):
+    """The run was trained on images reduced by 2."""
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    assert predict.main([str(tmp_path / "a.png"), "--mode", "segment", "--run", str(segment_run)]) == 0
+    net = UpLogits(runs.load_net(str(segment_run)), 2, shrink=True)
+    with torch.inference_mode():
+        first, second = net(torch.from_numpy(PHOTO / np.float32(255)).permute(2, 0, 1)[None])[0].numpy()
+    clear = np.abs(first - second) > 1e-4
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(results(tmp_path / "a.png")[0][clear], (second > first)[clear])
 
 
 @pytest.mark.parametrize(("option", "sizes"), [("1", [(90, 101)]), ("3", [(30, 34)])])
