@@ -63,7 +63,7 @@ def test_the_classes_of_tiles_are_those_of_the_untiled_image(net, height, width)
         logits = net(torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None])[0].numpy()
     second, first = np.sort(logits, axis=0)[-2:]
     clear = first - second > 1e-4 * np.ptp(logits)  # more than float rounding
-    assert clear.mean() > 0.99
+    assert clear.mean() > 0.5  # where ReLU is zero, the logits of an untrained network can be equal
     for classes in (tiled, whole):
         np.testing.assert_array_equal(classes[clear], logits.argmax(0)[clear])
     if min(height, width) > 1:
