@@ -1,4 +1,4 @@
-"""Enlarge, colorize and restore image files: `srcolor-predict photo.jpg`."""
+"""Enlarge, colorize, restore and segment image files: `srcolor-predict photo.jpg`."""
 
 import argparse
 import os

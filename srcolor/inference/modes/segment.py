@@ -14,8 +14,8 @@ from srcolor.inference import image_files, tiles
 from srcolor.inference.modes import base
 from srcolor.nets.up_logits import UpLogits
 
-# Colors of the classes from 1 on, repeated if there are more; class 0 has none.
-COLORS = ((230, 25, 75), (60, 180, 75), (0, 130, 200), (255, 225, 25), (145, 30, 180), (70, 240, 240), (245, 130, 48))
+# Colors of the classes from 1 on, repeated if there are more; class 0 has none. Green shows on skin and stained tissue.
+COLORS = ((0, 230, 60), (230, 25, 75), (0, 130, 200), (255, 225, 25), (145, 30, 180), (70, 240, 240), (245, 130, 48))
 
 
 class Segment(base.Mode):
