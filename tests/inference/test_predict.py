@@ -16,7 +16,7 @@ from PIL import Image
 from skimage import data
 
 from srcolor.errors import UserError
-from srcolor.inference import image_files, predict, tiles
+from srcolor.inference import image_files, modes, predict, tiles
 from srcolor.nets.bicubic import Bicubic
 
 PHOTO = data.astronaut()
@@ -117,7 +117,7 @@ def test_folder_without_new_results_need_not_be_writable(bicubic, tmp_path, monk
 def test_reading_inference_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         SMALL.save(tmp_path / name)
-    read, write, run = image_files.read, image_files.write, predict.Predictor.predict
+    read, write, run = image_files.read, image_files.write, modes.Upscale.predict
     b_is_read, b_is_processed = threading.Event(), threading.Event()
 
     def read_and_signal(path, max_megapixels):
@@ -141,7 +141,7 @@ def test_reading_inference_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     sources = []
     monkeypatch.setattr(image_files, "read", read_and_signal)
     monkeypatch.setattr(image_files, "write", write_in_turn)
-    monkeypatch.setattr(predict.Predictor, "predict", run_in_turn)
+    monkeypatch.setattr(modes.Upscale, "predict", run_in_turn)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     assert len(sources) == 2
 
@@ -319,7 +319,7 @@ BAD = {
     "an unused saturation": (
         good("--saturation", "2"),
         2,
-        "--saturation and --render-size require --mode colorize or restore",
+        "--saturation requires --mode colorize or restore",
     ),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and no file"),
     "a pattern without a match": (lambda tmp_path: ["*.png"], 2, "no file matches the pattern"),
@@ -361,16 +361,6 @@ def test_bad_input_names_the_cause_and_the_fix(name, bicubic, tmp_path, monkeypa
     assert message in captured.out + captured.err
     assert "Traceback" not in captured.err
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == before
-
-
-@pytest.mark.parametrize(("scale", "mode"), [(1, "clean"), (2, "upscale")])
-def test_a_network_that_returns_logits_is_not_applied_to_photos(scale, mode, monkeypatch):
-    net = Bicubic(scale)
-    monkeypatch.setattr(predict.runs, "load_net", lambda run, sharpness: net)
-    assert predict.load("run", mode) is net
-    net.logits = True
-    with pytest.raises(UserError, match="run: Bicubic does not match this"):
-        predict.load("run", mode)
 
 
 def test_a_full_disk_leaves_no_file(bicubic, tmp_path, monkeypatch, capsys):
@@ -436,7 +426,7 @@ def test_a_name_that_is_not_utf8_is_reported(bicubic, tmp_path):
 
 
 def test_a_large_result_is_kept_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(predict, "LARGE", 1)
+    monkeypatch.setattr(modes.base, "LARGE", 1)
     SMALL.save(tmp_path / "x.png")
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0
     whole = tiles.enlarge(Bicubic(), np.asarray(SMALL), tile=64)

@@ -1,0 +1,84 @@
+"""Mode `segment`: number the class of each pixel."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+
+from srcolor import runs
+from srcolor.errors import UserError
+from srcolor.inference import image_files, tiles
+from srcolor.inference.modes import base
+from srcolor.nets.up_logits import UpLogits
+
+# Colors of the classes from 1 on, repeated if there are more; class 0 has none. Green shows on skin and stained tissue.
+COLORS = ((0, 230, 60), (230, 25, 75), (0, 130, 200), (255, 225, 25), (145, 30, 180), (70, 240, 240), (245, 130, 48))
+
+
+class Segment(base.Mode):
+    """Write the class of each pixel as a gray PNG, and the image with a translucent color for each class.
+
+    A network that was trained on reduced images sees the image reduced by the same factor, and its logits are enlarged
+    to the size of the image.
+    """
+
+    name = "segment"
+    help = "number the class of each pixel"
+    kind = base.Kind("a segmentation network for RGB, of scale 1", logits=True)
+    default = None
+    options = frozenset({"shrink"})
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        net = base.load(args.run, self.kind)
+        shrink = runs.shrink(args.run) if args.shrink is None else args.shrink
+        self.net = net if shrink == 1 else UpLogits(net, shrink, shrink=True).eval()
+        self.stages.append(self._segment)
+
+    @classmethod
+    def written(cls) -> tuple[str, ...]:
+        """See `Mode`."""
+        return ("segment.png", "segment_overlay.png")
+
+    @classmethod
+    def endings(cls, args: argparse.Namespace) -> tuple[str, ...]:
+        """See `Mode`."""
+        return cls.written()
+
+    @classmethod
+    def check(cls, args: argparse.Namespace) -> None:
+        """See `Mode`."""
+        if args.run is None:
+            raise UserError(
+                "--mode segment requires --run: no segmentation network is bundled. Train one: python train.py "
+                "experiment=segment64"
+            )
+
+    def outputs(self, source: image_files.Picture, result: NDArray[Any]) -> list[base.Output]:
+        """See `Mode`."""
+        classes = image_files.to_image(result)
+        return [
+            base.Output(classes, image_files.Picture(classes)),
+            base.Output(overlay(source.image, classes), source),
+        ]
+
+    def _segment(self, pixels: tiles.Pixels, done: Callable[[float], None]) -> NDArray[Any]:
+        out = base.empty(pixels.shape[:2], np.dtype(np.uint8))
+        return tiles.segment(self.net, pixels, out, tile=self.args.tile, done=done)
+
+
+def overlay(image: pyvips.Image, classes: pyvips.Image) -> pyvips.Image:
+    """Return the mean of an image and the color of each pixel's class; class 0 keeps the image.
+
+    Args:
+        image: RGB, 8 or 16 bits per channel.
+        classes: Gray, 8 bits, of the same size.
+    """
+    colors = np.resize(np.array(COLORS, np.uint8), (256, 3))
+    table = image_files.to_image(np.roll(colors, 1, axis=0)[None])
+    level = 257 if image.format == "ushort" else 1
+    mixed = ((image + classes.maplut(table) * level) / 2).rint().cast(image.format)
+    return (classes == 0).ifthenelse(image, mixed).copy(interpretation=image.interpretation)
