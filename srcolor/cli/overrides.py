@@ -3,6 +3,7 @@
 Imports no torch unless a run is named, so that `--help` and `--cfg job` are fast.
 """
 
+import itertools
 import json
 import os
 import re
@@ -17,10 +18,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from srcolor.analysis import studies
 from srcolor.cli import hints, schema
 from srcolor.errors import UserError
 
-NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(schema.COMPARED)}")
+# The keys of compare.py that name runs, by task.
+COMPARED = {task: [key.name for key in studies.load(task).keys] for task in studies.STUDIES}
+NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(itertools.chain(*COMPARED.values()))}")
 MULTIRUN = {"-m", "--multirun"}
 LIST = re.compile(r"\[[^\[\]]*\]")  # a value that is a flat list
 
@@ -131,7 +135,7 @@ def tune_args(args: Sequence[str]) -> list[str]:
 
 
 def compare_args(args: Sequence[str]) -> list[str]:
-    """Check the arguments of `compare.py`, and add the data settings of the colorizer's run.
+    """Check the arguments of `compare.py`, and add the data settings of its first run, e.g. the colorizer's.
 
     Args:
         args: The arguments after the script's name.
@@ -140,23 +144,46 @@ def compare_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: If Hydra's grammar rejects an argument, a run is missing, or a folder is already used.
+        UserError: If Hydra's grammar rejects an argument, the task has no study or does not have a key, a run is
+            missing, or a folder is already used.
     """
     if MULTIRUN & set(args):
         raise UserError("compare.py runs one comparison at a time: remove -m.")
-    args = _resolve_names(args)
+    args = _resolve_names(choose_study(args))
     values = _values(_parse(args))
     _check_folder(values)
-    if values.get("colorize") is None:
+    study = studies.load(values.get("compare", studies.DEFAULT))
+    first = values.get(study.keys[0].name)
+    if first is None:
         return args
     from srcolor import runs  # imports torch
 
-    settings = runs.data_settings(str(values["colorize"]))
     recorded = []
-    for key, value in settings.items():
-        if key not in values and key.split(".")[0] not in values:
+    for key, value in runs.data_settings(str(first), study.pair_settings).items():
+        if key not in values and (key.startswith("data.pair.") or key.split(".")[0] not in values):
             recorded.append(f"{key}={_literal(value) if '.' in key else value}")  # the name of a choice needs no quotes
     return [*recorded, *args]
+
+
+def choose_study(args: Sequence[str]) -> list[str]:
+    """Replace `task=` by the group of `compare.py` that has the studies, as Hydra's group `task` is that of `train.py`.
+
+    Args:
+        args: The arguments of `compare.py`.
+
+    Raises:
+        UserError: If the task has no study, or a key belongs to the study of another task.
+    """
+    tasks = [arg for arg in args if arg.startswith(("task=", "compare="))]
+    task = tasks[-1].partition("=")[2] if tasks else studies.DEFAULT
+    if task not in COMPARED:
+        raise UserError(f"task={task}: no routes to compare. Expected one of {', '.join(COMPARED)}.")
+    keys = {key for arg in args for key, equals, _ in [arg.partition("=")] if equals}
+    for other, names in COMPARED.items():
+        if foreign := keys & set(names) - set(COMPARED[task]):
+            key = min(foreign)
+            raise UserError(f"{key}= is a key of task={other}, not of task={task}. Add task={other}, or remove {key}=.")
+    return [*(f"compare={task}" for _ in tasks[:1]), *(arg for arg in args if arg not in tasks)]
 
 
 def _parse(args: Iterable[str]) -> list[Override]:

@@ -1,6 +1,5 @@
 """The study in subprocesses: killed, resumed, and repeated."""
 
-import argparse
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from conftest import ROOT
 
 import study
 from srcolor import metrics, runs
+from srcolor.analysis.studies.color import ColorStudy
 
 STAGES = ["colorize64", "sr64to128", "colorize128", "chain64to128"]
 
@@ -22,9 +22,8 @@ def test_the_name_of_a_studys_folder_has_no_colon(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "HERE", tmp_path)
     monkeypatch.setattr(study, "run_stages", lambda args, folder, shared: folders.append(folder))
     overrides = ["trainer.max_time=00:00:01:00"]
-    study.study(
-        argparse.Namespace(data="photos", seeds=[0], folder=None, minutes=3, adversarial=False, overrides=overrides)
-    )
+    monkeypatch.setattr(sys, "argv", ["study.py", *overrides])
+    study.study(study.parse_args())
     assert [folder.name for folder in folders] == ["photos,trainer.max_time=00_00_01_00"]
 
 
@@ -80,7 +79,7 @@ def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_p
 @pytest.mark.parametrize("lpips", [True, False])
 def test_adversarial_networks_start_from_those_of_the_pixel_loss(lpips, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "available", lambda names: list(names) if lpips else [])
-    stages = study.stages(tmp_path, 3, adversarial=True)
+    stages = study.stages(ColorStudy(), tmp_path, 3, scale=2, adversarial=True)
     assert list(stages) == [*STAGES, "sr64to128_gan", "colorize64_gan"]
     for name in ("sr64to128", "colorize64"):
         assert stages[f"{name}_gan"][:2] == ["trainer.max_time=00:00:15:00", f'init_from="{tmp_path / name}"']
