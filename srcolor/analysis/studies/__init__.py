@@ -10,6 +10,7 @@ from srcolor.analysis.studies.base import Study
 # The class of each task's study; a task has the name of its file in conf/task/.
 STUDIES = {
     "colorization": "srcolor.analysis.studies.color.ColorStudy",
+    "segmentation": "srcolor.analysis.studies.segmentation.SegmentationStudy",
 }
 DEFAULT = "colorization"
 

@@ -101,12 +101,12 @@ class Study(ABC):
         """Return the measures that are compared: those with a value per image, on every machine."""
 
     @abstractmethod
-    def scale(self, nets: Mapping[str, Net], runs: Mapping[str, str], size: int) -> int:
+    def scale(self, nets: Mapping[str, Net], names: Mapping[str, str], size: int) -> int:
         """Return the factor between the small and the large size.
 
         Args:
             nets: The networks by key.
-            runs: The names of their runs by key.
+            names: Names of their runs by key.
             size: Side of the large images.
 
         Raises:

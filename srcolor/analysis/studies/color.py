@@ -56,7 +56,7 @@ class ColorStudy(Study):
             "texture",
         )
 
-    def scale(self, nets: Mapping[str, Net], runs: Mapping[str, str], size: int) -> int:
+    def scale(self, nets: Mapping[str, Net], names: Mapping[str, str], size: int) -> int:
         """Return the scale of the super-resolution network."""
         return nets["sr"].scale
 
