@@ -152,15 +152,14 @@ def compare_args(args: Sequence[str]) -> list[str]:
     args = _resolve_names(choose_study(args))
     values = _values(_parse(args))
     _check_folder(values)
-    study = studies.load(values.get("compare", studies.DEFAULT))
-    first = values.get(study.keys[0].name)
+    first = values.get(COMPARED[values.get("compare", studies.DEFAULT)][0])
     if first is None:
         return args
     from srcolor import runs  # imports torch
 
     recorded = []
-    for key, value in runs.data_settings(str(first), study.pair_settings).items():
-        if key not in values and (key.startswith("data.pair.") or key.split(".")[0] not in values):
+    for key, value in runs.data_settings(str(first)).items():
+        if key not in values and key.split(".")[0] not in values:
             recorded.append(f"{key}={_literal(value) if '.' in key else value}")  # the name of a choice needs no quotes
     return [*recorded, *args]
 

@@ -103,13 +103,8 @@ def target_side(name: str) -> int | None:
     return int(config.size) // int(config.pair.get("shrink", 1))
 
 
-def data_settings(name: str, pair: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the data settings of a run: `size`, `data`, and every key of `data` that is not an interpolation.
-
-    Args:
-        name: Run or network name; see `find`.
-        pair: The settings of `pair` to return as well, if the run has them.
-    """
+def data_settings(name: str) -> dict[str, Any]:
+    """Return the data settings of a run: `size`, `data`, and every key of `data` that is not an interpolation."""
     run = folder(name)
     if run is None:
         return {}
@@ -117,7 +112,6 @@ def data_settings(name: str, pair: Sequence[str] = ()) -> dict[str, Any]:
     data = cast(dict[str, Any], OmegaConf.to_container(config.data))
     data.pop("_target_")
     named = {f"data.{key}": v for key, v in data.items() if not OmegaConf.is_interpolation(config.data, key)}
-    named |= {f"data.pair.{key}": config.pair[key] for key in pair if key in config.pair}
     return {"size": config.size, "data": str(choices(run).data), **named}
 
 

@@ -72,11 +72,11 @@ class Study(ABC):
         title: Title of the report.
         network: Name of the network of the first key, whose training step is measured.
         keys: The keys of `compare.py` that name runs; the first names the run whose data settings are used.
-        pair_settings: Settings of `pair` that are also taken from the run of the first key.
         groups: Title of each group of routes, by name, in order. The groups are never ranked together. `small` and
             `large` in a title are the sides of the images.
         reference: The route that the others of its group are compared with, by group.
         questions: Pairs of routes that are compared across the groups, although the inputs of the two may differ.
+        small_floor: Name of a floor in the group `small`, given its name in the group `large`.
         squares: Measures whose mean square is also reported.
         data: Default data set of `study.py`.
         folder_data: Data set that reads a folder given to `study.py`.
@@ -86,10 +86,10 @@ class Study(ABC):
     title: ClassVar[str]
     network: ClassVar[str]
     keys: ClassVar[tuple[Key, ...]]
-    pair_settings: ClassVar[tuple[str, ...]] = ()
     groups: ClassVar[Mapping[str, str]]
     reference: ClassVar[Mapping[str, str]]
     questions: ClassVar[tuple[tuple[str, str], ...]]
+    small_floor: ClassVar[str] = "{}_small"
     squares: ClassVar[tuple[str, ...]] = ()
     data: ClassVar[str]
     folder_data: ClassVar[str]
@@ -138,7 +138,7 @@ class Study(ABC):
 
     @abstractmethod
     def baselines(self, nets: Mapping[str, Net], scale: int) -> Mapping[str, Any]:
-        """Return networks without training by name, each with a `fit` for pairs, that enlarge by a factor."""
+        """Return networks without training by name, some with a `fit` for pairs, that enlarge by a factor."""
 
     def floors(self, nets: Mapping[str, Net], pairs: Callable[[], Iterable[Pair]], scale: int) -> dict[str, Route]:
         """Return the floors, which are routes without a trained network, for the groups `small` and `large`.
@@ -153,12 +153,11 @@ class Study(ABC):
         from srcolor.images import Pair
 
         routes = {}
-        for name, net in self.baselines(nets, 1).items():
-            net.fit(pairs())
-            routes[name] = Route("large", net)
-        for name, net in self.baselines(nets, scale).items():
-            net.fit(Pair(images.block_mean(pair.input, scale), pair.target, pair.row) for pair in pairs())
-            routes[f"bicubic_{name}"] = Route("small", net)
+        for group, name_of, factor in (("large", "{}", 1), ("small", self.small_floor, scale)):
+            for name, net in self.baselines(nets, factor).items():
+                if hasattr(net, "fit"):
+                    net.fit(Pair(images.block_mean(pair.input, factor), pair.target, pair.row) for pair in pairs())
+                routes[name_of.format(name)] = Route(group, net)
         return routes
 
     @abstractmethod

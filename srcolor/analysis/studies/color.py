@@ -36,6 +36,7 @@ class ColorStudy(Study):
         ("keep_luma", "trained_at_128"),
         ("keep_luma_gan", "keep_luma"),
     )
+    small_floor = "bicubic_{}"
     squares = ("ab_rmse", "tint", "patches", "detail")  # the last three squares add up to the first
     data = "photos"
     folder_data = "folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,7 +28,6 @@ class SegmentationStudy(Study):
         Key("segment128", "segment128", "large", "run of a network trained at the large size"),
         Key("sr", "sr64to128", "large", "run of a super-resolution network"),
     )
-    pair_settings = ("classes", "ignore_index")
     groups: ClassVar = {
         "small": "Given RGB {small}x{small}",
         "large": "Given RGB {large}x{large}",
@@ -116,10 +114,10 @@ class SegmentationStudy(Study):
         return one_hot(output)
 
     def loss(self) -> nn.Module:
-        """Return the cross entropy; ignored pixels, which are 0 in every class, add nothing to it."""
-        from torch import nn
+        """See `Study`."""
+        from srcolor.losses_segment import CrossEntropyDice
 
-        return nn.CrossEntropyLoss()
+        return CrossEntropyDice()
 
     def step_pairs(self, pair: Pair, scale: int) -> list[Pair]:
         """Return the batch at the small and at the large size, and for a factor of 2 at twice the large size."""
@@ -137,6 +135,8 @@ class SegmentationStudy(Study):
 
     def columns(self, pair: Pair, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the image, and the true mask and those of the routes laid over it."""
+        from srcolor.training.segmentation_samples import overlay
+
         masks = {"truth": pair.target, **predictions}
         return {"image": pair.input, **{name: overlay(pair.input, mask) for name, mask in masks.items()}}
 
@@ -152,19 +152,3 @@ class SegmentationStudy(Study):
             ),
             "segment128": Stage(budgets=2),  # the time of both networks of the chain
         }
-
-
-def overlay(image: Tensor, classes: Tensor) -> Tensor:
-    """Color the classes of an image, except the first, half transparently.
-
-    Args:
-        image: (N, 3, H, W) in [0, 1].
-        classes: Classes of each pixel, one-hot, (N, classes, H, W); 0 in every class where unknown.
-
-    Returns:
-        (N, 3, H, W) in [0, 1].
-    """
-    colors = [colorsys.hsv_to_rgb(number * 0.618 % 1, 1, 1) for number in range(classes.shape[1] - 1)]
-    foreground = classes[:, 1:]
-    color = (foreground[:, :, None] * image.new_tensor(colors)[:, :, None, None]).sum(1)
-    return image * (1 - foreground.sum(1, keepdim=True) / 2) + color / 2

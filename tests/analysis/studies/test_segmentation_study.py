@@ -1,23 +1,23 @@
 """The segmentation study: its routes, their inputs, and the networks that it refuses."""
 
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from conftest import SEGMENT
+from PIL import Image
+from srcolor.nets.guided_sr import GuidedSR
+from srcolor.nets.unet_segment import UNetSegment
 
-from srcolor import images, metrics, runs
+from srcolor import images, runs
 from srcolor.analysis import comparison, figures, routes
-from srcolor.analysis.studies.segmentation import SegmentationStudy, overlay
+from srcolor.analysis.studies.segmentation import SegmentationStudy
 from srcolor.cli import overrides
 from srcolor.errors import UserError
 from srcolor.images import Pair
-from srcolor.metrics import Measure
 from srcolor.nets import Net
-from srcolor.nets.bicubic import Bicubic
+from srcolor.nets.residual import Residual
 from srcolor.nets.unet import UNet
 
 STUDY = SegmentationStudy()
@@ -36,60 +36,6 @@ class Bright(Net):
         margin = images.luma(x) - self.level
         return torch.cat([-margin, margin], 1)
 
-    def fit(self, pairs):
-        self.fitted = [pair.input.shape[-1] for pair in pairs]
-
-
-class UpLogits(Net):
-    """Stand-in: the logits of a network, enlarged."""
-
-    inputs, outputs, logits, stride, receptive_field = 3, 2, True, 1, None
-
-    def __init__(self, net, scale, shrink=False):
-        super().__init__()
-        self.net, self.factor, self.shrink = net, scale, shrink
-        self.scale = 1 if shrink else scale
-
-    def forward(self, x):
-        return images.bicubic_up(self.net(images.block_mean(x, self.factor) if self.shrink else x), self.factor)
-
-
-class GuidedSR(UpLogits):
-    """Stand-in: the large image guides nothing."""
-
-    def __init__(self, net, scale):
-        super().__init__(net, scale, shrink=True)
-
-
-class Dice(Measure):
-    """Stand-in: 2 TP / (2 TP + FP + FN) of class 1."""
-
-    name, heading, digits, higher_is_better = "dice", "Dice", 3, True
-
-    def forward(self, prediction, target):
-        one, other = prediction[:, 1].flatten(1), target[:, 1].flatten(1)
-        return 2 * (one * other).sum(1) / (one.sum(1) + other.sum(1))
-
-
-def one_hot(values):
-    return F.one_hot(values.argmax(1), values.shape[1]).permute(0, 3, 1, 2).to(values.dtype)
-
-
-def enlarging(classes, scale=1):
-    return {"otsu": Bright() if scale == 1 else UpLogits(Bright(), scale)}
-
-
-@pytest.fixture(autouse=True)
-def stand_ins(monkeypatch):
-    """Replace the networks and metrics of segmentation by transparent ones."""
-    monkeypatch.setitem(sys.modules, "srcolor.nets.up_logits", SimpleNamespace(UpLogits=UpLogits))
-    monkeypatch.setitem(sys.modules, "srcolor.nets.guided_sr", SimpleNamespace(GuidedSR=GuidedSR))
-    monkeypatch.setitem(sys.modules, "srcolor.metrics.segmentation", SimpleNamespace(one_hot=one_hot))
-    monkeypatch.setattr("srcolor.nets.class_floors", SimpleNamespace(floors=enlarging), raising=False)
-    monkeypatch.setattr(UpLogits, "fit", lambda self, pairs: self.net.fit(pairs), raising=False)
-    monkeypatch.setattr(SegmentationStudy, "metrics", ("dice",))
-    monkeypatch.setitem(metrics.MEASURES, "dice", Dice)
-
 
 @pytest.fixture
 def pair():
@@ -102,7 +48,7 @@ def pair():
 
 def nets(**others):
     net = Bright()
-    return {"segment": net, "guided": GuidedSR(net, 2), "sr": Bicubic(2), **others}
+    return {"segment": net, "guided": GuidedSR(net, 2), "sr": Residual(8, 1), **others}
 
 
 def test_routes_that_lack_a_network_are_left_out():
@@ -123,16 +69,19 @@ def test_every_route_returns_a_large_mask(pair):
         assert STUDY.prediction(route.net(inputs[route.given])).shape == pair.target.shape, name
 
 
-def test_a_route_that_sees_the_edges_of_blocks_is_perfect_and_the_ceiling_of_the_others_is_the_oracle(pair):
-    """The first square consists of whole 2x2 blocks, so nothing is lost; the second does not."""
+def test_routes_and_floors_are_measured_on_the_input_of_their_group(pair):
+    """The squares are separable by brightness at the large size; the second is not in whole blocks of the small size."""
     compared = STUDY.routes(nets(), 2)
     floors = STUDY.floors(nets(), lambda: [pair], 2)
-    assert {name: route.given for name, route in floors.items()} == {"otsu": "large", "bicubic_otsu": "small"}
-    assert floors["bicubic_otsu"].net.net.fitted == [8]
+    assert {name: route.given for name, route in floors.items()} == {
+        **dict.fromkeys(("background", "otsu"), "large"),
+        **dict.fromkeys(("background_small", "otsu_small"), "small"),
+    }
     assert routes.measure(STUDY, {**compared, **floors}, [pair], 2) == 2
     assert compared["direct"].values["dice"].tolist() == [1, 1]
-    oracle = compared["oracle"].values["dice"]
-    assert oracle[1] < 1
+    assert floors["otsu"].values["dice"].tolist() == [1, 1]
+    assert floors["background"].values["dice"].tolist() == [0, 0]
+    assert compared["oracle"].values["dice"][1] < 1
     np.testing.assert_allclose(compared["up"].values["dice"], compared["up_small"].values["dice"], atol=1e-6)
 
 
@@ -170,15 +119,6 @@ def test_the_training_step_is_measured_at_three_sizes_for_a_factor_of_two(pair):
     assert [step["side"] for step in steps] == [8, 16, 32]
 
 
-def test_ignored_pixels_do_not_change_the_loss(pair):
-    target = pair.target.clone()
-    target[..., :8] = 0
-    logits = torch.randn(pair.target.shape)
-    changed = logits.clone()
-    changed[..., :8] += torch.randn(2, 2, 16, 8)
-    torch.testing.assert_close(STUDY.loss()(logits, target), STUDY.loss()(changed, target))
-
-
 @pytest.mark.parametrize(
     ("key", "net", "kind"),
     [
@@ -186,6 +126,7 @@ def test_ignored_pixels_do_not_change_the_loss(pair):
         ("segment", GuidedSR(Bright(), 2), "a segmentation network"),
         ("segment_zoom", UNet(8), "a segmentation network with the 2 classes of segment"),
         ("segment128", GuidedSR(Bright(), 2), "a segmentation network with the 2 classes of segment"),
+        ("segment128", UNetSegment(8, 0, 3), "a segmentation network with the 2 classes of segment"),
         ("guided", Bright(), "a guided network with the 2 classes of segment"),
         ("sr", Bright(), "a super-resolution network that enlarges by 2"),
         ("sr", UNet(8), "a super-resolution network that enlarges by 2"),
@@ -194,8 +135,8 @@ def test_ignored_pixels_do_not_change_the_loss(pair):
 def test_a_network_of_another_kind_is_not_expected(key, net, kind):
     given = nets() | {key: net}
     assert STUDY.expected(key, net, given, 2) == kind
-    other = {**nets(segment128=Bright()), "sr": SimpleNamespace(inputs=3, scale=2, logits=False)}
-    assert all(STUDY.expected(name, right, other, 2) is None for name, right in other.items())
+    suitable = nets(segment128=Bright())
+    assert all(STUDY.expected(name, right, suitable, 2) is None for name, right in suitable.items())
 
 
 @pytest.mark.parametrize(
@@ -231,14 +172,6 @@ def test_the_stages_of_another_factor_train_at_the_small_size_of_that_factor(tmp
     ]
 
 
-def test_an_overlay_colors_only_the_foreground():
-    image = torch.full((1, 3, 1, 3), 0.5)
-    classes = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).reshape(1, 2, 1, 3)  # background, foreground, unknown
-    colored = overlay(image, classes)
-    assert colored[0, :, 0, 0].tolist() == colored[0, :, 0, 2].tolist() == [0.5, 0.5, 0.5]
-    assert colored[0, :, 0, 1].tolist() == [0.75, 0.25, 0.25]
-
-
 def test_keys_of_another_task_are_refused_by_name():
     with pytest.raises(
         UserError, match=r"^segment= is a key of task=segmentation, not of task=colorization\. Add task="
@@ -259,3 +192,46 @@ def test_a_colorizer_is_refused_by_name(study_runs, call_compare, capfd, tmp_pat
     error = capfd.readouterr().err
     assert f"segment={run} contains UNet, which takes 1 channel(s)" in error
     assert error.endswith("expected a segmentation network.\n")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, segment_run, slides, call, call_compare):
+    """Train the other networks of the study, compare every route, and return the folder and the runs."""
+    folder = tmp_path_factory.mktemp("study")
+    names = {"segment_zoom": "segment64_zoom", "guided": "segment_guided64to128", "segment128": "segment128"}
+    names["sr"] = "sr64to128"
+    trained = {"segment": segment_run}
+    for key, experiment in names.items():
+        options = [arg for arg in SEGMENT if key != "guided" or not arg.startswith("net.")]
+        options += ["net.channels=8", "net.blocks=1", f"net.net.run={segment_run}"] if key == "guided" else []
+        data = ["data=masks", f"data.root={slides}", "trainer.max_epochs=1"]
+        trained[key] = folder / experiment
+        assert call(f"experiment={experiment}", *options, *data, f"hydra.run.dir={trained[key]}") == 0
+    args = [f"{key}={run}" for key, run in trained.items()]
+    out = folder / "comparison"
+    assert call_compare("task=segmentation", *args, "bootstrap=100", f"hydra.run.dir={out}") == 0
+    return out, trained
+
+
+def test_every_route_of_trained_networks_is_reported(compared):
+    folder, _ = compared
+    results = json.loads((folder / "comparison.json").read_text())
+    assert (results["task"], results["scale"], results["size"]) == ("segmentation", 2, 64)
+    assert set(results["routes"]) == set(STUDY.recipes(2))
+    assert list(results["questions"]) == [f"{one} - {other}" for one, other in STUDY.questions]
+    assert [step["side"] for step in results["steps"]] == [32, 64, 128]
+    rows = results["routes"]
+    assert all(0 <= row["dice"] <= 1 for row in rows.values())
+    assert rows["oracle"]["dice"] > 0.9
+    seconds = json.loads((compared[1]["guided"] / "metrics.json").read_text())["train"]["seconds"]
+    assert rows["chain"]["train_seconds"] == pytest.approx(rows["direct"]["train_seconds"] + seconds)
+    with Image.open(folder / "comparison.png") as picture:
+        assert picture.width == (2 + len(rows)) * (64 + 4) - 4  # image, truth, the routes
+
+
+def test_the_dice_of_a_route_is_that_of_the_test_of_its_run(compared):
+    folder, trained = compared
+    rows = json.loads((folder / "comparison.json").read_text())["routes"]
+    for route, key in (("trained_at_large", "segment128"), ("chain", "guided")):
+        tested = json.loads((trained[key] / "metrics.json").read_text())["test"]["dice"]
+        assert rows[route]["dice"] == pytest.approx(tested, abs=1e-4)

@@ -48,8 +48,7 @@ def test_questions_compare_routes_of_the_study(task):
 def test_a_run_that_a_stage_starts_from_is_trained_before(task, tmp_path):
     study = studies.load(task)
     stages = study.stages(tmp_path, 4, study.adversarial)
-    names = list(stages)
     for number, stage in enumerate(stages.values()):
         for key, value in stage.settings.items():
             if key == "init_from" or key.endswith(".run"):
-                assert value.name in names[:number]
+                assert value.name in list(stages)[:number]
