@@ -98,7 +98,9 @@ class SegmentationStudy(Study):
         """Return masks without a trained network."""
         from srcolor.nets import class_floors
 
-        return class_floors.floors(nets["segment"].outputs, scale)
+        classes = nets["segment"].outputs
+        assert classes is not None  # `expected` requires logits
+        return class_floors.floors(classes, scale)
 
     def inputs(self, pair: Pair, scale: int) -> dict[str, Tensor]:
         """Return the small and the large image, and the area fractions of the true mask at the small size."""

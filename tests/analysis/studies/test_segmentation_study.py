@@ -70,7 +70,7 @@ def test_every_route_returns_a_large_mask(pair):
 
 
 def test_routes_and_floors_are_measured_on_the_input_of_their_group(pair):
-    """The squares are separable by brightness at the large size; the second is not in whole blocks of the small size."""
+    """The squares differ from the background in brightness; the second does not consist of whole 2x2 blocks."""
     compared = STUDY.routes(nets(), 2)
     floors = STUDY.floors(nets(), lambda: [pair], 2)
     assert {name: route.given for name, route in floors.items()} == {
