@@ -7,8 +7,6 @@ import pytest
 import torch
 from conftest import SEGMENT
 from PIL import Image
-from srcolor.nets.guided_sr import GuidedSR
-from srcolor.nets.unet_segment import UNetSegment
 
 from srcolor import images, runs
 from srcolor.analysis import comparison, figures, routes
@@ -17,8 +15,10 @@ from srcolor.cli import overrides
 from srcolor.errors import UserError
 from srcolor.images import Pair
 from srcolor.nets import Net
+from srcolor.nets.guided_sr import GuidedSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.unet import UNet
+from srcolor.nets.unet_segment import UNetSegment
 
 STUDY = SegmentationStudy()
 
