@@ -20,10 +20,9 @@ from omegaconf import OmegaConf
 
 from srcolor.analysis import studies
 from srcolor.cli import hints, schema
+from srcolor.cli.study_choice import COMPARED, choose_study
 from srcolor.errors import UserError
 
-# The keys of compare.py that name runs, by task.
-COMPARED = {task: [key.name for key in studies.load(task).keys] for task in studies.STUDIES}
 NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(itertools.chain(*COMPARED.values()))}")
 MULTIRUN = {"-m", "--multirun"}
 LIST = re.compile(r"\[[^\[\]]*\]")  # a value that is a flat list
@@ -162,27 +161,6 @@ def compare_args(args: Sequence[str]) -> list[str]:
         if key not in values and key.split(".")[0] not in values:
             recorded.append(f"{key}={_literal(value) if '.' in key else value}")  # the name of a choice needs no quotes
     return [*recorded, *args]
-
-
-def choose_study(args: Sequence[str]) -> list[str]:
-    """Replace `task=` by the group of `compare.py` that has the studies, as Hydra's group `task` is that of `train.py`.
-
-    Args:
-        args: The arguments of `compare.py`.
-
-    Raises:
-        UserError: If the task has no study, or a key belongs to the study of another task.
-    """
-    tasks = [arg for arg in args if arg.startswith(("task=", "compare="))]
-    task = tasks[-1].partition("=")[2] if tasks else studies.DEFAULT
-    if task not in COMPARED:
-        raise UserError(f"task={task}: no routes to compare. Expected one of {', '.join(COMPARED)}.")
-    keys = {key for arg in args for key, equals, _ in [arg.partition("=")] if equals}
-    for other, names in COMPARED.items():
-        if foreign := keys & set(names) - set(COMPARED[task]):
-            key = min(foreign)
-            raise UserError(f"{key}= is a key of task={other}, not of task={task}. Add task={other}, or remove {key}=.")
-    return [*(f"compare={task}" for _ in tasks[:1]), *(arg for arg in args if arg not in tasks)]
 
 
 def _parse(args: Iterable[str]) -> list[Override]:
