@@ -195,7 +195,8 @@ def routes(results: dict[str, Any]) -> pd.DataFrame:
         results: Result of `comparison`.
     """
     rows = {**results["routes"], **results["floors"]}
-    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="difference").sort_values("given", kind="stable")
+    table = pd.DataFrame.from_dict(rows, orient="index").drop(columns="difference")
+    return table.sort_values("given", key=lambda given: pd.to_numeric(given, errors="coerce"), kind="stable")
 
 
 def error_split(results: dict[str, Any]) -> Figure:
@@ -226,7 +227,7 @@ def error_split(results: dict[str, Any]) -> Figure:
 
 
 def memory(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the cost of a training step of the color network at the small and the large size; empty if external.
+    """Return the cost of a training step at each size; empty if the network is external.
 
     Args:
         results: Result of `comparison`.
