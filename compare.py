@@ -82,12 +82,14 @@ def main(cfg: DictConfig) -> None:
     count = routes.measure(study, {**compared, **floors}, test, scale)
 
     # -- report -----------------------------------------------------------------------------------
+    pictures = routes.pictures([data.name("test", row) for row in range(count)])
+    bootstrap = routes.Bootstrap(pictures, cfg.bootstrap, cfg.seed)
     results = {
         "task": task,
-        "routes": routes.report(study, compared, sides, compared, cfg.bootstrap, cfg.seed),
-        "floors": routes.report(study, floors, sides, compared, cfg.bootstrap, cfg.seed),
+        "routes": routes.report(study, compared, sides, compared, bootstrap),
+        "floors": routes.report(study, floors, sides, compared, bootstrap),
         "questions": {
-            f"{one} - {other}": routes.difference(compared[one], compared[other], cfg.bootstrap, cfg.seed)
+            f"{one} - {other}": routes.difference(compared[one], compared[other], bootstrap)
             for one, other in study.questions
             if {one, other} <= compared.keys()
         },

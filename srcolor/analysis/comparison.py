@@ -142,7 +142,7 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]
         differences = [line(name, row["difference"]) for name, row in rows.items() if name != reference]
         if not differences:  # the reference is alone
             continue
-        title = f"Difference to {reference}, with the 95% interval of a paired bootstrap over the images"
+        title = f"Difference to {reference}, with the 95% interval of a paired bootstrap over the pictures"
         yield title, [["route", *headings], *differences]
     differences = [line(name, row) for name, row in results["questions"].items()]
     yield "Differences across the groups, with the same intervals", [["", *headings], *differences]

@@ -83,30 +83,54 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def bootstrap(
-    differences: NDArray[np.float64], samples: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Compute the means of paired differences, with 95% intervals of a bootstrap over the images.
+@dataclass(frozen=True)
+class Bootstrap:
+    """A paired bootstrap over the pictures: all crops of a picture are drawn together, as they are not independent.
 
-    Args:
-        differences: (images, columns); values that are not finite are ignored.
+    Attributes:
+        pictures: Number of the picture of each crop, (crops,), from 0 without gaps.
         samples: Number of bootstrap samples, drawn with replacement.
         seed: Seed of the draws.
-
-    Returns:
-        The mean and the lower and upper end of the interval, (columns,) each; NaN for a column without a finite value.
     """
-    count = len(differences)
-    counts = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
-    finite = np.isfinite(differences)
-    values = np.where(finite, differences, 0.0)
-    with np.errstate(invalid="ignore"):
-        means = (counts @ values) / (counts @ finite)
-        mean = values.sum(0) / finite.sum(0)
-    low, high = np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
-    for column in np.flatnonzero(finite.any(0)):
-        low[column], high[column] = np.nanquantile(means[:, column], (0.025, 0.975))
-    return mean, low, high
+
+    pictures: NDArray[np.int64]
+    samples: int
+    seed: int
+
+    def intervals(
+        self, differences: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Compute the means of paired differences over the crops, with 95% intervals.
+
+        Args:
+            differences: (crops, columns); values that are not finite are ignored.
+
+        Returns:
+            The mean and the lower and upper end of the interval, (columns,) each; NaN for a column without a finite
+            value.
+        """
+        count = self.pictures.max() + 1
+        counts = np.random.default_rng(self.seed).multinomial(count, np.full(count, 1 / count), size=self.samples)
+        counts = counts[:, self.pictures]
+        finite = np.isfinite(differences)
+        values = np.where(finite, differences, 0.0)
+        with np.errstate(invalid="ignore"):
+            means = (counts @ values) / (counts @ finite)
+            mean = values.sum(0) / finite.sum(0)
+        low, high = np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
+        for column in np.flatnonzero(finite.any(0)):
+            low[column], high[column] = np.nanquantile(means[:, column], (0.025, 0.975))
+        return mean, low, high
+
+
+def pictures(names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the number of the picture of each crop, (crops,), from names of crops such as `picture@top,left`.
+
+    >>> pictures(["b.png@0,0", "a.png@0,0", "b.png@0,9"]).tolist()
+    [1, 0, 1]
+    """
+    stems = [name.rpartition("@")[0] or name for name in names]
+    return np.unique(stems, return_inverse=True)[1]
 
 
 def report(
@@ -114,8 +138,7 @@ def report(
     routes: Mapping[str, Route],
     sides: Mapping[str, int],
     reference: Mapping[str, Route],
-    samples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Return the entries of `comparison.json` for measured routes, by name.
 
@@ -124,28 +147,27 @@ def report(
         routes: The routes by name.
         sides: Side of the `small` and the `large` images, in pixels.
         reference: Routes by name, including the reference of every group.
-        samples: See `bootstrap`.
-        seed: See `bootstrap`.
+        bootstrap: Computes the intervals of the differences.
     """
     entries: dict[str, Any] = {}
     for name, route in routes.items():
         against = study.reference[route.given]
-        mean = _plain(bootstrap(_values(route), 1, seed)[0])
+        mean = _plain(bootstrap.intervals(_values(route))[0])
         entries[name] = {
             "given": sides.get(route.given, route.given),
             **dict(zip(route.values, mean, strict=True)),
             **{f"{metric}_square": float(np.square(route.values[metric]).mean()) for metric in study.squares},
             "ms_per_image": route.milliseconds,
             "against": against,
-            "difference": difference(route, reference[against], samples, seed),
+            "difference": difference(route, reference[against], bootstrap),
         }
     return entries
 
 
-def difference(one: Route, other: Route, samples: int, seed: int) -> dict[str, list[float | None]]:
-    """Return the mean difference of each metric between two measured routes, with its 95% interval (`bootstrap`)."""
+def difference(one: Route, other: Route, bootstrap: Bootstrap) -> dict[str, list[float | None]]:
+    """Return the mean difference of each metric between two measured routes, with its 95% interval."""
     with np.errstate(invalid="ignore"):  # both values may be infinite
-        columns = [_plain(part) for part in bootstrap(_values(one) - _values(other), samples, seed)]
+        columns = [_plain(part) for part in bootstrap.intervals(_values(one) - _values(other))]
     return {metric: list(ends) for metric, *ends in zip(one.values, *columns, strict=True)}
 
 

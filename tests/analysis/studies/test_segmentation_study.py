@@ -21,6 +21,7 @@ from srcolor.nets.unet import UNet
 from srcolor.nets.unet_segment import UNetSegment
 
 STUDY = SegmentationStudy()
+BOOTSTRAP = routes.Bootstrap(np.arange(2), 100, 0)
 
 
 class Bright(Net):
@@ -94,11 +95,11 @@ def test_an_output_that_is_not_finite_is_refused(pair):
 def test_the_report_has_a_group_for_the_oracle_and_no_table_of_its_differences(pair, tmp_path):
     compared = STUDY.routes(nets(), 2)
     routes.measure(STUDY, compared, [pair], 2)
-    rows = routes.report(STUDY, compared, {"small": 8, "large": 16}, compared, 100, 0)
+    rows = routes.report(STUDY, compared, {"small": 8, "large": 16}, compared, BOOTSTRAP)
     for row in rows.values():
         row.update(peak_memory_mb=1.0, **routes.trained([]))
     assert [rows[name]["given"] for name in ("up_small", "up", "oracle")] == [8, 16, "target"]
-    questions = {"chain - up": routes.difference(compared["chain"], compared["up"], 100, 0)}
+    questions = {"chain - up": routes.difference(compared["chain"], compared["up"], BOOTSTRAP)}
     results = {"task": "segmentation", "routes": rows, "floors": {}, "questions": questions, "steps": []}
     comparison.write(tmp_path, results | {"images": 2, "size": 16, "scale": 2})
     text = (tmp_path / "comparison.md").read_text()
