@@ -272,7 +272,7 @@ def differences(results: Mapping[int, dict[str, Any]], metrics: Sequence[str]) -
 
 
 def enlarged(picture: Image.Image, side: int, row: int) -> Image.Image:
-    """Show a row of a sheet of images at twice its size.
+    """Show a row of a sheet of images, below the headings of the sheet, at twice its size.
 
     Args:
         picture: Result of `samples.grid`.
@@ -285,7 +285,8 @@ def enlarged(picture: Image.Image, side: int, row: int) -> Image.Image:
     gap, header = 4, 18
     check_range("ROW", row, 0, (picture.height - header) // (side + gap))
     top = header + row * (side + gap)
-    strip = picture.crop((0, top, picture.width, top + side))
+    strip = picture.crop((0, 0, picture.width, header + side))
+    strip.paste(picture.crop((0, top, picture.width, top + side)), (0, header))
     return strip.resize((strip.width * 2, strip.height * 2), Image.Resampling.NEAREST)
 
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from PIL import Image
 
 from srcolor import runs
 from srcolor.analysis import figures
@@ -97,13 +98,15 @@ def test_a_comparison_of_another_task_is_refused(tmp_path):
         figures.error_split(results())
 
 
-def test_the_enlarged_row_is_the_row_of_the_sheet():
+def test_the_enlarged_row_is_the_row_of_the_sheet_below_its_headings():
     shades = torch.tensor([0.2, 0.4, 0.6]).reshape(3, 1, 1, 1).expand(-1, 3, 8, 8)
-    sheet = samples.grid({"": shades, " ": shades})
+    sheet = samples.grid({"I": shades, " ": shades})
     for number, shade in enumerate((51, 102, 153)):
         strip = figures.enlarged(sheet, 8, number)
-        assert strip.size == (40, 16)
-        assert strip.crop((0, 0, 16, 16)).getextrema() == ((shade, shade),) * 3
+        assert strip.size == (40, 2 * (18 + 8))
+        assert strip.crop((0, 36, 16, 52)).getextrema() == ((shade, shade),) * 3
+        headings = sheet.crop((0, 0, 20, 18)).resize((40, 36), Image.Resampling.NEAREST)
+        assert strip.crop((0, 0, 40, 36)).tobytes() == headings.tobytes()
 
 
 @pytest.mark.parametrize("number", [-1, 3])
