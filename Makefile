@@ -52,7 +52,7 @@ test-lowest: .venv-lowest/ready ## fast tests with the lowest versions that pypr
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs
 
-notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparison and sweep: HTML in runs/notebooks
+notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparisons and sweep: HTML in runs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --allow-errors --output-dir runs/notebooks notebooks/*.ipynb
 
 .venv/ready-docs: .venv/ready
