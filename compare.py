@@ -94,6 +94,7 @@ def main(cfg: DictConfig) -> None:
             if {one, other} <= compared.keys()
         },
         "images": count,
+        "pictures": len(set(pictures.tolist())),
         "size": cfg.size,
         "scale": scale,
         "runs": {key: str(runs.checkpoint_file(run)) for key, run in names.items()},

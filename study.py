@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,28 @@ from srcolor.cli import launch, overrides, schema
 from srcolor.errors import UserError, check_range
 
 HERE = Path(__file__).parent
+OF_THE_TASK = {"loss", "net", "pair", "task"}  # settings that a stage of another task does not have
 
 
-def stages(study: Study, folder: Path, minutes: int, scale: int, adversarial: bool) -> dict[str, list[str]]:
-    """Return the experiments of one seed in order, each with its overrides for train.py; see `Study.stages`."""
+def stages(
+    study: Study, folder: Path, minutes: int, scale: int, adversarial: bool, args: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the experiments of one seed in order, each with its overrides for train.py; see `Study.stages`.
+
+    Args:
+        study: The study.
+        folder: Folder of the runs.
+        minutes: Training time of a stage with a single budget.
+        scale: Factor between the small and the large size.
+        adversarial: Whether to train the adversarial networks too.
+        args: Overrides of the user; those of `OF_THE_TASK` are not passed to stages of another task.
+    """
+    general = [arg for arg in args if re.split(r"[.=@]", arg.lstrip("+~"))[0] not in OF_THE_TASK]
     return {
         experiment: [
             f"trainer.max_time=00:{minutes * stage.budgets // 60:02}:{minutes * stage.budgets % 60:02}:00",
             *(f"{k}={overrides.quote(str(v)) if isinstance(v, Path) else v}" for k, v in stage.settings.items()),
+            *(general if stage.other_task else args),
         ]
         for experiment, stage in study.stages(folder, scale, adversarial).items()
     }
@@ -119,7 +134,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--minutes", default=3, type=int, help="training time of each network; default: 3")
     parser.add_argument("--scale", default=2, type=int, help="factor between the two sizes; the larger is size=")
     parser.add_argument("--adversarial", action="store_true", help="also train and compare the adversarial networks")
-    parser.add_argument("overrides", nargs="*", help="overrides for every train.py run, e.g. data.jitter=0.1")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="overrides for every train.py run, e.g. data.jitter=0.1; those of loss, net, pair and task are not passed "
+        "to super-resolution",
+    )
     return parser.parse_args()
 
 
@@ -142,7 +162,7 @@ def study(args: argparse.Namespace) -> None:
 
 
 def options(args: argparse.Namespace) -> list[str]:
-    """Return the options that differ from their defaults, by which studies are told apart."""
+    """Return the options that differ from their defaults, which identify a study."""
     return [
         *([] if args.task == studies.DEFAULT else [args.task]),
         *([] if args.scale == 2 else [f"x{args.scale}"]),
@@ -166,10 +186,10 @@ def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> Non
     results: dict[int, dict[str, Any]] = {}
     for seed in args.seeds:
         runs = folder / f"seed{seed}"
-        experiments = stages(studies.load(args.task), runs, args.minutes, args.scale, args.adversarial)
+        experiments = stages(studies.load(args.task), runs, args.minutes, args.scale, args.adversarial, args.overrides)
         for number, (experiment, stage) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
             title = f"study {number}/{len(args.seeds) * len(experiments)} {experiment}, seed {seed}:"
-            train(runs / experiment, experiment, [*shared, f"seed={seed}", *stage, *args.overrides], title)
+            train(runs / experiment, experiment, [*shared, f"seed={seed}", *stage], title)
         results[seed] = compare(runs, args.task, seed)
     if len(results) > 1:
         from srcolor.analysis import comparison

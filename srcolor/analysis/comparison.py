@@ -46,9 +46,22 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 def markdown(results: Mapping[str, Any]) -> str:
     """Return all tables as Markdown."""
     title = f"{_study(results).title} at {results['size']}x{results['size']}"
-    parts = [f"# {title}\n", f"{results['images']} test images.\n"]
+    parts = [f"# {title}\n", f"{test_set(results)}.\n"]
     parts += [f"{title}\n\n{tables.markdown(lines)}" for title, lines in _tables(results)]
     return "\n".join(parts)
+
+
+def test_set(results: Mapping[str, Any]) -> str:
+    """Return the size of the test set: the number of crops, and of the pictures they are from where it differs.
+
+    >>> test_set({"images": 117, "pictures": 13})
+    '117 test crops of 13 pictures'
+    """
+    crops = results["images"]
+    pictures = results.get("pictures", crops)  # not recorded by srcolor 0.1
+    if pictures == crops:
+        return f"{crops} test images"
+    return f"{crops} test crops of {pictures} picture{'' if pictures == 1 else 's'}"
 
 
 def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
@@ -71,14 +84,14 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
     columns = _columns(_study(first))
     seeds = ", ".join(map(str, results))
     parts = [
-        f"Means over seeds {seeds} ± their standard deviation, {first['images']} test images. `*`: the "
+        f"Means over seeds {seeds} ± their standard deviation, {test_set(first)}. `*`: the "
         "difference from the reference has the same sign and an interval without zero in every seed.\n"
     ]
     headings = [column.heading for column in columns.values()]
-    for title, reference, given in _groups(first):
+    for title, reference, side in _groups(first):
         lines = [["route", *headings, COSTS["train_seconds"].heading]]
         for part in ("routes", "floors"):
-            for name in (name for name, row in first[part].items() if row["given"] == given):
+            for name in (name for name, row in first[part].items() if row["given"] == side):
                 rows = [comparison[part][name] for comparison in results.values()]
                 cells = [
                     _over_seeds([row[metric] for row in rows], [row["difference"][metric] for row in rows], digits)
@@ -134,9 +147,9 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]
     def line(name: str, differences: Mapping[str, Sequence[float | None]]) -> list[str]:
         return [name, *(tables.interval(differences[metric], digits) for metric, (_, digits) in columns.items())]
 
-    for title, reference, given in _groups(results):
+    for title, reference, side in _groups(results):
         both = {**results["routes"], **results["floors"]}
-        rows = {name: row for name, row in both.items() if row["given"] == given}
+        rows = {name: row for name, row in both.items() if row["given"] == side}
         means = [[name, *_numbers(row, columns)] for name, row in rows.items()]
         yield title, [["route", *headings], *means]
         differences = [line(name, row["difference"]) for name, row in rows.items() if name != reference]
@@ -148,8 +161,8 @@ def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]
     yield "Differences across the groups, with the same intervals", [["", *headings], *differences]
     lines = [["route", "input", *(column.heading for column in COSTS.values())]]
     for name, row in results["routes"].items():
-        given = row["given"] if isinstance(row["given"], str) else f"{row['given']}x{row['given']}"
-        lines.append([name, given, *_numbers(row, COSTS)])
+        side = row["given"]
+        lines.append([name, side if isinstance(side, str) else f"{side}x{side}", *_numbers(row, COSTS)])
     yield "Cost of the routes and of training their networks", lines
     if not results["steps"]:  # an external network is not trained
         return

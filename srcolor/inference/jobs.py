@@ -88,8 +88,8 @@ def _without_results(files: list[Path]) -> list[Path]:
     written = {Path(ending) for mode in MODES.values() for ending in mode.written()}
 
     def is_result(file: Path) -> bool:
-        own = [ending for ending in written if file.stem.endswith(f"_{ending.stem}")]
-        sources = [(file.stem.removesuffix(f"_{ending.stem}"), ending.suffix) for ending in own]
+        endings = [ending for ending in written if file.stem.endswith(f"_{ending.stem}")]
+        sources = [(file.stem.removesuffix(f"_{ending.stem}"), ending.suffix) for ending in endings]
         return any(
             stem in stems and file.suffix == suffix if suffix else stem + file.suffix in names
             for stem, suffix in sources

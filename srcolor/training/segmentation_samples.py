@@ -4,16 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srcolor import class_colors
 from srcolor.images import Pair, luma
 from srcolor.metrics import one_hot
 from srcolor.training.samples import SampleGrid
 
-# Colors of the classes, repeated if there are more; the background has none. After Okabe and Ito 2008.
-CLASS_COLORS = (
-    *((0.00, 0.80, 0.35), (0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.94, 0.89, 0.26)),
-    *((0.80, 0.47, 0.65), (0.00, 0.45, 0.70), (0.84, 0.37, 0.00)),
-)
-OVERLAY = 0.5  # opacity
 FALSE_POSITIVE, FALSE_NEGATIVE, OTHER_CLASS = (1.0, 0.15, 0.10), (0.10, 0.35, 1.0), (1.0, 0.85, 0.0)
 
 
@@ -25,21 +20,20 @@ class SegmentationSampleGrid(SampleGrid):
 
         The image; the classes of the prediction and of the target, colored over the image; and the errors, over its
         luma: red where the network predicts a class in the background, blue where it misses one, yellow where it
-        takes one for another. Ignored pixels are black in the last two.
+        confuses two classes. Ignored pixels are black in the last two.
         """
         prediction, target = one_hot(predictions["net"]), one_hot(batch.target)
         image = F.interpolate(batch.input, size=target.shape[-2:], mode="nearest")
-        counted = target.sum(1, keepdim=True)
         return {
             "image": batch.input,
             "prediction": overlay(image, prediction),
-            "truth": overlay(image, target) * counted,
-            "errors": errors(image, prediction, target) * counted,
+            "truth": overlay_truth(image, target),
+            "errors": errors(image, prediction, target) * target.sum(1, keepdim=True),
         }
 
 
 def overlay(image: Tensor, classes: Tensor) -> Tensor:
-    """Return images with the classes in color over them, the background as it is.
+    """Return images with the classes in color over them; the background is unchanged.
 
     Args:
         image: (N, 3, H, W) in [0, 1].
@@ -48,8 +42,21 @@ def overlay(image: Tensor, classes: Tensor) -> Tensor:
     Returns:
         (N, 3, H, W) in [0, 1].
     """
-    colors = torch.tensor([CLASS_COLORS[number % len(CLASS_COLORS)] for number in range(classes.shape[1] - 1)])
+    colors = torch.from_numpy(class_colors.table(classes.shape[1])[1:]) / 255
     return _paint(image, classes[:, 1:], colors)
+
+
+def overlay_truth(image: Tensor, target: Tensor) -> Tensor:
+    """Return `overlay` of a target, with ignored pixels in black.
+
+    Args:
+        image: (N, 3, H, W) in [0, 1].
+        target: One-hot, (N, classes, H, W); 0 in every class where ignored.
+
+    Returns:
+        (N, 3, H, W) in [0, 1].
+    """
+    return overlay(image, target) * target.sum(1, keepdim=True)
 
 
 def errors(image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
@@ -73,4 +80,4 @@ def _paint(image: Tensor, areas: Tensor, colors: Tensor) -> Tensor:
     """Paint the areas, (N, K, H, W), in their colors, (K, 3), over images."""
     areas = areas.to(image.dtype)
     paint = torch.einsum("nkhw,kc->nchw", areas, colors.to(image))
-    return image + OVERLAY * (paint - areas.sum(1, keepdim=True) * image)
+    return image + class_colors.OPACITY * (paint - areas.sum(1, keepdim=True) * image)

@@ -72,11 +72,21 @@ def test_options_without_a_meaning_are_refused(options, message, tmp_path, monke
 
 
 def test_the_stages_of_another_factor_reduce_and_enlarge_by_it(tmp_path):
-    stages = study.stages(ColorStudy(), tmp_path, 40, scale=4, adversarial=False)
+    stages = study.stages(ColorStudy(), tmp_path, 40, scale=4, adversarial=False, args=[])
     assert stages["colorize64"] == ["trainer.max_time=00:00:40:00", "pair.shrink=4"]
     assert stages["sr64to128"] == ["trainer.max_time=00:00:40:00", "scale=4"]
     assert stages["colorize128"] == ["trainer.max_time=00:01:20:00"]
     assert stages["chain64to128"][1] == "scale=4"
+
+
+@pytest.mark.parametrize("task", studies.STUDIES)
+def test_settings_of_the_task_are_not_passed_to_super_resolution(task, tmp_path):
+    of_the_task = ["loss.weights=[1,2,2]", "++task.class_names=[a,b]", "~net.blocks", "pair.x=1", "loss=mse"]
+    of_all = ["optimizer.lr=1e-3", "network=x", "+data.net=1"]
+    stages = study.stages(studies.load(task), tmp_path, 3, scale=2, adversarial=False, args=[*of_the_task, *of_all])
+    for experiment, overrides in stages.items():
+        assert set(of_all) <= set(overrides)
+        assert set(of_the_task) & set(overrides) == (set() if experiment == "sr64to128" else set(of_the_task))
 
 
 def start(root, folder):
@@ -131,7 +141,7 @@ def test_a_killed_study_resumes_and_a_second_call_trains_nothing(pictures, tmp_p
 @pytest.mark.parametrize("lpips", [True, False])
 def test_adversarial_networks_start_from_those_of_the_pixel_loss(lpips, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "available", lambda names: list(names) if lpips else [])
-    stages = study.stages(ColorStudy(), tmp_path, 3, scale=2, adversarial=True)
+    stages = study.stages(ColorStudy(), tmp_path, 3, scale=2, adversarial=True, args=[])
     assert list(stages) == [*STAGES, "sr64to128_gan", "colorize64_gan"]
     for name in ("sr64to128", "colorize64"):
         assert stages[f"{name}_gan"][:2] == ["trainer.max_time=00:00:15:00", f'init_from="{tmp_path / name}"']

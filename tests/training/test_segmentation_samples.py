@@ -7,6 +7,7 @@ from PIL import Image
 from test_segmentation_task import Bands, make_task
 from tiny_data import fit
 
+from srcolor import class_colors
 from srcolor.images import Pair, luma
 from srcolor.training import segmentation_samples as samples
 from srcolor.training.segmentation_samples import SegmentationSampleGrid
@@ -29,7 +30,7 @@ def columns(tmp_path):
 
 
 def mixed(under, color):
-    return under + samples.OVERLAY * (torch.tensor(color) - under)
+    return under + class_colors.OPACITY * (torch.as_tensor(color) - under)
 
 
 def test_the_columns_are_image_prediction_truth_and_errors(columns):
@@ -38,7 +39,7 @@ def test_the_columns_are_image_prediction_truth_and_errors(columns):
 
 
 def test_classes_are_colored_over_the_image_and_the_background_is_not(columns):
-    first, second = samples.CLASS_COLORS[:2]
+    first, second = (torch.tensor(color) / 255 for color in class_colors.COLORS[:2])
     for name, numbers in (("prediction", PREDICTED), ("truth", TRUE)):
         for pixel, number in enumerate(numbers):
             under, shown = IMAGE[0, :, 0, pixel], columns[name][0, :, 0, pixel]

@@ -45,10 +45,12 @@ class Stage:
     Attributes:
         settings: Overrides for `train.py`; paths are quoted.
         budgets: Training time, in multiples of `--minutes`.
+        other_task: Whether it trains a network of another task, which does not have the settings of the study's task.
     """
 
     settings: Mapping[str, Path | str | int] = field(default_factory=dict)
     budgets: int = 1
+    other_task: bool = False
 
 
 class Recipe(NamedTuple):

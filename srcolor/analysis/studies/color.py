@@ -129,7 +129,7 @@ class ColorStudy(Study):
         parts = {"net.first.run": folder / "colorize64", "net.second.run": folder / "sr64to128"}
         stages = {
             "colorize64": Stage(small),
-            "sr64to128": Stage(large),
+            "sr64to128": Stage(large, other_task=True),
             "colorize128": Stage(budgets=2),  # the time of both networks of the chain
             "chain64to128": Stage({**large, **parts}),
         }
@@ -137,6 +137,7 @@ class ColorStudy(Study):
             from srcolor.metrics import available  # imports torch
 
             monitor = {} if available(["lpips"]) else {"monitor": "val/patches"}
-            stages["sr64to128_gan"] = Stage({**large, "init_from": folder / "sr64to128"}, budgets=5)
+            start = {"init_from": folder / "sr64to128"}
+            stages["sr64to128_gan"] = Stage({**large, **start}, budgets=5, other_task=True)
             stages["colorize64_gan"] = Stage({**small, "init_from": folder / "colorize64", **monitor}, budgets=5)
         return stages

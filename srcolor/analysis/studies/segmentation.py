@@ -68,13 +68,23 @@ class SegmentationStudy(Study):
             suits = (net.inputs, net.scale, net.logits) == (3, scale, False)
             return None if suits else f"a super-resolution network that enlarges by {scale}"
         from srcolor.nets.guided_sr import GuidedSR
+        from srcolor.nets.up_logits import UpLogits
 
         classes = nets["segment"].outputs
+        of_segment = "" if key == "segment" else f" with the {classes} classes of segment"
         suits = (net.inputs, net.outputs, net.scale, net.logits) == (3, classes, 1, True)
-        if suits and (key == "guided") == isinstance(net, GuidedSR):
-            return None
-        kind = "a guided network" if key == "guided" else "a segmentation network"
-        return kind if key == "segment" else f"{kind} with the {classes} classes of segment"
+        if key != "guided":
+            for other, kind in ((GuidedSR, "a guided"), (UpLogits, "an enlarged")):
+                if isinstance(net, other):
+                    return f"a segmentation network{of_segment}, not {kind} one"
+            return None if suits else f"a segmentation network{of_segment}"
+        if not suits or not isinstance(net, GuidedSR):
+            return f"a guided network{of_segment}"
+        if net.factor != scale:
+            return f"a guided network with net.scale={scale}, not {net.factor}"
+        if not same_weights(net.net, nets["segment"]):
+            return "a guided network trained with the run of segment as net.net.run, not with another run"
+        return None
 
     def recipes(self, scale: int) -> dict[str, Recipe]:
         """See `Study`."""
@@ -136,11 +146,11 @@ class SegmentationStudy(Study):
         return pairs
 
     def columns(self, pair: Pair, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the image, and the true mask and those of the routes laid over it."""
-        from srcolor.training.segmentation_samples import overlay
+        """Return the image, and over it the true mask, black where it is ignored, and the masks of the routes."""
+        from srcolor.training.segmentation_samples import overlay, overlay_truth
 
-        masks = {"truth": pair.target, **predictions}
-        return {"image": pair.input, **{name: overlay(pair.input, mask) for name, mask in masks.items()}}
+        masks = {name: overlay(pair.input, mask) for name, mask in predictions.items()}
+        return {"image": pair.input, "truth": overlay_truth(pair.input, pair.target), **masks}
 
     def stages(self, folder: Path, scale: int, adversarial: bool) -> dict[str, Stage]:
         """See `Study`."""
@@ -148,9 +158,20 @@ class SegmentationStudy(Study):
         return {
             "segment64": Stage(small),
             "segment64_zoom": Stage(small),
-            "sr64to128": Stage({} if scale == 2 else {"scale": scale}),
+            "sr64to128": Stage({} if scale == 2 else {"scale": scale}, other_task=True),
             "segment_guided64to128": Stage(
                 {**({} if scale == 2 else {"net.scale": scale}), "net.net.run": folder / "segment64"}
             ),
             "segment128": Stage(budgets=2),  # the time of both networks of the chain
         }
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two networks have the same weights, up to float rounding."""
+    import torch
+
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(
+        value.shape == second[key].shape and torch.allclose(value, second[key], rtol=1e-4, atol=1e-6)
+        for key, value in first.items()
+    )

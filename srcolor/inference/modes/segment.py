@@ -8,14 +8,11 @@ import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from srcolor import runs
+from srcolor import class_colors, runs
 from srcolor.errors import UserError
 from srcolor.inference import image_files, tiles
 from srcolor.inference.modes import base
 from srcolor.nets.up_logits import UpLogits
-
-# Colors of the classes from 1 on, repeated if there are more; class 0 has none. Green shows on skin and stained tissue.
-COLORS = ((0, 230, 60), (230, 25, 75), (0, 130, 200), (255, 225, 25), (145, 30, 180), (70, 240, 240), (245, 130, 48))
 
 
 class Segment(base.Mode):
@@ -34,8 +31,9 @@ class Segment(base.Mode):
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)
         net = base.load(args.run, self.kind)
-        shrink = runs.shrink(args.run) if args.shrink is None else args.shrink
-        self.net = net if shrink == 1 else UpLogits(net, shrink, shrink=True).eval()
+        self.shrink = runs.shrink(args.run) if args.shrink is None else args.shrink
+        self.stride = net.stride
+        self.net = net if self.shrink == 1 else UpLogits(net, self.shrink, shrink=True).eval()
         self.stages.append(self._segment)
 
     @classmethod
@@ -66,19 +64,30 @@ class Segment(base.Mode):
         ]
 
     def _segment(self, pixels: tiles.Pixels, done: Callable[[float], None]) -> NDArray[Any]:
+        self._check_size(*pixels.shape[:2])
         out = base.empty(pixels.shape[:2], np.dtype(np.uint8))
         return tiles.segment(self.net, pixels, out, tile=self.args.tile, done=done)
 
+    def _check_size(self, height: int, width: int) -> None:
+        """Raise a `UserError` if an image is too small to be reduced."""
+        small_height, small_width = -(-height // self.shrink), -(-width // self.shrink)
+        if self.shrink > 1 and min(small_height, small_width) < self.stride:
+            raise UserError(
+                f"--shrink {self.shrink} reduces the image from {width}x{height} to {small_width}x{small_height}: "
+                f"expected at least {self.stride}x{self.stride}. Pass --shrink "
+                f"{max(1, min(height, width) // self.stride)}."
+            )
+
 
 def overlay(image: pyvips.Image, classes: pyvips.Image) -> pyvips.Image:
-    """Return the mean of an image and the color of each pixel's class; class 0 keeps the image.
+    """Blend an image and the color of each pixel's class, without loading the image; class 0 keeps the image.
 
     Args:
         image: RGB, 8 or 16 bits per channel.
         classes: Gray, 8 bits, of the same size.
     """
-    colors = np.resize(np.array(COLORS, np.uint8), (256, 3))
-    table = image_files.to_image(np.roll(colors, 1, axis=0)[None])
+    table = image_files.to_image(class_colors.table(256)[None])
     level = 257 if image.format == "ushort" else 1
-    mixed = ((image + classes.maplut(table) * level) / 2).rint().cast(image.format)
+    colors = classes.maplut(table) * level
+    mixed = (image * (1 - class_colors.OPACITY) + colors * class_colors.OPACITY).rint().cast(image.format)
     return (classes == 0).ifthenelse(image, mixed).copy(interpretation=image.interpretation)

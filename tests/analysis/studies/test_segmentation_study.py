@@ -1,5 +1,6 @@
 """The segmentation study: its routes, their inputs, and the networks that it refuses."""
 
+import csv
 import json
 
 import numpy as np
@@ -19,6 +20,7 @@ from srcolor.nets.guided_sr import GuidedSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_segment import UNetSegment
+from srcolor.nets.up_logits import UpLogits
 
 STUDY = SegmentationStudy()
 BOOTSTRAP = routes.Bootstrap(np.arange(2), 100, 0)
@@ -103,7 +105,7 @@ def test_the_report_has_a_group_for_the_oracle_and_no_table_of_its_differences(p
     results = {"task": "segmentation", "routes": rows, "floors": {}, "questions": questions, "steps": []}
     comparison.write(tmp_path, results | {"images": 2, "size": 16, "scale": 2})
     text = (tmp_path / "comparison.md").read_text()
-    assert text.startswith("# Routes to masks at 16x16\n")
+    assert text.startswith("# Routes to masks at 16x16\n\n2 test images.\n")
     positions = [text.index(title) for title in ("Given RGB 8x8", "Given RGB 16x16", "Given the true mask at 8x8")]
     assert positions == sorted(positions)
     assert "Difference to up," in text
@@ -111,6 +113,31 @@ def test_the_report_has_a_group_for_the_oracle_and_no_table_of_its_differences(p
     read = json.loads((tmp_path / "comparison.json").read_text())
     assert list(figures.routes(read).index) == ["up_small", "direct", "up", "chain", "oracle"]
     assert "oracle" in comparison.over_seeds({0: read, 1: read})
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({"images": 8}, "8 test images"),  # a comparison by srcolor 0.1
+        ({"images": 8, "pictures": 8}, "8 test images"),
+        ({"images": 117, "pictures": 13}, "117 test crops of 13 pictures"),
+        ({"images": 9, "pictures": 1}, "9 test crops of 1 picture"),
+    ],
+)
+def test_the_report_tells_crops_from_pictures(counts, text):
+    empty = {"task": "segmentation", "size": 16, "scale": 2, "routes": {}, "floors": {}, "questions": {}, "steps": []}
+    assert f"{text}.\n" in comparison.markdown(empty | counts)
+    assert f", {text}. `*`:" in comparison.over_seeds(dict.fromkeys((0, 1), empty | counts))
+
+
+def test_ignored_pixels_are_black_in_the_truth_of_the_picture(pair):
+    ignored = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    ignored[..., :4] = True
+    target = pair.target.masked_fill(ignored, 0)
+    columns = STUDY.columns(pair._replace(target=target), {"up": pair.target})
+    assert list(columns) == ["image", "truth", "up"]
+    assert (columns["truth"] == 0).all(1, keepdim=True).equal(ignored)
+    assert columns["up"].min() > 0
 
 
 def test_the_training_step_is_measured_at_three_sizes_for_a_factor_of_two(pair):
@@ -124,18 +151,34 @@ def test_the_training_step_is_measured_at_three_sizes_for_a_factor_of_two(pair):
     ("key", "net", "kind"),
     [
         ("segment", UNet(8), "a segmentation network"),
-        ("segment", GuidedSR(Bright(), 2), "a segmentation network"),
+        ("segment", GuidedSR(Bright(), 2), "a segmentation network, not a guided one"),
+        ("segment", UpLogits(Bright(), 2, shrink=True), "a segmentation network, not an enlarged one"),
         ("segment_zoom", UNet(8), "a segmentation network with the 2 classes of segment"),
-        ("segment128", GuidedSR(Bright(), 2), "a segmentation network with the 2 classes of segment"),
+        ("segment128", GuidedSR(Bright(), 2), "a segmentation network with the 2 classes of segment, not a guided one"),
+        (
+            "segment128",
+            UpLogits(Bright(), 2, shrink=True),
+            "a segmentation network with the 2 classes of segment, not an enlarged one",
+        ),
         ("segment128", UNetSegment(8, 0, 3), "a segmentation network with the 2 classes of segment"),
         ("guided", Bright(), "a guided network with the 2 classes of segment"),
+        ("guided", GuidedSR(Bright(), 4), "a guided network with net.scale=2, not 4"),
+        (
+            "guided",
+            GuidedSR(Bright(0.6), 2),
+            "a guided network trained with the run of segment as net.net.run, not with another run",
+        ),
+        (
+            "guided",
+            GuidedSR(UNetSegment(8, 0), 2),
+            "a guided network trained with the run of segment as net.net.run, not with another run",
+        ),
         ("sr", Bright(), "a super-resolution network that enlarges by 2"),
         ("sr", UNet(8), "a super-resolution network that enlarges by 2"),
     ],
 )
 def test_a_network_of_another_kind_is_not_expected(key, net, kind):
-    given = nets() | {key: net}
-    assert STUDY.expected(key, net, given, 2) == kind
+    assert STUDY.expected(key, net, nets() | {key: net}, 2) == kind
     suitable = nets(segment128=Bright())
     assert all(STUDY.expected(name, right, suitable, 2) is None for name, right in suitable.items())
 
@@ -218,6 +261,9 @@ def test_every_route_of_trained_networks_is_reported(compared):
     folder, _ = compared
     results = json.loads((folder / "comparison.json").read_text())
     assert (results["task"], results["scale"], results["size"]) == ("segmentation", 2, 64)
+    with (folder / "split.csv").open(newline="") as file:
+        tested = [row["name"] for row in csv.DictReader(file) if row["split"] == "test"]
+    assert results["pictures"] == len({name.rpartition("@")[0] or name for name in tested})
     assert set(results["routes"]) == set(STUDY.recipes(2))
     assert list(results["questions"]) == [f"{one} - {other}" for one, other in STUDY.questions]
     assert [step["side"] for step in results["steps"]] == [32, 64, 128]

@@ -7,12 +7,13 @@ from PIL import Image
 from skimage import data
 from torch import nn
 
-from srcolor import runs
+from srcolor import class_colors, images, runs
 from srcolor.errors import UserError
 from srcolor.inference import export, image_files, predict, tiles
 from srcolor.inference.modes import base, segment
 from srcolor.nets import Net
 from srcolor.nets.up_logits import UpLogits
+from srcolor.training.segmentation_samples import overlay
 
 PHOTO = data.astronaut()[:90, 200:301]
 HEIGHT, WIDTH = PHOTO.shape[:2]
@@ -112,7 +113,7 @@ def test_the_overlay_is_the_mean_of_image_and_class_color_and_leaves_class_0(net
     classes, overlay = results(tmp_path / "a.png")
     np.testing.assert_array_equal(overlay[classes == 0], PHOTO[classes == 0])
     for number in (1, 2):
-        mixed = (PHOTO[classes == number].astype(float) + segment.COLORS[number - 1]) / 2
+        mixed = (PHOTO[classes == number].astype(float) + class_colors.COLORS[number - 1]) / 2
         np.testing.assert_allclose(overlay[classes == number], mixed, atol=0.5)
 
 
@@ -121,7 +122,17 @@ def test_classes_beyond_the_list_of_colors_have_a_color():
     classes = image_files.to_image(np.arange(256, dtype=np.uint8)[None])
     overlay = segment.overlay(image, classes).numpy()[0]
     assert (overlay.max(1) > 0).tolist() == [False] + [True] * 255
-    np.testing.assert_array_equal(overlay[1], overlay[1 + len(segment.COLORS)])
+    np.testing.assert_array_equal(overlay[1], overlay[1 + len(class_colors.COLORS)])
+
+
+def test_the_overlay_equals_that_of_the_sample_grids():
+    numbers = np.arange(9, dtype=np.uint8).repeat(4).reshape(1, 36)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 36, 3), np.uint8)
+    written = segment.overlay(image_files.to_image(pixels), image_files.to_image(numbers)).numpy()
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    one_hot = nn.functional.one_hot(torch.from_numpy(numbers.astype(np.int64)), 9).permute(0, 2, 1)[:, :, None].float()
+    shown = images.to_uint8(overlay(image, one_hot))[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(written.astype(int), shown.astype(int), atol=1)
 
 
 def test_transparency_and_profile_stay_in_the_overlay_and_not_in_the_classes(nets, tmp_path):
@@ -240,6 +251,18 @@ def test_the_option_shrink_replaces_the_factor_of_training(option, sizes, nets, 
     assert run(tmp_path / "a.png", "--shrink", option) == 0
     assert inputs == sizes
     assert results(tmp_path / "a.png")[0].shape == (HEIGHT, WIDTH)
+
+
+def test_an_image_that_is_too_small_to_be_reduced_is_refused(nets, inputs, tmp_path, capsys):
+    nets["reds"].stride = 8
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    assert run(tmp_path / "a.png", "--shrink", "1000") == 1
+    error = "--shrink 1000 reduces the image from 101x90 to 1x1: expected at least 8x8. Pass --shrink 11."
+    assert error in capsys.readouterr().out
+    assert not inputs
+    assert run(tmp_path / "a.png", "--shrink", "11") == 0
+    Image.fromarray(PHOTO[:5, :5]).save(tmp_path / "b.png")
+    assert run(tmp_path / "b.png", "--shrink", "1") == 0  # smaller than the stride, but not reduced
 
 
 # -- errors -----------------------------------------------------------------------------------------------------
