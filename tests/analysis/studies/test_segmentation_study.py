@@ -262,8 +262,8 @@ def test_every_route_of_trained_networks_is_reported(compared):
     results = json.loads((folder / "comparison.json").read_text())
     assert (results["task"], results["scale"], results["size"]) == ("segmentation", 2, 64)
     with (folder / "split.csv").open(newline="") as file:
-        tested = [row["name"] for row in csv.DictReader(file) if row["split"] == "test"]
-    assert results["pictures"] == len({name.rpartition("@")[0] or name for name in tested})
+        crops = [int(row["crops"]) for row in csv.DictReader(file) if row["split"] == "test"]
+    assert (results["images"], results["pictures"]) == (sum(crops), len(crops))
     assert set(results["routes"]) == set(STUDY.recipes(2))
     assert list(results["questions"]) == [f"{one} - {other}" for one, other in STUDY.questions]
     assert [step["side"] for step in results["steps"]] == [32, 64, 128]
