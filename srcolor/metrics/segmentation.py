@@ -91,8 +91,8 @@ class _BoundaryF1(Measure):
     """F1 score of the boundaries (Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?").
 
     A boundary is the pixels of a class with a pixel of another class beside them; the border of the image and of
-    ignored pixels does not count as a boundary. Precision is the share of the predicted boundary within `tolerance` pixels
-    of the true one, recall the reverse. Without any boundary: 1 if the class occurs in both, else 0. If no class
+    ignored pixels does not count as a boundary. Precision is the share of the predicted boundary within `tolerance`
+    pixels of the true one, recall the reverse. Without any boundary: 1 if the class occurs in both, else 0. If no class
     occurs, the value is 1.
     """
 
