@@ -1,5 +1,6 @@
 """The loss of segmentation, between logits and the areas of the classes, both (N, classes, H, W)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,9 @@ class CrossEntropyDice(nn.Module):
         dice: Weight of the Dice part.
         weights: Weight of each class in the cross entropy; if None, 1 for all.
 
+    Raises:
+        UserError: If `dice` is negative, or `weights` is not a list of numbers of at least 0, not all 0.
+
     >>> areas = torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)
     >>> CrossEntropyDice(dice=0)(torch.zeros(1, 2, 1, 1), areas)  # log 2
     tensor(0.6931)
@@ -29,10 +33,25 @@ class CrossEntropyDice(nn.Module):
         super().__init__()
         check_range("loss.dice", dice, 0)
         self.dice = dice
-        if weights is not None and (min(weights, default=0) < 0 or not any(weights)):
-            raise UserError(f"loss.weights={list(weights)}: expected a number of at least 0 per class, not all 0.")
+        if weights is not None and not _are_weights(weights):
+            raise UserError(
+                f"loss.weights={weights}: expected a list with a number of at least 0 per class, not all 0. Set for "
+                "example loss.weights=[1,2]."
+            )
         self.weights: Tensor | None
         self.register_buffer("weights", None if weights is None else torch.tensor(list(weights)).float(), False)
+
+    def check_classes(self, classes: int) -> None:
+        """Check that the number of weights, if any, equals the number of classes.
+
+        Raises:
+            UserError: If it does not.
+        """
+        if self.weights is not None and len(self.weights) != classes:
+            raise UserError(
+                f"loss.weights={self.weights.tolist()}: expected {classes} numbers, one for each class. Add the "
+                "missing ones, or remove the others."
+            )
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a scalar; 0 if all pixels are ignored.
@@ -40,14 +59,8 @@ class CrossEntropyDice(nn.Module):
         Raises:
             UserError: If the number of weights differs from the number of classes.
         """
-        weighted = target
-        if self.weights is not None:
-            if len(self.weights) != target.shape[1]:
-                raise UserError(
-                    f"loss.weights has {len(self.weights)} numbers, expected one for each of the {target.shape[1]} "
-                    "classes."
-                )
-            weighted = target * self.weights[:, None, None]
+        self.check_classes(target.shape[1])
+        weighted = target if self.weights is None else target * self.weights[:, None, None]
         log_probabilities = prediction.log_softmax(1)
         entropy = -(weighted * log_probabilities).sum() / weighted.sum().clamp(min=1e-6)
         counted = target.sum(1, keepdim=True)
@@ -55,5 +68,11 @@ class CrossEntropyDice(nn.Module):
         areas = target[:, 1:]
         common = (probabilities * areas).sum((0, 2, 3))
         squares = probabilities.square().sum((0, 2, 3)) + areas.square().sum((0, 2, 3))
-        dice = (2 * common + 1) / (squares + 1)  # 1 pixel more of each: a class that is nowhere must not divide by 0
+        dice = (2 * common + 1) / (squares + 1)  # add 1 so that an absent class does not divide by 0
         return entropy + self.dice * (1 - dice.mean())
+
+
+def _are_weights(weights: object) -> bool:
+    if not isinstance(weights, Sequence) or not all(isinstance(weight, int | float) for weight in weights):
+        return False
+    return any(weights) and all(0 <= weight < math.inf for weight in weights)

@@ -70,9 +70,16 @@ def test_a_batch_without_counted_pixels_has_no_loss_and_no_gradient():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": [0, 0]}, r"loss\.weights=\[0, 0\]: expected a number of at least 0 per class, not all 0"),
+        (
+            {"weights": [0, 0]},
+            r"loss\.weights=\[0, 0\]: expected a list with a number of at least 0 per class, not all 0",
+        ),
         ({"weights": [1, -1]}, r"loss\.weights=\[1, -1\]"),
         ({"weights": []}, r"loss\.weights=\[\]"),
+        ({"weights": 5}, r"loss\.weights=5: expected a list with a number"),
+        ({"weights": "12"}, r"loss\.weights=12: expected a list"),
+        ({"weights": ["a", 1]}, r"loss\.weights=\['a', 1\]: expected a list"),
+        ({"weights": [1, float("nan")]}, r"loss\.weights=\[1, nan\]"),
         ({"dice": -1}, r"loss\.dice=-1"),
     ],
 )
@@ -82,5 +89,5 @@ def test_wrong_weights_are_errors(options, message):
 
 
 def test_a_weight_per_class_is_required():
-    with pytest.raises(UserError, match=r"loss\.weights has 2 numbers, expected one for each of the 3 classes"):
+    with pytest.raises(UserError, match=r"loss\.weights=\[1\.0, 2\.0\]: expected 3 numbers, one for each class"):
         CrossEntropyDice(weights=[1, 2])(*random_pair())

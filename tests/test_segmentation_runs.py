@@ -29,15 +29,15 @@ def rows_of(run):
 def test_a_run_has_the_measures_of_the_network_and_the_baselines(segment_run):
     metrics = metrics_of(segment_run)
     assert list(metrics["test"]) == MEASURES
-    assert list(metrics["baselines"]) == ["background", "otsu"]
+    assert list(metrics["baselines"]) == ["all_background", "otsu"]
     assert metrics["validation"]["metric"] == "dice"
     rows = rows_of(segment_run)
     assert len(rows) == metrics["images"]
-    expected = [f"{net}{name}" for net in ("", "background_", "otsu_") for name in MEASURES]
+    expected = [f"{net}{name}" for net in ("", "all_background_", "otsu_") for name in MEASURES]
     assert list(rows[0]) == ["file", *expected]
     assert np.mean([float(row["dice"]) for row in rows]) == pytest.approx(metrics["test"]["dice"])
-    infinite = [float(row["background_hd95"]) == float("inf") for row in rows]
-    assert np.mean(infinite) == pytest.approx(metrics["baselines"]["background"]["hd95_infinite"])
+    infinite = [float(row["all_background_hd95"]) == float("inf") for row in rows]
+    assert np.mean(infinite) == pytest.approx(metrics["baselines"]["all_background"]["hd95_infinite"])
     assert (segment_run / "samples" / "test.png").exists()
 
 
@@ -100,7 +100,7 @@ def test_three_classes_and_ignored_pixels(slides, call, tmp_path):
     data = ["data=masks", f"data.root={root}", "data.classes=3", "data.ignore_index=9"]
     args = ["experiment=segment64", *SEGMENT, *data, "trainer=debug", f"hydra.run.dir={run}"]
     assert call(*args, "task.class_names=[left,right]", "loss.weights=[1,2,2]") == 0
-    assert list(metrics_of(run)["baselines"]) == ["background", "left", "right"]
+    assert list(metrics_of(run)["baselines"]) == ["all_background", "left", "right"]
     assert "left_dice" in rows_of(run)[0]
 
 

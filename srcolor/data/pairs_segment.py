@@ -10,18 +10,17 @@ from srcolor.images import Pair
 IGNORED = 255  # class number that sources give to pixels that neither training nor evaluation counts
 
 
-def segment(images: Tensor, row: Tensor, shrink: int, classes: int, ignore_index: int = IGNORED) -> Pair:
+def segment(images: Tensor, row: Tensor, shrink: int, classes: int) -> Pair:
     """Return the image, reduced by block means, as input, and the area of each class in each block as target.
 
-    The areas of a block sum to 1, or to less where pixels are ignored. A target of areas loses less at a boundary than
-    the class of a block, which is a coin toss where two classes share it.
+    The areas of a block sum to 1, or to less where pixels are ignored. Ignored pixels, of class number 255, have area
+    0 in every class. A target of areas keeps more detail at boundaries than one class per block.
 
     Args:
         images: (N, 4, H, W) in [0, 1]: RGB, and the class number of each pixel divided by 255.
         row: Rows of the samples.
         shrink: Side of a block in pixels.
         classes: Number of classes.
-        ignore_index: Class number of the ignored pixels, which have area 0 in every class.
 
     Returns:
         Input (N, 3, H / shrink, W / shrink) and target (N, classes, H / shrink, W / shrink), both in [0, 1].
@@ -36,6 +35,4 @@ def segment(images: Tensor, row: Tensor, shrink: int, classes: int, ignore_index
         )
     numbers = (images[:, 3:] * 255).round()
     one_hot = (numbers == torch.arange(classes, device=images.device).reshape(-1, 1, 1)).to(images.dtype)
-    if ignore_index < classes:
-        one_hot = one_hot * (numbers != ignore_index)
     return Pair(im.block_mean(images[:, :3], shrink), im.block_mean(one_hot, shrink), row)

@@ -1,7 +1,8 @@
 """Metrics of segmentation: overlap of the areas, and agreement of the boundaries.
 
 Predictions and targets are one-hot, (N, classes, H, W); see `one_hot`. Pixels that are zero in every class of the
-target are ignored. Each value is the mean over the classes except the background, class 0.
+target are ignored. Each value is the mean over the foreground classes, all but class 0, that occur in the prediction or
+the target of the image.
 """
 
 from typing import cast
@@ -44,13 +45,15 @@ def _foreground(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Ten
     return (prediction[:, 1:] > 0) & counted, target[:, 1:] > 0, counted
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Divide, (N, K); 1 where both are 0. Return the means, (N,)."""
-    return torch.where(denominator > 0, numerator / denominator.clamp(min=1), 1.0).mean(1)
+def _mean_over_classes(values: Tensor, first: Tensor, second: Tensor, absent: float) -> Tensor:
+    """Return the mean of the values, (N, K), over the classes in either mask; `absent` if there are none, (N,)."""
+    occurs = (first | second).flatten(2).any(2)
+    means = torch.where(occurs, values, 0.0).sum(1) / occurs.sum(1).clamp(min=1)
+    return torch.where(occurs.any(1), means, absent)
 
 
 class Dice(Measure):
-    """Dice coefficient: twice the common area over the sum of both areas; 1 if both are empty.
+    """Dice coefficient: twice the common area over the sum of both areas; 1 if no class occurs.
 
     >>> def masks(*numbers): return F.one_hot(torch.tensor(numbers), 2).T.reshape(1, 2, 1, -1)
     >>> Dice()(masks(0, 1, 1), masks(0, 0, 1))
@@ -66,11 +69,11 @@ class Dice(Measure):
         """See `Measure`."""
         first, second, _ = _foreground(prediction, target)
         common, areas = (first & second).sum((2, 3)), first.sum((2, 3)) + second.sum((2, 3))
-        return _ratio(2.0 * common, areas)
+        return _mean_over_classes(2.0 * common / areas.clamp(min=1), first, second, absent=1.0)
 
 
 class IoU(Measure):
-    """Intersection over union (Jaccard index); 1 if both are empty."""
+    """Intersection over union (Jaccard index); 1 if no class occurs."""
 
     name = "iou"
     heading = "IoU"
@@ -80,15 +83,17 @@ class IoU(Measure):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `Measure`."""
         first, second, _ = _foreground(prediction, target)
-        return _ratio(1.0 * (first & second).sum((2, 3)), (first | second).sum((2, 3)))
+        ratio = 1.0 * (first & second).sum((2, 3)) / (first | second).sum((2, 3)).clamp(min=1)
+        return _mean_over_classes(ratio, first, second, absent=1.0)
 
 
 class _BoundaryF1(Measure):
     """F1 score of the boundaries (Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?").
 
     A boundary is the pixels of a class with a pixel of another class beside them; the border of the image and of
-    ignored pixels is none. Precision is the share of the predicted boundary within `tolerance` pixels of the true one,
-    recall the reverse. Without any boundary: 1 if both areas are empty or neither is, else 0.
+    ignored pixels does not count as a boundary. Precision is the share of the predicted boundary within `tolerance`
+    pixels of the true one, recall the reverse. Without any boundary: 1 if the class occurs in both, else 0. If no class
+    occurs, the value is 1.
     """
 
     digits = 4
@@ -98,14 +103,14 @@ class _BoundaryF1(Measure):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """See `Measure`."""
         first, second, counted = _foreground(prediction, target)
-        agree = first.flatten(2).any(2) == second.flatten(2).any(2)
-        first, second = _inner_boundary(first, counted), _inner_boundary(second, counted)
-        hits = (first & _dilated(second, self.tolerance)).sum((2, 3))
-        found = (second & _dilated(first, self.tolerance)).sum((2, 3))
-        precision, recall = hits / first.sum((2, 3)).clamp(min=1), found / second.sum((2, 3)).clamp(min=1)
+        edges, true_edges = _inner_boundary(first, counted), _inner_boundary(second, counted)
+        hits = (edges & _dilated(true_edges, self.tolerance)).sum((2, 3))
+        true_hits = (true_edges & _dilated(edges, self.tolerance)).sum((2, 3))
+        precision, recall = hits / edges.sum((2, 3)).clamp(min=1), true_hits / true_edges.sum((2, 3)).clamp(min=1)
         f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-12)
-        edgeless = ~(first | second).flatten(2).any(2)
-        return torch.where(edgeless & agree, 1.0, f1).mean(1)
+        in_both = first.flatten(2).any(2) & second.flatten(2).any(2)
+        edgeless = ~(edges | true_edges).flatten(2).any(2)
+        return _mean_over_classes(torch.where(edgeless & in_both, 1.0, f1), first, second, absent=1.0)
 
 
 class BoundaryF1At1(_BoundaryF1):
@@ -128,8 +133,8 @@ class HD95(Measure):
     """95th percentile of the Hausdorff distance: the larger of both directions, in pixels.
 
     The distances run from each boundary pixel of one area to the nearest of the other; here the border of the image is
-    a boundary too. 0 if both areas are empty, infinite if one is; the mean over the images leaves infinite ones out,
-    and `hd95_infinite` counts them.
+    a boundary too. Infinite if a class occurs in only one of them, 0 if no class occurs; the mean over the images
+    excludes infinite values, and `hd95_infinite` counts them.
     """
 
     name = "hd95"
@@ -141,8 +146,8 @@ class HD95(Measure):
         """See `Measure`; computed on the CPU."""
         first, second, _ = _foreground(prediction, target)
         masks = torch.stack([first, second], 2).cpu().numpy()
-        values = [[_hd95(*pair) for pair in image] for image in masks]
-        return torch.tensor(values, dtype=torch.float32).mean(1).to(target.device)
+        values = torch.tensor([[_hd95(*pair) for pair in image] for image in masks], dtype=torch.float32)
+        return _mean_over_classes(values.to(target.device), first, second, absent=0.0)
 
 
 class HD95Infinite(Measure):

@@ -16,13 +16,13 @@ LEVELS = 256
 
 
 def floors(classes: int, scale: int = 1) -> dict[str, Net]:
-    """Return the baselines of segmentation by name: `background` and, for two classes, `otsu`, not fitted yet.
+    """Return the baselines of segmentation by name: `all_background` and, for two classes, `otsu`, not fitted yet.
 
     Args:
         classes: Number of classes.
         scale: Integer factor by which the classes are enlarged.
     """
-    baselines: dict[str, Net] = {"background": Background(classes, scale)}
+    baselines: dict[str, Net] = {"all_background": Background(classes, scale)}
     return baselines | {"otsu": Otsu(scale)} if classes == 2 else baselines
 
 

@@ -14,11 +14,12 @@ from srcolor.nets.up_logits import check_segments, enlarged, padded
 
 
 class GuidedSR(Net):
-    """Segment the reduced image with a trained network, and add to its enlarged logits what the large image shows.
+    """Segment the reduced image with a trained network, enlarge its logits, and add a correction from the large image.
 
-    The large image, rearranged to the small size, and the logits pass residual blocks. Their output, rearranged to the
-    large size, is added to the bicubic enlargement of the logits. The last layer is initialized to zero, so an
-    untrained network equals `UpLogits` with `shrink`. The trained network is frozen, and stays in evaluation mode.
+    The correction is computed from the large image, rearranged to the small size, and the logits by residual blocks.
+    Their output, rearranged to the large size, is added to the bicubic enlargement of the logits. The last layer is
+    initialized to zero, so an untrained network equals `UpLogits` with `shrink`. The trained network is frozen, and
+    stays in evaluation mode.
 
     Args:
         net: The segmentation network of the small size.

@@ -18,7 +18,7 @@ class UNetSegment(Net):
 
     It works on blocks of 2x2 pixels at `channels`, and at a half and a quarter of that resolution at twice the width.
     For each block the head predicts the logits of its four pixels. The head is initialized to zero, so an untrained
-    network finds all classes equally likely.
+    network predicts equal probabilities for all classes.
 
     Args:
         channels: Width of the finest level; the other levels are twice as wide.

@@ -11,7 +11,6 @@ from srcolor.errors import UserError
 from srcolor.images import Pair
 from srcolor.metrics import Values, measure, one_hot
 from srcolor.nets.up_logits import check_segments
-from srcolor.tasks.adversarial import FITTED_ON
 from srcolor.tasks.base import Task
 
 
@@ -23,17 +22,19 @@ class SegmentationTask(Task):
 
     Args:
         net: The network.
-        loss: Maps (logits, areas of the classes) to a scalar.
+        loss: Maps (logits, areas of the classes) to a scalar; its method `check_classes`, if any, checks the number of
+            classes.
         optimizer: See `Task`.
         schedule: See `Task`.
         ema: See `Task`.
-        baselines: See `Task`; those with a method `fit` are fitted on the training split.
+        baselines: See `Task`.
         measures: See `Task`.
         validated: See `Task`.
-        class_names: Names of the classes except the background; if None, `class_1`, `class_2`, ...
+        class_names: With more than two classes, names of those except the background; if None, `class_1`, `class_2`,
+            ...
 
     Raises:
-        UserError: If the network returns no logits, or the names do not match its classes.
+        UserError: If the network returns no logits, or the names or the loss do not match its classes.
     """
 
     default_measures: ClassVar[tuple[str, ...]] = (
@@ -56,19 +57,20 @@ class SegmentationTask(Task):
         check_segments(net)
         super().__init__(net, loss, optimizer, schedule, ema, baselines, measures, validated)
         classes = int(net.outputs)  # type: ignore[arg-type]  # `Net` declares it
+        if (check_classes := getattr(loss, "check_classes", None)) is not None:
+            check_classes(classes)
         names = [f"class_{number}" for number in range(1, classes)] if class_names is None else list(class_names)
-        if len(set(names) - {"net", *baselines}) != classes - 1:
+        if class_names is not None and classes == 2:
+            raise UserError(
+                f"task.class_names={names}: expected null for two classes, as the row net is that of the only class "
+                "except the background. Remove it."
+            )
+        if not len(names) == len(set(names) - {"net", *baselines}) == classes - 1:
             raise UserError(
                 f"task.class_names={names}: expected {classes - 1} different name(s), one for each class except the "
                 f"background, other than net, {', '.join(baselines)}."
             )
         self.class_names = names
-
-    def setup(self, stage: str) -> None:
-        """Fit the baselines."""
-        for baseline in self.baselines.values():
-            if (fit := getattr(baseline, "fit", None)) is not None:
-                fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
 
     def check(self, prediction: Tensor, target: Tensor) -> None:
         """See `Task`; the number of classes must also match."""
@@ -85,7 +87,16 @@ class SegmentationTask(Task):
         return prediction.softmax(1)
 
     def metric_inputs(self, prediction: Tensor, batch: Pair) -> tuple[Tensor, Tensor]:
-        """Return the classes of the prediction and of the target, one-hot."""
+        """Return the classes of the prediction and of the target, one-hot.
+
+        Raises:
+            UserError: If the prediction is not finite, which one-hot classes would hide.
+        """
+        if not prediction.isfinite().all():
+            raise UserError(
+                "the network's output is not finite on some images: expected finite logits. Choose another checkpoint, "
+                "or train with a lower optimizer.lr."
+            )
         return one_hot(prediction), one_hot(batch.target)
 
     def on_test_epoch_start(self) -> None:

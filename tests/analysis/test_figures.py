@@ -26,7 +26,7 @@ def results(shift=0.0):
             "sr_first": row(64, "up_small", [-0.25, -0.5, -0.125]),
             "oracle": row("target", "oracle", [0, 0, 0]),
         },
-        "floors": {"background": row(128, "up", [-0.5, -0.5, -0.5])},
+        "floors": {"all_background": row(128, "up", [-0.5, -0.5, -0.5])},
     }
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -163,23 +165,23 @@ def error_of(root, **options):
     return message
 
 
-def test_an_image_without_mask_and_the_reverse_are_errors(root):
+def test_an_image_without_a_mask_and_the_reverse_are_errors(root):
     (root / "masks" / "slide 3.png").unlink()
     (root / "masks" / "slide 4.png").unlink()
-    assert "2 image(s) without mask, first images/slide 3.png: expected images/NAME.jpg" in error_of(root)
+    assert "2 image(s) without a mask, first images/slide 3.png: expected images/NAME.jpg" in error_of(root)
     (root / "images" / "slide 3.png").unlink()
     (root / "images" / "slide 4.png").unlink()
     (root / "images" / "slide 5.png").unlink()
-    assert "1 mask(s) without image, first masks/slide 5.png: expected" in error_of(root)
+    assert "1 mask(s) without an image, first masks/slide 5.png: expected" in error_of(root)
 
 
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (Image.new("L", (48, 41)), "it has 48x41 pixels, its image 48x40. Save both at the same size."),
-        (Image.new("L", (48, 40), 3), "it has the class number 3, expected 0 to 1. Set data.classes="),
-        (Image.new("RGB", (48, 40)), "its mode is RGB, expected class numbers in 1-bit, 8-bit gray or palette PNG."),
-        (Image.new("I;16", (48, 40)), "its mode is I;16, expected class numbers"),
+        (Image.new("L", (48, 41)), "has 48x41 pixels, but its image has 48x40. Save both at the same size."),
+        (Image.new("L", (48, 40), 3), "has the class number 3, expected 0 to 1. Set data.classes="),
+        (Image.new("RGB", (48, 40)), "'s mode is RGB, expected class numbers in gray of up to 8 bits or in a palette."),
+        (Image.new("I;16", (48, 40)), "'s mode is I;16, expected class numbers"),
     ],
 )
 def test_a_wrong_mask_is_an_error_that_names_the_file(root, mask, message):
@@ -187,7 +189,45 @@ def test_a_wrong_mask_is_an_error_that_names_the_file(root, mask, message):
     write(root, "bad", mask=mask, seed=99)
     for _ in range(2):
         error = error_of(root)
-        assert f"1 mask(s) cannot be used, first {root}/masks/bad.png: {message}" in error
+        assert re.match(re.escape(f"{root}/masks/bad.png: the mask") + " ?" + re.escape(message), error)
+
+
+@pytest.mark.parametrize("good", [0, 1, 11], ids=["all are bad", "most are bad", "one is bad"])
+@pytest.mark.parametrize(
+    ("bad", "reason"), [(Image.new("RGB", (48, 40)), "mode is RGB"), (Image.new("L", (48, 40), 7), "class number 7")]
+)
+def test_bad_masks_are_the_error_however_many_there_are(root, good, bad, reason):
+    """With fewer than three good masks, not that the images are unusable or too few."""
+    names = sorted(path.name for path in (root / "masks").iterdir())
+    for name in names[good:]:
+        bad.save(root / "masks" / name)
+    error = error_of(root)
+    assert error.startswith(f"{root}/masks/{names[good]}: the mask")
+    assert reason in error
+    assert error_of(root, cache=False) == error
+
+
+def write_gray(path, numbers, depth):
+    """Write a gray PNG of 2 or 4 bits per pixel, which Pillow cannot."""
+    height, width = numbers.shape
+    bits = ((numbers[..., None] >> np.arange(depth - 1, -1, -1)) & 1).reshape(height, -1).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)))
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in (*parts, (b"IEND", b""))
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_gray_of_two_and_four_bits_is_read_unscaled(tmp_path, depth):
+    labels = np.arange(48 * 40).reshape(40, 48) % 2**depth
+    for number in range(3):
+        write(tmp_path, str(number), seed=number)
+        write_gray(tmp_path / "masks" / f"{number}.png", labels, depth)
+    data = open_masks(tmp_path, size=40, classes=2**depth)
+    assert all((numbers_of(pair) == labels[:, 4:44]).all() for pair in data.pairs("test"))
 
 
 def test_the_conversion_that_the_error_suggests_works(root):
@@ -200,7 +240,7 @@ def test_the_conversion_that_the_error_suggests_works(root):
 
 def test_a_damaged_mask_is_an_error(root):
     (root / "masks" / "slide 2.png").write_bytes(b"no picture")
-    assert "masks/slide 2.png: cannot be read" in error_of(root)
+    assert "masks/slide 2.png: the mask cannot be read" in error_of(root)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -213,12 +253,12 @@ def test_masks_without_any_foreground_are_an_error_in_training(root, value):
 
 def test_two_images_of_the_same_name_are_an_error(root):
     Image.new("RGB", (48, 40)).save(root / "images" / "slide 1.jpg")
-    assert "slide 1.jpg and slide 1.png have the same mask" in error_of(root)
+    assert "slide 1.jpg and slide 1.png share a name; names must be unique" in error_of(root)
 
 
 def test_images_beside_folders_of_splits_are_an_error(root):
     write(root / "train", "one", seed=70)
-    assert f"{root} has images/ and train/images/: expected one of both" in error_of(root)
+    assert f"{root} has images/ and train/images/: expected only one. Remove the other." in error_of(root)
 
 
 def test_a_folder_without_images_and_masks_is_an_error(tmp_path, root):

@@ -27,12 +27,10 @@ def test_the_input_is_the_mean_of_each_block():
     torch.testing.assert_close(pair.input, expected)
 
 
-def test_without_shrinking_the_target_is_one_hot_and_any_number_can_be_ignored():
+def test_without_shrinking_the_target_is_one_hot():
     numbers = torch.tensor([[0, 1], [2, 1]])
     whole = segment(batch_of(numbers), torch.arange(2), shrink=1, classes=3)
     torch.testing.assert_close(whole.target.argmax(1)[0], numbers)
-    without = segment(batch_of(numbers), torch.arange(2), shrink=1, classes=3, ignore_index=1)
-    assert without.target.sum(1)[0].tolist() == [[1, 0], [1, 0]]
 
 
 def test_every_class_number_survives_the_division_by_255():

@@ -165,11 +165,31 @@ def test_an_image_without_any_counted_pixel_is_empty_in_both():
     assert [value(name, encode(FULL[:8, :8], classes=2), ignored)[0] for name in NAMES] == [1, 1, 1, 1, 0, 0]
 
 
-def test_a_class_that_is_nowhere_counts_as_found():
-    two = np.where(numbers(1, 2) == 1, 2, 0)
-    assert value("dice", encode(two), encode(two)) == [1.0]
-    half = value("dice", encode(np.where(two == 2, 1, 0)), encode(two))
-    assert half == [0.0]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_that_occurs_in_neither_does_not_count(name):
+    images = numbers(1, 2), numbers(2, 2)
+    alone, among_five = (value(name, *(encode(image, classes=n) for image in images)) for n in (2, 5))
+    assert among_five == pytest.approx(alone, abs=1e-6)
+
+
+def test_predicting_nothing_has_the_worst_values_whatever_the_number_of_classes():
+    for classes in (2, 3, 8):
+        pair = [encode(image, classes=classes) for image in (EMPTY, PART)]
+        assert [value(name, *pair)[0] for name in NAMES] == [0, 0, 0, 0, math.inf, 1]
+
+
+def test_a_class_that_occurs_only_in_the_prediction_counts():
+    """Class 1 is exact, class 2 a false alarm."""
+    truth = np.zeros((16, 16), int)
+    truth[2:6, 2:6] = 1
+    prediction = truth.copy()
+    prediction[10:14, 10:14] = 2
+    pair = encode(prediction), encode(truth)
+    assert [value(name, *pair)[0] for name in NAMES] == [0.5, 0.5, 0.5, 0.5, math.inf, 1]
+
+
+def test_without_any_foreground_several_classes_are_perfect():
+    assert [value(name, encode(EMPTY), encode(EMPTY))[0] for name in NAMES] == [1, 1, 1, 1, 0, 0]
 
 
 def test_images_with_an_infinite_distance_are_left_out_of_the_mean_and_counted():

@@ -126,9 +126,9 @@ def test_the_threshold_is_that_of_skimage(seed):
     assert otsu(counts) == threshold_otsu(hist=(counts.numpy(), np.arange(256))) + 1
 
 
-def test_the_floors_are_background_and_for_two_classes_otsu():
-    assert list(floors(2)) == ["background", "otsu"]
-    assert list(floors(3)) == ["background"]
+def test_the_floors_are_all_background_and_for_two_classes_otsu():
+    assert list(floors(2)) == ["all_background", "otsu"]
+    assert list(floors(3)) == ["all_background"]
 
 
 def test_the_floors_enlarge_their_classes():

@@ -43,12 +43,13 @@ class Bands(TinyData):
     test_dataloader = val_dataloader
 
 
-def make_task(classes=2, net=None, ema=None, lr=1e-2, baselines=None, **settings):
+def make_task(classes=2, net=None, ema=None, lr=1e-2, baselines=None, weights=None, **settings):
     torch.manual_seed(0)
     net = UNetSegment(channels=8, classes=classes) if net is None else net
     optimizer = partial(torch.optim.Adam, lr=lr)
     baselines = floors(classes) if baselines is None else baselines
-    return SegmentationTask(net, CrossEntropyDice(), optimizer, schedules.constant, ema, baselines, **settings)
+    loss = CrossEntropyDice(weights=weights)
+    return SegmentationTask(net, loss, optimizer, schedules.constant, ema, baselines, **settings)
 
 
 def run(task, data, folder, epochs):
@@ -74,11 +75,11 @@ def mean(values):
 def test_it_learns_what_follows_from_the_image(two):
     assert mean(two.per_image["net"]["dice"]) > 0.95
     assert mean(two.per_image["otsu"]["dice"]) > 0.9  # fitted by the task
-    assert mean(two.per_image["background"]["dice"]) == 0
+    assert mean(two.per_image["all_background"]["dice"]) == 0
 
 
 def test_the_test_has_a_value_per_image_network_and_measure(two):
-    assert set(two.per_image) == {"net", "background", "otsu"}
+    assert set(two.per_image) == {"net", "all_background", "otsu"}
     assert two.rows == list(range(100, 106))
     for values in two.per_image.values():
         assert {name: len(column) for name, column in values.items()} == dict.fromkeys(two.default_measures, 6)
@@ -94,7 +95,7 @@ def test_the_values_are_those_of_the_most_probable_classes(three):
 
 
 def test_more_than_two_classes_have_a_row_each_whose_mean_is_that_of_the_network(three):
-    assert list(three.per_image) == ["net", "background", "class_1", "class_2"]
+    assert list(three.per_image) == ["net", "all_background", "class_1", "class_2"]
     for name in ("dice", "iou", "boundary_f1_1px"):
         rows = zip(three.per_image["class_1"][name], three.per_image["class_2"][name], strict=True)
         assert three.per_image["net"][name] == pytest.approx([mean(row) for row in rows], abs=1e-6)
@@ -102,13 +103,13 @@ def test_more_than_two_classes_have_a_row_each_whose_mean_is_that_of_the_network
 
 def test_the_rows_of_the_classes_can_have_names(tmp_path):
     task = run(make_task(3, class_names=["cell", "vessel"]), Bands(3, batches=1), tmp_path, epochs=1)
-    assert list(task.per_image) == ["net", "background", "cell", "vessel"]
+    assert list(task.per_image) == ["net", "all_background", "cell", "vessel"]
 
 
 def test_validation_has_dice_and_iou_and_no_rows(tmp_path):
     trainer = fit(make_task(3), Bands(3, batches=1), tmp_path, max_epochs=1)
     logged = set(trainer.callback_metrics)
-    assert {"val/dice", "val/iou", "val_background/dice"} <= logged
+    assert {"val/dice", "val/iou", "val_all_background/dice"} <= logged
     assert not any("class_1" in name or "hd95" in name for name in logged)
 
 
@@ -147,7 +148,33 @@ def test_a_network_and_data_of_different_numbers_of_classes_are_refused(tmp_path
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("names", [["cell"], ["cell", "cell"], ["cell", "net"], ["cell", "background"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(["cell"], ["cell", "cell"], ["cell", "net"], ["cell", "all_background"]),
+        *(["cell", "cell", "vessel"], ["net", "cell", "vessel"]),
+    ],
+)
 def test_names_that_are_not_one_per_class_are_refused(names):
     with pytest.raises(UserError, match=r"task\.class_names=.*: expected 2 different name\(s\)"):
         make_task(3, class_names=names)
+
+
+def test_names_of_two_classes_are_refused_as_there_is_no_row_to_name():
+    with pytest.raises(UserError, match=r"task\.class_names=\['cell'\]: expected null for two classes.*Remove it"):
+        make_task(2, class_names=["cell"])
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, 2, 3, 4]])
+def test_a_wrong_number_of_weights_is_refused_when_built(weights):
+    with pytest.raises(UserError, match=r"loss\.weights=.*: expected 3 numbers, one for each class"):
+        make_task(3, weights=weights)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_output_that_is_not_finite_has_no_figures(tmp_path, value):
+    task, data = make_task(3), Bands(3, batches=1)
+    trainer = fit(task, data, tmp_path, max_epochs=1)
+    torch.nn.init.constant_(task.net.head.bias, value)
+    with pytest.raises(UserError, match="the network's output is not finite"):
+        trainer.test(task, data, verbose=False)

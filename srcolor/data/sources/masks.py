@@ -1,5 +1,6 @@
 """Your own images with a mask each: folders `images` and `masks`."""
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from srcolor.data.crops import IMAGE, Pixels
-from srcolor.data.index import Item
+from srcolor.data.index import Item, SourceError
 from srcolor.data.pairs_segment import IGNORED
 from srcolor.data.sources.files import Files, file_stamp
 from srcolor.data.sources.folder import SPLIT_FOLDERS, SUFFIXES
@@ -17,7 +18,7 @@ from srcolor.errors import UserError, check_range
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
-BAD_MASK = "mask: "  # start of the reasons that are errors of the data set, not of a single file
+DEPTH = 24  # position of the bit depth in a PNG file
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,8 +26,8 @@ class Masks(Files):
     """Images with a mask each; see `Files` for the other arguments.
 
     `images/` has the images and `masks/` a PNG file of the same name for each, `images/a.jpg` and `masks/a.png`. Its
-    pixels are class numbers: 1-bit, 8-bit gray, or indices into a palette. Split 80/10/10 by the content of the image.
-    If the two folders are in `train`, `val` and `test`, those are the splits; without `val`, it is taken from `train`.
+    pixels are class numbers: gray of up to 8 bits, or indices into a palette. Split 80/10/10 by the image's content. If
+    the two folders are in `train`, `val` and `test`, those are the splits; without `val`, it is taken from `train`.
 
     Args:
         root: The folder; `~` is expanded.
@@ -72,9 +73,10 @@ class Masks(Files):
             ):
                 if lacking:
                     file = (images if kind == "image" else masks)[min(lacking)].relative_to(root)
+                    article = "an" if other == "image" else "a"
                     raise UserError(
-                        f"{root}: {len(lacking)} {kind}(s) without {other}, first {file}: expected images/NAME.jpg and "
-                        f"masks/NAME.png. Add the {other}, or move the {kind} away."
+                        f"{root}: {len(lacking)} {kind}(s) without {article} {other}, first {file}: expected "
+                        f"images/NAME.jpg and masks/NAME.png. Add the {other}, or remove the {kind}."
                     )
             for stem, path in images.items():
                 name, stamp = path.relative_to(root).as_posix(), f"{file_stamp(path)} {file_stamp(masks[stem])}"
@@ -93,8 +95,7 @@ class Masks(Files):
         whole = (root / "images").is_dir()
         if whole and folders:
             raise UserError(
-                f"data.root={root} has images/ and {next(iter(folders))}/images/: expected one of both. Move the other "
-                "away."
+                f"data.root={root} has images/ and {next(iter(folders))}/images/: expected only one. Remove the other."
             )
         if not whole and not folders:
             raise UserError(
@@ -104,7 +105,13 @@ class Masks(Files):
         return {"": None} if whole else folders
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
-        """Read an image and its mask, crop and resize both; the fourth plane has class numbers, 255 where ignored."""
+        """Read an image and its mask, crop and resize both; the fourth plane has class numbers, 255 where ignored.
+
+        Raises:
+            SourceError: If the mask is unusable.
+            UserError: See `Files`.
+            OSError: See `Files`.
+        """
         rgb, digest = super().decode(item)
         with Image.open(self.path(item.name)) as image:
             size = image.size
@@ -117,25 +124,24 @@ class Masks(Files):
         """Read a mask, (H, W).
 
         Raises:
-            UserError: If it is not a mask of an image of this size with these classes.
+            SourceError: If it is not a mask of an image of this size with these classes.
         """
         try:
-            with Image.open(path) as mask:
-                mask.load()
+            numbers, mode = _read_unscaled(path)
         except OSError as error:
-            raise UserError(f"{BAD_MASK}cannot be read ({error}). Replace the file") from None
-        if mask.mode not in ("1", "L", "P"):
-            raise UserError(
-                f"{BAD_MASK}its mode is {mask.mode}, expected class numbers in 1-bit, 8-bit gray or palette PNG. "
+            raise SourceError(f"{path}: the mask cannot be read ({error}). Replace the file.") from None
+        if mode not in ("1", "L", "P"):
+            raise SourceError(
+                f"{path}: the mask's mode is {mode}, expected class numbers in gray of up to 8 bits or in a palette. "
                 "Convert a black and white mask with Image.open(mask).convert('1').save(mask), and map colors to "
-                "class numbers"
+                "class numbers."
             )
-        if mask.size != size:
-            raise UserError(
-                f"{BAD_MASK}it has {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}. Save both at the "
-                "same size"
+        height, width = numbers.shape
+        if (width, height) != size:
+            raise SourceError(
+                f"{path}: the mask has {width}x{height} pixels, but its image has {size[0]}x{size[1]}. Save both at "
+                "the same size."
             )
-        numbers = np.asarray(mask).astype(np.uint8)
         result = numbers.copy()
         if self.classes == 2:
             result[numbers == 255] = 1
@@ -143,9 +149,9 @@ class Masks(Files):
             result[numbers == self.ignore_index] = IGNORED
         unknown = (result >= self.classes) & (numbers != self.ignore_index)
         if unknown.any():
-            raise UserError(
-                f"{BAD_MASK}it has the class number {numbers[unknown].max()}, expected 0 to {self.classes - 1}. Set "
-                "data.classes=, or data.ignore_index= for pixels that do not count"
+            raise SourceError(
+                f"{path}: the mask has the class number {numbers[unknown].max()}, expected 0 to {self.classes - 1}. "
+                "Set data.classes=, or data.ignore_index= for pixels that do not count."
             )
         return result
 
@@ -153,15 +159,9 @@ class Masks(Files):
         """See `ImageDataModule`.
 
         Raises:
-            UserError: If a mask cannot be used, or no mask of the training split has a class other than 0.
+            UserError: If a mask is unusable, or no mask of the training split has a class other than 0.
         """
         super().setup(stage)
-        bad = [(name, reason) for name, reason in self.index.skipped if reason.startswith(BAD_MASK)]
-        if bad:
-            name, reason = bad[0]
-            raise UserError(
-                f"{len(bad)} mask(s) cannot be used, first {self._masks[name]}: {reason.removeprefix(BAD_MASK)}."
-            )
         if stage == "fit" and not any(self._has_foreground()):
             raise UserError(
                 f"data.root={self.folder}: all masks of the training split are empty, expected some pixels of the "
@@ -180,6 +180,22 @@ class Masks(Files):
         return super().settings() | {"classes": self.classes, "ignore_index": self.ignore_index}
 
 
+def _read_unscaled(path: Path) -> tuple[Pixels, str]:
+    """Return the numbers of a mask as stored, (H, W), and its mode; in a mode of several channels, (H, W, C).
+
+    Pillow scales gray of 2 and 4 bits to 0..255, which is undone.
+
+    Raises:
+        OSError: If Pillow cannot read it.
+    """
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as mask:
+        numbers = np.asarray(mask).astype(np.uint8)
+        if mask.format == "PNG" and mask.mode == "L":
+            numbers //= 255 // (2 ** content[DEPTH] - 1)
+        return numbers, mask.mode
+
+
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return the files of a folder with these suffixes, by name without suffix, sorted.
 
@@ -192,8 +208,8 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
             continue
         if path.stem in files:
             raise UserError(
-                f"{folder}: {files[path.stem].name} and {path.name} have the same mask or image, expected one file of "
-                "each name. Rename or remove one."
+                f"{folder}: {files[path.stem].name} and {path.name} share a name; names must be unique. Rename or "
+                "remove one."
             )
         files[path.stem] = path
     if not files:

@@ -77,13 +77,13 @@ def test_routes_and_floors_are_measured_on_the_input_of_their_group(pair):
     compared = STUDY.routes(nets(), 2)
     floors = STUDY.floors(nets(), lambda: [pair], 2)
     assert {name: route.given for name, route in floors.items()} == {
-        **dict.fromkeys(("background", "otsu"), "large"),
-        **dict.fromkeys(("background_small", "otsu_small"), "small"),
+        **dict.fromkeys(("all_background", "otsu"), "large"),
+        **dict.fromkeys(("all_background_small", "otsu_small"), "small"),
     }
     assert routes.measure(STUDY, {**compared, **floors}, [pair], 2) == 2
     assert compared["direct"].values["dice"].tolist() == [1, 1]
     assert floors["otsu"].values["dice"].tolist() == [1, 1]
-    assert floors["background"].values["dice"].tolist() == [0, 0]
+    assert floors["all_background"].values["dice"].tolist() == [0, 0]
     assert compared["oracle"].values["dice"][1] < 1
     np.testing.assert_allclose(compared["up"].values["dice"], compared["up_small"].values["dice"], atol=1e-6)
 
