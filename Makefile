@@ -4,7 +4,7 @@ LOWEST := .venv-lowest/bin
 # Tests that start many processes or train multiple networks; excluded from the fast tests.
 SLOW := bad_input benchmark_scripts compare ddp interruption notebooks study sweeps tune
 
-.PHONY: help install train study test test-lowest lint board notebooks docs verify-weights clean
+.PHONY: help install train study study-segmentation test test-lowest lint board notebooks docs verify-weights clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -26,6 +26,9 @@ train: .venv/ready ## train and test the default network: about four minutes
 
 study: .venv/ready ## train and compare every route of the chain study: DATA=~/faces (default: photos) SEEDS=0,1,2
 	$(BIN)/python study.py --data "$(or $(DATA),photos)" --seeds $(or $(SEEDS),0)
+
+study-segmentation: .venv/ready ## the same for segmentation: DATA=<folder of images and masks> (default: blobs) SEEDS=0,1,2
+	$(BIN)/python study.py --task segmentation --data "$(or $(DATA),blobs)" --seeds $(or $(SEEDS),0)
 
 lint: .venv/ready-dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -49,7 +52,7 @@ test-lowest: .venv-lowest/ready ## fast tests with the lowest versions that pypr
 board: .venv/ready ## TensorBoard on all runs
 	$(BIN)/tensorboard --logdir runs
 
-notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparison and sweep: HTML in runs/notebooks
+notebooks: .venv/ready-dev ## run the notebooks on the latest run, comparisons and sweep: HTML in runs/notebooks
 	$(BIN)/jupyter nbconvert --to html --execute --allow-errors --output-dir runs/notebooks notebooks/*.ipynb
 
 .venv/ready-docs: .venv/ready

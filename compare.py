@@ -1,4 +1,4 @@
-"""Compare the routes from gray to large color images: `python compare.py colorize=<run> sr=<run>`."""
+"""Compare the routes of a task to large outputs: `python compare.py [task=colorization] colorize=<run> sr=<run>`."""
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,19 +15,22 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
-    from srcolor import __version__, hardware, images, runs
-    from srcolor.analysis import comparison, routes
+    from srcolor import __version__, hardware, runs
+    from srcolor.analysis import comparison, routes, studies
     from srcolor.cli import schema
     from srcolor.errors import UserError, check_range
+    from srcolor.images import Pair
     from srcolor.runs import records
     from srcolor.tasks.adversarial import FITTED_ON
     from srcolor.training.samples import grid
 
     log = logging.getLogger("compare")
     schema.check(cfg)
-    for key in ("colorize", "sr"):
-        if OmegaConf.is_missing(cfg, key):
-            raise UserError("two runs are needed: python compare.py colorize=<run> sr=<run>; see --help.")
+    study = studies.load(task := HydraConfig.get().runtime.choices.compare)
+    required = study.required()
+    if any(OmegaConf.is_missing(cfg, key) for key in required):
+        needed = "a run is" if len(required) == 1 else "two runs are"
+        raise UserError(f"{needed} needed: python compare.py {schema.usage(task)}; see --help.")
     check_range("bootstrap", cfg.bootstrap, 100)
     check_range("pictures", cfg.pictures, 1)
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -35,28 +38,22 @@ def main(cfg: DictConfig) -> None:
     hardware.setup()
 
     # -- the networks -----------------------------------------------------------------------------
-    names = {key: cfg[key] for key in schema.COMPARED if cfg[key] is not None}
+    names = {key.name: cfg[key.name] for key in study.keys if cfg[key.name] is not None}
     nets = {key: runs.load_net(run).to(device) for key, run in names.items()}
-    scale = nets["sr"].scale
-    enlarging = {"sr": (3, scale), "sr_gan": (3, scale), "chain": (1, scale)}
+    scale = study.scale(nets, names, cfg.size)
     for key, net in nets.items():
-        if (net.inputs, net.scale) != enlarging.get(key, (1, 1)) or (key == "sr" and scale < 2):
-            kinds = {
-                "sr": "a super-resolution network",
-                "sr_gan": f"a super-resolution network that enlarges by {scale}, as sr does",
-                "chain": f"a chain from gray that enlarges by {scale}, as sr does",
-            }
+        if (kind := study.expected(key, net, nets, scale)) is not None:
             raise UserError(
                 f"{key}={names[key]} contains {type(net).__name__}, which takes {net.inputs} channel(s) and enlarges "
-                f"by {net.scale}: expected {kinds.get(key, 'a color network')}."
+                f"by {net.scale}: expected {kind}."
             )
     sides = {"small": cfg.size // scale, "large": cfg.size}
-    trained_at = {key: sides["small" if key in ("colorize", "colorize_gan") else "large"] for key in names}
+    trained_at = {key.name: sides[key.size] for key in study.keys}
     for key, run in names.items():
         side = runs.target_side(run)
         if side not in (None, trained_at[key]):
             raise UserError(
-                f"{key}={run} was trained on {side}x{side} images, but size={cfg.size} and the scale of sr ({scale}) "
+                f"{key}={run} was trained on {side}x{side} images, but size={cfg.size} and a factor of {scale} "
                 f"require {trained_at[key]}x{trained_at[key]}. Choose matching runs or change size=."
             )
 
@@ -76,45 +73,50 @@ def main(cfg: DictConfig) -> None:
     data.write_splits(folder / "split.csv")
 
     # -- the routes -------------------------------------------------------------------------------
-    optional = [nets.get(key) for key in ("colorize128", "chain", "colorize_gan", "sr_gan")]
-    compared = routes.build(nets["colorize"], nets["sr"], *optional)
-    floors = routes.floors(lambda: data.pairs("train", FITTED_ON), scale)
+    compared = study.routes(nets, scale)
+    floors = study.floors(nets, lambda: data.pairs("train", FITTED_ON), scale)
     for route in (*compared.values(), *floors.values()):
         route.net.to(device).eval()
-    targets = [pair.target.to(device) for pair in data.pairs("test", cfg.pictures)]
     log.info("Measuring %d routes and %d floors", len(compared), len(floors))
-    routes.measure({**compared, **floors}, (pair.target.to(device) for pair in data.pairs("test")), scale)
+    test = (Pair(*(part.to(device) for part in pair)) for pair in data.pairs("test"))
+    count = routes.measure(study, {**compared, **floors}, test, scale)
 
     # -- report -----------------------------------------------------------------------------------
+    pictures = routes.pictures([data.name("test", row) for row in range(count)])
+    bootstrap = routes.Bootstrap(pictures, cfg.bootstrap, cfg.seed)
     results = {
-        "routes": routes.report(compared, sides, compared, cfg.bootstrap, cfg.seed),
-        "floors": routes.report(floors, sides, compared, cfg.bootstrap, cfg.seed),
+        "task": task,
+        "routes": routes.report(study, compared, sides, compared, bootstrap),
+        "floors": routes.report(study, floors, sides, compared, bootstrap),
         "questions": {
-            f"{one} - {other}": routes.difference(compared[one], compared[other], cfg.bootstrap, cfg.seed)
-            for one, other in routes.QUESTIONS
+            f"{one} - {other}": routes.difference(compared[one], compared[other], bootstrap)
+            for one, other in study.questions
             if {one, other} <= compared.keys()
         },
-        "images": len(next(iter(compared.values())).values["psnr"]),
+        "images": count,
+        "pictures": len(set(pictures.tolist())),
         "size": cfg.size,
         "scale": scale,
         "runs": {key: str(runs.checkpoint_file(run)) for key, run in names.items()},
         "version": __version__,
         "git": records.git_revision(),
     }
-    sample = torch.cat(targets)[: cfg.pictures]
-    gray = {"large": images.luma(sample), "small": images.luma(images.block_mean(sample, scale))}
+    batches = zip(*data.pairs("test", cfg.pictures), strict=True)
+    sample = Pair(*(torch.cat(parts)[: cfg.pictures].to(device) for parts in batches))
+    inputs = study.inputs(sample, scale)
     costs = {key: runs.train_figures(run) for key, run in names.items()}
     for name, route in {**compared, **floors}.items():
         row = (results["routes"] if name in compared else results["floors"])[name]
-        row["peak_memory_mb"] = routes.route_memory_mb(route.net, gray[route.given][:1])
-        row |= routes.trained([costs[key] for key in routes.BEHIND.get(name, ())])
-    batch = sample[:1].expand(16, -1, -1, -1).contiguous()
-    small = images.block_mean(batch, scale)
-    trainable = runs.trained_on(names["colorize"]) is not None  # an external network is not trained here
-    results["steps"] = [routes.step_cost(nets["colorize"], target) for target in (small, batch) if trainable]
+        row["peak_memory_mb"] = routes.route_memory_mb(route.net, inputs[route.given][:1])
+        row |= routes.trained([costs[key] for key in route.keys])
+    batch = Pair(*(part[:1].expand(16, *part.shape[1:]).contiguous() for part in sample))
+    first = study.keys[0].name
+    trainable = runs.trained_on(names[first]) is not None  # an external network is not trained here
+    steps = study.step_pairs(batch, scale) if trainable else []
+    results["steps"] = [routes.step_cost(nets[first], study.loss(), pair) for pair in steps]
     with torch.inference_mode():
-        shown = {name: route.net(gray[route.given]).clamp(0, 1).cpu() for name, route in compared.items()}
-    picture = grid({"gray": gray["large"].cpu(), **shown, "truth": sample.cpu()})
+        shown = {name: study.prediction(route.net(inputs[route.given])) for name, route in compared.items()}
+    picture = grid(study.columns(sample, shown))
     records.write_picture(folder / "comparison.png", picture)
     comparison.write(folder, results)
     console = Console()

@@ -1,4 +1,4 @@
-"""Run the chain study, from training to tables: `python study.py [--data photos|lfw|/full/path] [--seeds 0,1,2]`.
+"""Run the study of a task, from training to tables: `python study.py [--data photos|lfw|/full/path] [--seeds 0,1,2]`.
 
 Train what is missing, one train.py after the other, and compare the routes. The same command resumes a study that was
 stopped or killed; it trains nothing twice.
@@ -10,61 +10,60 @@ import json
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from srcolor import signals
+from srcolor.analysis import studies
+from srcolor.analysis.studies.base import Study
 from srcolor.cli import launch, overrides, schema
-from srcolor.errors import UserError
+from srcolor.errors import UserError, check_range
 
 HERE = Path(__file__).parent
-GAN = {"sr_gan": "sr64to128_gan", "colorize_gan": "colorize64_gan"}
+OF_THE_TASK = {"loss", "net", "pair", "task"}  # settings that a stage of another task does not have
 
 
-def stages(folder: Path, minutes: int, adversarial: bool) -> dict[str, list[str]]:
-    """Return the experiments of one seed in order, each with its overrides for train.py.
+def stages(
+    study: Study, folder: Path, minutes: int, scale: int, adversarial: bool, args: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return the experiments of one seed in order, each with its overrides for train.py; see `Study.stages`.
 
     Args:
+        study: The study.
         folder: Folder of the runs.
-        minutes: Training time of each network.
-        adversarial: Whether to train the adversarial networks too, each for five times as long.
+        minutes: Training time of a stage with a single budget.
+        scale: Factor between the small and the large size.
+        adversarial: Whether to train the adversarial networks too.
+        args: Overrides of the user; those of `OF_THE_TASK` are not passed to stages of another task.
     """
-
-    def budget(minutes: int) -> str:
-        return f"trainer.max_time=00:{minutes // 60:02}:{minutes % 60:02}:00"
-
-    gan: dict[str, list[str]] = {}
-    if adversarial:
-        from srcolor.metrics import available  # imports torch
-
-        for name in ("sr64to128", "colorize64"):
-            gan[f"{name}_gan"] = [budget(5 * minutes), f"init_from={overrides.quote(str(folder / name))}"]
-        if not available(["lpips"]):
-            gan["colorize64_gan"].append("monitor=val/patches")
+    general = [arg for arg in args if re.split(r"[.=@]", arg.lstrip("+~"))[0] not in OF_THE_TASK]
     return {
-        "colorize64": [budget(minutes)],
-        "sr64to128": [budget(minutes)],
-        "colorize128": [budget(2 * minutes)],  # the time of both networks of the chain
-        "chain64to128": [
-            budget(minutes),
-            f"net.first.run={overrides.quote(str(folder / 'colorize64'))}",
-            f"net.second.run={overrides.quote(str(folder / 'sr64to128'))}",
-        ],
-        **gan,
+        experiment: [
+            f"trainer.max_time=00:{minutes * stage.budgets // 60:02}:{minutes * stage.budgets % 60:02}:00",
+            *(f"{k}={overrides.quote(str(v)) if isinstance(v, Path) else v}" for k, v in stage.settings.items()),
+            *(general if stage.other_task else args),
+        ]
+        for experiment, stage in study.stages(folder, scale, adversarial).items()
     }
 
 
-def data_overrides(name: str) -> tuple[str, list[str]]:
-    """Return a name for the study, and the overrides for train.py, of a data set or a folder of images."""
+def data_overrides(name: str, folder_data: str) -> tuple[str, list[str]]:
+    """Return a name for the study, and the overrides for train.py, of a data set or a folder of images.
+
+    Args:
+        name: Name of a data set, or a folder.
+        folder_data: Data set that reads a folder.
+    """
     if name == "photos":  # eight photographs do not teach the colors of a ninth
         return name, ["data=photos", "data.holdout=region"]
     if name in schema.options("data"):
         return name, [f"data={name}"]
     root = Path(name).expanduser().absolute()
     suffix = hashlib.sha256(str(root).encode()).hexdigest()[:8]  # folders of one name are not one study
-    return f"{root.name}-{suffix}", ["data=folder", f"data.root={overrides.quote(str(root))}"]
+    return f"{root.name}-{suffix}", [f"data={folder_data}", f"data.root={overrides.quote(str(root))}"]
 
 
 def parse_int_list(text: str) -> list[int]:
@@ -98,15 +97,14 @@ def train(folder: Path, experiment: str, args: list[str], title: str) -> None:
     )
 
 
-def compare(folder: Path, seed: int) -> dict[str, Any]:
+def compare(folder: Path, task: str, seed: int) -> dict[str, Any]:
     """Compare the routes of a seed's runs, unless that is done, and return the results."""
     file = folder / "comparison" / "comparison.json"
     if not file.exists():
         move_aside(file.parent)
-        names = {"colorize": "colorize64", "sr": "sr64to128", "colorize128": "colorize128", "chain": "chain64to128"}
-        names |= {key: name for key, name in GAN.items() if (folder / name).exists()}
-        args = [f"{key}={overrides.quote(str(folder / name))}" for key, name in names.items()]
-        run(["compare.py", *args, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(file.parent))}"])
+        trained = {key.name: folder / key.experiment for key in studies.load(task).keys}
+        args = [f"{key}={overrides.quote(str(path))}" for key, path in trained.items() if path.exists()]
+        run(["compare.py", f"task={task}", *args, f"seed={seed}", f"hydra.run.dir={overrides.quote(str(file.parent))}"])
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -115,6 +113,8 @@ def main() -> None:
     signals.listen()
     try:
         study(parse_args())
+    except UserError as error:
+        launch.fail(error)
     except signals.Stopped as stop:
         print("The same command resumes the study.", file=sys.stderr)
         sys.exit(128 + stop.number)
@@ -122,33 +122,52 @@ def main() -> None:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Train and compare the routes from gray 64x64 to color 128x128.")
-    parser.add_argument(
-        "--data", default="photos", help="name of a train.py data set (data=...), or a folder of images"
+    parser = argparse.ArgumentParser(
+        description="Train networks at 64x64 and 128x128, and compare the routes to 128x128."
     )
+    parser.add_argument("--task", default=studies.DEFAULT, choices=studies.STUDIES, help="task of the networks")
+    parser.add_argument("--data", help="name of a train.py data set (data=...), or a folder of images")
     parser.add_argument(
         "--seeds", default="0", type=parse_int_list, help="comma-separated seeds; each one trains every network"
     )
-    parser.add_argument("--folder", type=Path, help="folder of the runs; default: runs/study/<data>")
+    parser.add_argument("--folder", type=Path, help="folder of the runs; default: runs/study/<data>,<options>")
     parser.add_argument("--minutes", default=3, type=int, help="training time of each network; default: 3")
+    parser.add_argument("--scale", default=2, type=int, help="factor between the two sizes; the larger is size=")
     parser.add_argument("--adversarial", action="store_true", help="also train and compare the adversarial networks")
-    parser.add_argument("overrides", nargs="*", help="overrides for every train.py run, e.g. data.jitter=0.1")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="overrides for every train.py run, e.g. data.jitter=0.1; those of loss, net, pair and task are not passed "
+        "to super-resolution",
+    )
     return parser.parse_args()
 
 
 def study(args: argparse.Namespace) -> None:
     """Train and compare while holding the lock of the study's folder."""
-    data, shared = data_overrides(args.data)
-    options = [] if args.minutes == 3 else [f"{args.minutes}min"]
-    options += ["adversarial"] if args.adversarial else []
-    name = ",".join([data, *options, *args.overrides])
+    declared = studies.load(args.task)
+    check_range("--scale", args.scale, 2)
+    if args.adversarial and not declared.adversarial:
+        raise UserError(f"--adversarial: task {args.task} has no adversarial networks. Remove it.")
+    data, shared = data_overrides(args.data or declared.data, declared.folder_data)
+    minutes = [] if args.minutes == 3 else [f"{args.minutes}min"]
+    name = ",".join([data, *minutes, *options(args), *args.overrides])
     folder = (args.folder or HERE / "runs" / "study" / re.sub(r"[^\w=.,-]", "_", name)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
             run_stages(args, folder, shared)
     except Timeout:
-        launch.fail(UserError(f"{folder}: this study is running in another process."))
+        raise UserError(f"{folder}: this study is running in another process.") from None
+
+
+def options(args: argparse.Namespace) -> list[str]:
+    """Return the options that differ from their defaults, which identify a study."""
+    return [
+        *([] if args.task == studies.DEFAULT else [args.task]),
+        *([] if args.scale == 2 else [f"x{args.scale}"]),
+        *(["adversarial"] if args.adversarial else []),
+    ]
 
 
 def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> None:
@@ -159,22 +178,19 @@ def run_stages(args: argparse.Namespace, folder: Path, shared: list[str]) -> Non
         folder: Folder of the study.
         shared: Overrides of the data, for every train.py.
     """
-    options = ["adversarial"] if args.adversarial else []
-    settings, file = [*shared, f"{args.minutes} minutes", *options, *args.overrides], folder / "study.json"
+    settings, file = [*shared, f"{args.minutes} minutes", *options(args), *args.overrides], folder / "study.json"
     if file.exists() and (recorded := json.loads(file.read_text(encoding="utf-8"))) != settings:
-        launch.fail(
-            UserError(f"{folder} belongs to a different study ({' '.join(recorded)}). Choose another --folder.")
-        )
+        raise UserError(f"{folder} belongs to a different study ({' '.join(recorded)}). Choose another --folder.")
     if not file.exists():
         file.write_text(json.dumps(settings), encoding="utf-8")
     results: dict[int, dict[str, Any]] = {}
     for seed in args.seeds:
         runs = folder / f"seed{seed}"
-        experiments = stages(runs, args.minutes, args.adversarial)
-        for number, (experiment, options) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
+        experiments = stages(studies.load(args.task), runs, args.minutes, args.scale, args.adversarial, args.overrides)
+        for number, (experiment, stage) in enumerate(experiments.items(), len(results) * len(experiments) + 1):
             title = f"study {number}/{len(args.seeds) * len(experiments)} {experiment}, seed {seed}:"
-            train(runs / experiment, experiment, [*shared, f"seed={seed}", *options, *args.overrides], title)
-        results[seed] = compare(runs, seed)
+            train(runs / experiment, experiment, [*shared, f"seed={seed}", *stage], title)
+        results[seed] = compare(runs, args.task, seed)
     if len(results) > 1:
         from srcolor.analysis import comparison
         from srcolor.runs import records

@@ -26,7 +26,7 @@ from srcolor.metrics.color import colorfulness
 from srcolor.nets import Net, chroma_table
 from srcolor.nets.saturated import Saturated
 from srcolor.nets.unet_codes import UNetCodes
-from srcolor.tasks.adversarial import FITTED_ON
+from srcolor.tasks.base import FITTED_ON
 
 SAMPLES = 8  # colorings per image where there are several
 GRAY_SIDE = 16  # side of the gray image that neighbors are found by

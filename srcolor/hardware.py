@@ -153,3 +153,13 @@ def _silent_stderr() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def copy_to_host(value: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """Start to copy a tensor; return the copy and the event after which it may be read, None for a CPU."""
+    copy = value.to("cpu", non_blocking=True)
+    if not value.is_cuda:
+        return copy, None
+    event = torch.cuda.Event()
+    event.record()
+    return copy, event

@@ -17,6 +17,7 @@ from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor.cli import launch, overrides
 from srcolor.data import pairs
+from srcolor.data.sources import blobs
 from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
 
@@ -52,6 +53,9 @@ COLOR = [
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]
+
+# The same for segmentation: the smallest network, on 32x32 images of 64x64 ones.
+SEGMENT = [arg for arg in COLOR if not arg.startswith("data.min_side=")]
 
 # Arguments that the datamodules of the tests share, and arguments for image files.
 COMMON = {
@@ -252,6 +256,28 @@ def study_runs(tmp_path_factory, pictures, call) -> dict[str, Path]:
             args += [f"net.first.run={runs['colorize64']}", f"net.second.run={runs['sr64to128']}"]
         assert call(*args) == 0
     return runs
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory) -> Path:
+    """Write 20 slides of 144x128 with masks, in the folders of `data=masks`."""
+    folder = tmp_path_factory.mktemp("slides")
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for number in range(20):
+        pixels = blobs.draw(number)[:128, :144]
+        Image.fromarray(pixels[..., :3]).save(folder / "images" / f"{number:02d}.png")
+        Image.fromarray(pixels[..., 3] * 255).convert("1").save(folder / "masks" / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segment_run(tmp_path_factory, slides, call) -> Path:
+    """Train a tiny run of segmentation; tests must not change it."""
+    run = tmp_path_factory.mktemp("segment") / "run"
+    args = ["experiment=segment64", *SEGMENT, "schedule=constant", "data=masks", f"data.root={slides}"]
+    assert call(*args, "task.ema=0.5", f"hydra.run.dir={run}") == 0
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 import study
-from srcolor.cli import hints, overrides, schema
+from srcolor.cli import hints, overrides, schema, study_choice
 from srcolor.errors import UserError
 from srcolor.inference import export, predict
 
@@ -66,6 +66,7 @@ def test_a_command_composes(script, line):
         if override.is_sweep_override():
             assert "-m" in arguments(line)
             args[position] = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    args = study_choice.choose_study(args) if script == "compare" else args
     schema.register()
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         schema.check(compose(script, args))

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "srcolor"
 # Lowest first. A module imports from its own subpackage and from lower floors only.
 FLOORS = [
     {"errors", "signals"},
-    {"images", "hardware", "color_code"},
-    {"losses"},
+    {"images", "hardware", "color_code", "class_colors"},
+    {"losses", "losses_segment"},
     {"data", "nets", "metrics"},
     {"tasks", "runs"},
     {"training", "benchmark", "inference"},

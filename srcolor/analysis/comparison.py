@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from srcolor.analysis import tables
-from srcolor.analysis.routes import METRICS, REFERENCE
+from srcolor.analysis import studies, tables
+from srcolor.analysis.studies.base import Study
 from srcolor.runs import records
 
-COLUMNS = {metric: tables.column(metric) for metric in METRICS}
 COSTS = {
     "ms_per_image": tables.Column("ms/image", 1),
     "peak_memory_mb": tables.Column("memory MiB", 1),
@@ -29,14 +28,15 @@ COSTS = {
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:
     """Atomically write `comparison.csv`, `.md`, and `.json`, in this order."""
+    metrics = _columns(_study(results))
     rows = {**results["routes"], **results["floors"]}
     keys = [key for key in next(iter(rows.values())) if key != "difference"]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    ends = [f"{metric}_{end}" for metric in COLUMNS for end in ("difference", "low", "high")]
+    ends = [f"{metric}_{end}" for metric in metrics for end in ("difference", "low", "high")]
     writer.writerow(["route", *keys, *ends])
     for name, row in rows.items():
-        values = [value for metric in COLUMNS for value in row["difference"][metric]]
+        values = [value for metric in metrics for value in row["difference"][metric]]
         writer.writerow([name, *(row[key] for key in keys), *values])
     records.write(folder / "comparison.csv", table.getvalue())
     records.write(folder / "comparison.md", markdown(results))
@@ -45,9 +45,23 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Return all tables as Markdown."""
-    parts = [f"# Routes to color at {results['size']}x{results['size']}\n", f"{results['images']} test images.\n"]
+    title = f"{_study(results).title} at {results['size']}x{results['size']}"
+    parts = [f"# {title}\n", f"{test_set(results)}.\n"]
     parts += [f"{title}\n\n{tables.markdown(lines)}" for title, lines in _tables(results)]
     return "\n".join(parts)
+
+
+def test_set(results: Mapping[str, Any]) -> str:
+    """Return the size of the test set: the number of crops, and of the pictures they are from where it differs.
+
+    >>> test_set({"images": 117, "pictures": 13})
+    '117 test crops of 13 pictures'
+    """
+    crops = results["images"]
+    pictures = results.get("pictures", crops)  # not recorded by srcolor 0.1
+    if pictures == crops:
+        return f"{crops} test images"
+    return f"{crops} test crops of {pictures} picture{'' if pictures == 1 else 's'}"
 
 
 def terminal(results: Mapping[str, Any]) -> Iterator[Table]:
@@ -67,12 +81,13 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
         results: Content of `comparison.json` by seed.
     """
     first = next(iter(results.values()))
+    columns = _columns(_study(first))
     seeds = ", ".join(map(str, results))
     parts = [
-        f"Means over seeds {seeds} ± their standard deviation, {first['images']} test images. `*`: the "
+        f"Means over seeds {seeds} ± their standard deviation, {test_set(first)}. `*`: the "
         "difference from the reference has the same sign and an interval without zero in every seed.\n"
     ]
-    headings = [column.heading for column in COLUMNS.values()]
+    headings = [column.heading for column in columns.values()]
     for title, reference, side in _groups(first):
         lines = [["route", *headings, COSTS["train_seconds"].heading]]
         for part in ("routes", "floors"):
@@ -80,7 +95,7 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
                 rows = [comparison[part][name] for comparison in results.values()]
                 cells = [
                     _over_seeds([row[metric] for row in rows], [row["difference"][metric] for row in rows], digits)
-                    for metric, (_, digits) in COLUMNS.items()
+                    for metric, (_, digits) in columns.items()
                 ]
                 seconds = [row["train_seconds"] for row in rows]
                 lines.append([name, *cells, "-" if None in seconds else tables.number(float(np.mean(seconds)), 0)])
@@ -90,7 +105,7 @@ def over_seeds(results: Mapping[int, Mapping[str, Any]]) -> str:
         differences = [comparison["questions"][name] for comparison in results.values()]
         cells = [
             _over_seeds([row[metric][0] for row in differences], [row[metric] for row in differences], digits)
-            for metric, (_, digits) in COLUMNS.items()
+            for metric, (_, digits) in columns.items()
         ]
         lines.append([name, *cells])
     parts.append(f"Differences across the groups\n\n{tables.markdown(lines)}")
@@ -108,40 +123,54 @@ def _over_seeds(values: Sequence[float | None], differences: Sequence[Sequence[f
     return tables.spread(float(np.mean(finite)), float(np.std(finite, ddof=1)), digits) + mark
 
 
-def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Yield the title, the reference and the input side of both groups of routes."""
-    for group, side in (("small", results["size"] // results["scale"]), ("large", results["size"])):
-        yield f"Given gray {side}x{side}", REFERENCE[group], side
+def _study(results: Mapping[str, Any]) -> Study:
+    return studies.load(results.get("task", "colorization"))  # srcolor 0.1 compared no other task
+
+
+def _columns(study: Study) -> dict[str, tables.Column]:
+    return {metric: tables.column(metric) for metric in study.metrics}
+
+
+def _groups(results: Mapping[str, Any]) -> Iterator[tuple[str, str, int | str]]:
+    """Yield the title, the reference and the `given` of each group of routes."""
+    study, sides = _study(results), {"small": results["size"] // results["scale"], "large": results["size"]}
+    for group, title in study.groups.items():
+        yield title.format(**sides), study.reference[group], sides.get(group, group)
 
 
 def _tables(results: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield the title and lines of each table: means and differences of both groups, across them, and costs."""
-    headings = [column.heading for column in COLUMNS.values()]
+    """Yield the title and lines of each table: means and differences of each group, across them, and costs."""
+    study = _study(results)
+    columns = _columns(study)
+    headings = [column.heading for column in columns.values()]
 
     def line(name: str, differences: Mapping[str, Sequence[float | None]]) -> list[str]:
-        return [name, *(tables.interval(differences[metric], digits) for metric, (_, digits) in COLUMNS.items())]
+        return [name, *(tables.interval(differences[metric], digits) for metric, (_, digits) in columns.items())]
 
     for title, reference, side in _groups(results):
         both = {**results["routes"], **results["floors"]}
         rows = {name: row for name, row in both.items() if row["given"] == side}
-        means = [[name, *_numbers(row, COLUMNS)] for name, row in rows.items()]
+        means = [[name, *_numbers(row, columns)] for name, row in rows.items()]
         yield title, [["route", *headings], *means]
         differences = [line(name, row["difference"]) for name, row in rows.items() if name != reference]
-        title = f"Difference to {reference}, with the 95% interval of a paired bootstrap over the images"
+        if not differences:  # the reference is alone
+            continue
+        title = f"Difference to {reference}, with the 95% interval of a paired bootstrap over the pictures"
         yield title, [["route", *headings], *differences]
     differences = [line(name, row) for name, row in results["questions"].items()]
     yield "Differences across the groups, with the same intervals", [["", *headings], *differences]
     lines = [["route", "input", *(column.heading for column in COSTS.values())]]
     for name, row in results["routes"].items():
-        lines.append([name, f"{row['given']}x{row['given']}", *_numbers(row, COSTS)])
+        side = row["given"]
+        lines.append([name, side if isinstance(side, str) else f"{side}x{side}", *_numbers(row, COSTS)])
     yield "Cost of the routes and of training their networks", lines
-    if not results["steps"]:  # an external color network is not trained
+    if not results["steps"]:  # an external network is not trained
         return
     lines = [["size", "batch", "images/s", "memory MiB"]]
     for step in results["steps"]:
         size = f"{step['side']}x{step['side']}"
         lines.append([size, str(step["batch"]), f"{step['images_per_second']:.0f}", f"{step['peak_memory_mb']:.0f}"])
-    yield "A training step of the color network, in float32, with Adam", lines
+    yield f"A training step of the {study.network}, in float32, with Adam", lines
 
 
 def _numbers(row: Mapping[str, float | None], columns: Mapping[str, tables.Column]) -> list[str]:

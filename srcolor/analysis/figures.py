@@ -4,7 +4,7 @@ Requires the `notebooks` extra.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +18,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srcolor import runs
-from srcolor.analysis import sweeps, tables
+from srcolor.analysis import studies, sweeps, tables
 from srcolor.data.crops import SPLITS
 from srcolor.data.datamodule import ImageDataModule
-from srcolor.errors import UserError
+from srcolor.errors import UserError, check_range
 from srcolor.images import Pair
 from srcolor.training.samples import SampleGrid, grid
 
@@ -159,33 +159,48 @@ def _scatter(x: pd.Series, y: pd.Series, metric: str, x_name: str, y_name: str) 
     return figure
 
 
-def newest(name: str, file: str) -> Path:
-    """Resolve the name of a comparison or a sweep to its directory.
+# -- comparisons ----------------------------------------------------------------------------------------
+
+
+def compared(name: str, task: str) -> dict[int, Path]:
+    """Resolve the name of a comparison or a study to the directories of its comparisons, by seed.
 
     Args:
-        name: The directory, or `latest`: the newest below `runs/`.
-        file: The file that marks it: `comparison.json` or `multirun.yaml`.
+        name: The directory of a comparison, or of a study with a comparison per seed, or `latest`: the newest of the
+            task below `runs/`.
+        task: Task of the comparison.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is none, or it compares routes of another task.
     """
-    candidates = runs.ROOT.glob(f"**/{file}") if name == "latest" else [Path(name).expanduser() / file]
-    files = [path for path in candidates if path.exists()]
+    root = Path(name).expanduser()
+    if name == "latest":
+        files = [file for file in runs.ROOT.glob("**/comparison.json") if _task(comparison(file.parent)) == task]
+        root = max(files, key=lambda file: file.stat().st_mtime, default=root / "comparison.json").parent
+        if (root.parent.parent / "study.json").exists():  # all seeds of the study
+            root = root.parent.parent
+    files = [file for place in ("", "seed*/comparison/") for file in root.glob(f"{place}comparison.json")]
     if not files:
-        commands = {
-            "comparison.json": "python compare.py, or make study",
-            "multirun.yaml": "python train.py -m seed=0,1",
-        }
-        raise UserError(f"no {file} found for {name!r}. Create one: {commands[file]}")
-    return max(files, key=lambda path: path.stat().st_mtime).parent
-
-
-# -- comparisons ----------------------------------------------------------------------------------------
+        raise UserError(f"no comparison of task={task} found for {name!r}. Create one: python study.py --task {task}")
+    for file in files:
+        _check_task(comparison(file.parent), task, str(file.parent))
+    seeds = {int(runs.configuration(file.parent).seed): file.parent for file in files}
+    return dict(sorted(seeds.items()))
 
 
 def comparison(folder: Path) -> dict[str, Any]:
     """Read `comparison.json` of a comparison of routes."""
     return json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+
+
+def _task(results: Mapping[str, Any]) -> str:
+    return results.get("task", studies.DEFAULT)  # srcolor 0.1 compared no other task
+
+
+def _check_task(results: Mapping[str, Any], task: str, place: str) -> None:
+    """Refuse a comparison of another task."""
+    if (other := _task(results)) != task:
+        raise UserError(f"{place} is a comparison of task={other}: expected task={task}. Choose another comparison.")
 
 
 def routes(results: dict[str, Any]) -> pd.DataFrame:
@@ -195,7 +210,8 @@ def routes(results: dict[str, Any]) -> pd.DataFrame:
         results: Result of `comparison`.
     """
     rows = {**results["routes"], **results["floors"]}
-    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="difference").sort_values("given", kind="stable")
+    table = pd.DataFrame.from_dict(rows, orient="index").drop(columns="difference")
+    return table.sort_values("given", key=lambda given: pd.to_numeric(given, errors="coerce"), kind="stable")
 
 
 def error_split(results: dict[str, Any]) -> Figure:
@@ -205,8 +221,9 @@ def error_split(results: dict[str, Any]) -> Figure:
         results: Result of `comparison`.
 
     Raises:
-        UserError: If the comparison has no mean squares because an older version wrote it.
+        UserError: If the comparison is not of colorization, or has no mean squares because an older version wrote it.
     """
+    _check_task(results, "colorization", "this")
     table = routes(results)
     if not {"tint_square", "patches_square", "detail_square"} <= set(table):
         raise UserError(
@@ -225,8 +242,56 @@ def error_split(results: dict[str, Any]) -> Figure:
     return figure
 
 
+def differences(results: Mapping[int, dict[str, Any]], metrics: Sequence[str]) -> Figure:
+    """Plot the difference of each route to the reference of its group, with its 95% interval, without the floors.
+
+    Args:
+        results: Result of `comparison` by seed; the seeds have the same routes.
+        metrics: Metrics, one plot each.
+    """
+    first = next(iter(results.values()))
+    references = {name: row["against"] for name, row in first["routes"].items() if row["against"] != name}
+    names = [name for name in routes(first).index if name in references]
+    size = (2 + 3.5 * len(metrics), 1 + 0.4 * len(names))
+    figure, (plots,) = pyplot.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    rows = np.arange(len(names))
+    for axes, metric in zip(plots, metrics, strict=True):
+        for number, (seed, result) in enumerate(results.items()):
+            height = rows + 0.5 * ((number + 0.5) / len(results) - 0.5)  # the seeds share a row
+            values = [result["routes"][name]["difference"][metric] for name in names]
+            mean, low, high = np.array(values, dtype=float).T
+            axes.plot(mean, height, "o", color=f"C{number}", label=f"seed {seed}")
+            axes.hlines(height, low, high, color=f"C{number}")
+        axes.axvline(0, color="gray", linewidth=0.8)
+        axes.set_xlabel(f"difference in {tables.column(metric).heading}")
+    plots[0].set_yticks(rows, [f"{name} - {references[name]}" for name in names])
+    plots[0].invert_yaxis()
+    if len(results) > 1:
+        figure.legend(*plots[0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def enlarged(picture: Image.Image, side: int, row: int) -> Image.Image:
+    """Show a row of a sheet of images, below the headings of the sheet, at twice its size.
+
+    Args:
+        picture: Result of `samples.grid`.
+        side: Height of its images.
+        row: Row of the sheet, from 0.
+
+    Raises:
+        UserError: If there is no such row.
+    """
+    gap, header = 4, 18
+    check_range("ROW", row, 0, (picture.height - header) // (side + gap))
+    top = header + row * (side + gap)
+    strip = picture.crop((0, 0, picture.width, header + side))
+    strip.paste(picture.crop((0, top, picture.width, top + side)), (0, header))
+    return strip.resize((strip.width * 2, strip.height * 2), Image.Resampling.NEAREST)
+
+
 def memory(results: dict[str, Any]) -> pd.DataFrame:
-    """Return the cost of a training step of the color network at the small and the large size; empty if external.
+    """Return the cost of a training step at each size; empty if the network is external.
 
     Args:
         results: Result of `comparison`.
@@ -236,6 +301,22 @@ def memory(results: dict[str, Any]) -> pd.DataFrame:
 
 
 # -- sweeps ---------------------------------------------------------------------------------------------
+
+
+def swept(name: str) -> Path:
+    """Resolve the name of a sweep to its directory.
+
+    Args:
+        name: The directory, or `latest`: the newest below `runs/`.
+
+    Raises:
+        UserError: If there is none.
+    """
+    candidates = runs.ROOT.glob("**/multirun.yaml") if name == "latest" else [Path(name).expanduser() / "multirun.yaml"]
+    files = [path for path in candidates if path.exists()]
+    if not files:
+        raise UserError(f"no multirun.yaml found for {name!r}. Create one: python train.py -m seed=0,1")
+    return max(files, key=lambda path: path.stat().st_mtime).parent
 
 
 def sweep(folder: Path) -> pd.DataFrame:

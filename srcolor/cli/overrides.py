@@ -3,6 +3,7 @@
 Imports no torch unless a run is named, so that `--help` and `--cfg job` are fast.
 """
 
+import itertools
 import json
 import os
 import re
@@ -17,10 +18,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from srcolor.analysis import studies
 from srcolor.cli import hints, schema
+from srcolor.cli.study_choice import COMPARED, choose_study
 from srcolor.errors import UserError
 
-NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(schema.COMPARED)}")
+NAMES_RUN = re.compile(rf"ckpt|resume|init_from|net(\.\w+)*\.run|{'|'.join(itertools.chain(*COMPARED.values()))}")
 MULTIRUN = {"-m", "--multirun"}
 LIST = re.compile(r"\[[^\[\]]*\]")  # a value that is a flat list
 
@@ -131,7 +134,7 @@ def tune_args(args: Sequence[str]) -> list[str]:
 
 
 def compare_args(args: Sequence[str]) -> list[str]:
-    """Check the arguments of `compare.py`, and add the data settings of the colorizer's run.
+    """Check the arguments of `compare.py`, and add the data settings of its first run, e.g. the colorizer's.
 
     Args:
         args: The arguments after the script's name.
@@ -140,20 +143,21 @@ def compare_args(args: Sequence[str]) -> list[str]:
         The arguments for Hydra.
 
     Raises:
-        UserError: If Hydra's grammar rejects an argument, a run is missing, or a folder is already used.
+        UserError: If Hydra's grammar rejects an argument, the task has no study or does not have a key, a run is
+            missing, or a folder is already used.
     """
     if MULTIRUN & set(args):
         raise UserError("compare.py runs one comparison at a time: remove -m.")
-    args = _resolve_names(args)
+    args = _resolve_names(choose_study(args))
     values = _values(_parse(args))
     _check_folder(values)
-    if values.get("colorize") is None:
+    first = values.get(COMPARED[values.get("compare", studies.DEFAULT)][0])
+    if first is None:
         return args
     from srcolor import runs  # imports torch
 
-    settings = runs.data_settings(str(values["colorize"]))
     recorded = []
-    for key, value in settings.items():
+    for key, value in runs.data_settings(str(first)).items():
         if key not in values and key.split(".")[0] not in values:
             recorded.append(f"{key}={_literal(value) if '.' in key else value}")  # the name of a choice needs no quotes
     return [*recorded, *args]

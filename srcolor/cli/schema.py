@@ -6,7 +6,7 @@ A group's node names a class or function (`_target_`), whose signature is the no
 import importlib
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
+from srcolor.analysis import studies
 from srcolor.errors import UserError, nearest
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -68,25 +69,25 @@ class TuneConfig(TrainConfig):
     hparams: Any = _key("search space: maps train.py keys to a range or a list of choices")
 
 
-COMPARED = ("colorize", "sr", "colorize128", "chain", "colorize_gan", "sr_gan")  # the keys of compare.py that name runs
-
-
 @dataclass
 class CompareConfig:
-    """The keys of `compare.py`'s configuration."""
+    """The keys of `compare.py`'s configuration that every task has; its study adds the runs."""
 
-    colorize: str = _key("run of the color network trained at the small size")
-    sr: str = _key("run of the super-resolution network")
-    colorize128: str | None = _key("run of a color network trained at the large size", None)
-    chain: str | None = _key("run of a chain trained end to end", None)
-    colorize_gan: str | None = _key("run of an adversarial color network trained at the small size", None)
-    sr_gan: str | None = _key("run of an adversarial super-resolution network", None)
     size: int = _key("side of the large images, in pixels", 128)
     seed: int = _key("seed of the bootstrap", 0)
     bootstrap: int = _key("number of bootstrap samples", 2000)
     pictures: int = _key("number of test images in comparison.png", 8)
     accelerator: str = _key("cpu, cuda, or auto", "auto")
-    data: Any = _key("data set; by default the test split of the colorizer's run")
+    data: Any = _key("data set; by default the test split of the first run")
+
+
+def _compared(task: str) -> type[Any]:
+    """Return the schema of `compare.py` for a task."""
+    keys = [
+        (key.name, str if key.required else str | None, _key(key.help, MISSING if key.required else None))
+        for key in studies.load(task).keys
+    ]
+    return make_dataclass(f"Compare_{task}", keys, bases=(CompareConfig,))
 
 
 SCHEMAS: dict[str, type[Any]] = {
@@ -94,6 +95,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "eval": EvalConfig,
     "tune": TuneConfig,
     "compare": CompareConfig,
+    **{f"compare/{task}": _compared(task) for task in studies.STUDIES},
 }
 
 
@@ -111,9 +113,11 @@ def register() -> None:
         node = OmegaConf.structured(config_class)
         for key in _inherited(config_class):
             node[key] = MISSING  # its default would replace the value of an experiment, which is merged before
-        ConfigStore.instance().store(name=f"{name}_schema", node=node)
+        group, _, name = name.rpartition("/")
+        ConfigStore.instance().store(name=f"{name}_schema", node=node, group=group or None, package="_global_")
     OmegaConf.register_new_resolver("options", lambda group: "\n".join(_describe(group)), replace=True)
     OmegaConf.register_new_resolver("keys", lambda schema: "\n".join(_describe_keys(schema)), replace=True)
+    OmegaConf.register_new_resolver("studies", lambda: "\n".join(map(_describe_study, studies.STUDIES)), replace=True)
 
 
 def options(group: str) -> list[str]:
@@ -142,6 +146,18 @@ def _describe_keys(schema: str) -> Iterator[str]:
         choices = options(item.name) if (CONF / item.name).is_dir() else []
         listed = f" ({', '.join(choices)})" if choices else ""
         yield f"  {item.name:20} {item.metadata['help']}{listed}"
+
+
+def usage(task: str) -> str:
+    """Return the arguments that `compare.py` requires for a task."""
+    needed = [f"{key}=<run>" for key in studies.load(task).required()]
+    return " ".join(needed if task == studies.DEFAULT else [f"task={task}", *needed])
+
+
+def _describe_study(task: str) -> str:
+    default = " (the default)" if task == studies.DEFAULT else ""
+    keys = "\n".join(_describe_keys(f"compare/{task}"))
+    return f"Keys of task={task}{default}, python compare.py {usage(task)}:\n{keys}\n"
 
 
 def check(cfg: DictConfig) -> None:

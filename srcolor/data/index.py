@@ -25,6 +25,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+class SourceError(UserError):
+    """An error of an image that makes the whole source unusable: `scan` raises it, and does not skip the image."""
+
+
 class Item(NamedTuple):
     """An image of a source before it is decoded.
 
@@ -59,7 +63,12 @@ class Source(Protocol):
         """Return the images, in a fixed order."""
 
     def decode(self, item: Item) -> tuple[Pixels, str]:
-        """Return an image, height x width x planes, and the SHA-256 of its file; raise if it is not usable."""
+        """Return an image, height x width x planes, and the SHA-256 of its file.
+
+        Raises:
+            SourceError: If the whole source is unusable.
+            Exception: If the image is unusable, with the reason.
+        """
 
     def regions(self, height: int, width: int) -> list[Region]:
         """Return the parts of a decoded image that crops are taken from."""
@@ -117,6 +126,7 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
         keep: Called with the pixels of each usable image, in order.
 
     Raises:
+        SourceError: If `decode` raises it.
         UserError: If no image is usable; see also `assign_splits`.
     """
     names: list[str] = []
@@ -138,6 +148,8 @@ def scan(source: Source, items: Sequence[Item], keep: Callable[[Pixels], Any] = 
     def read(item: Item) -> tuple[Pixels, str, list[tuple[int, ...]], int] | str:
         try:
             pixels, digest = source.decode(item)
+        except SourceError:
+            raise
         except Exception as error:  # an arbitrary file can make a decoder raise anything
             return str(error) or type(error).__name__
         if pixels.ndim != 3 or pixels.shape[2] != source.planes:

@@ -94,6 +94,7 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
     metadata = {
         "inputs": channels,
         "outputs": net.outputs or channels,
+        "logits": net.logits,
         "scale": net.scale,
         "stride": net.stride,
         "receptive_field": net.receptive_field,

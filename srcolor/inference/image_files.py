@@ -160,10 +160,10 @@ def read(path: Path, max_megapixels: float) -> Picture:
 
 
 def to_image(pixels: NDArray[Any]) -> pyvips.Image:
-    """Return the libvips image of pixels, (H, W, 3), uint8 or uint16."""
-    height, width, _ = pixels.shape
-    kind, space = ("ushort", "rgb16") if pixels.dtype == np.uint16 else ("uchar", "srgb")
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, 3, kind)
+    """Return the libvips image of pixels: RGB, (H, W, 3), uint8 or uint16; or gray, (H, W), uint8."""
+    height, width, *bands = pixels.shape
+    kind, space = ("ushort", "rgb16") if pixels.dtype == np.uint16 else ("uchar", "srgb" if bands else "b-w")
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, *(bands or [1]), kind)
     return image.copy(interpretation=space)
 
 
@@ -172,7 +172,7 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
 
     Args:
         path: The file; its suffix determines the format.
-        image: RGB, 8 or 16 bits per channel.
+        image: RGB, 8 or 16 bits per channel; or gray, 8 bits.
         source: The source of the result. Its transparency is resized to the size of the result (Lanczos).
         gray: Whether to write the luma alone.
 

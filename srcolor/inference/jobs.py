@@ -2,33 +2,26 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from srcolor.errors import UserError
 from srcolor.inference.image_files import SUFFIXES
-
-MODES = ("upscale", "colorize", "restore")
+from srcolor.inference.modes import MODES
 
 
 class Job(NamedTuple):
-    """An image file, and the file of its result."""
+    """An image file, and the files of its results."""
 
     source: Path
-    result: Path
-
-    @property
-    def comparison(self) -> Path:
-        """The file of the comparison of source and result."""
-        return self.result.with_stem(f"{self.result.stem}_compare")
+    results: tuple[Path, ...]
 
 
 def plan(
-    inputs: Sequence[str], output: Path | None, ending: str, *, overwrite: bool = False, compare: bool = False
+    inputs: Sequence[str], output: Path | None, endings: Sequence[str], *, overwrite: bool = False
 ) -> Iterator[Job]:
-    """Find the image files, and yield each with the file of its result, `<stem>_<ending>` with the same suffix.
+    """Find the image files, and yield each with the files of its results, `<stem>_<ending>` with the same suffix.
 
     Results of earlier calls are not processed again, except with `overwrite`, when an input that would also be a result
     is an error.
@@ -36,9 +29,8 @@ def plan(
     Args:
         inputs: Files, directories that are searched recursively, or patterns.
         output: Directory of the results; if None, the directory of each source.
-        ending: A mode, or `sheet`.
+        endings: See `modes.base.Mode.endings`; an ending may have a suffix of its own.
         overwrite: Whether existing results are overwritten.
-        compare: Whether comparisons are also written.
 
     Raises:
         UserError: If a file does not exist, or a result would have the name of another result or of a source.
@@ -68,8 +60,9 @@ def plan(
     for source, below in sources.items():
         folder = source.parent if output is None else output / below.parent
         suffix = source.suffix if source.suffix.lower() in SUFFIXES else ".png"
-        job = Job(source, folder / f"{source.stem}_{ending}{suffix}")
-        for result in (job.result, job.comparison) if compare else (job.result,):
+        names = [f"{source.stem}_{ending}{'' if Path(ending).suffix else suffix}" for ending in endings]
+        job = Job(source, tuple(folder / name for name in names))
+        for result in job.results:
             key = _real(result)
             if key in results:
                 raise UserError(f"{results[key]} and {source} would both be written to {result}: rename one of them")
@@ -91,6 +84,15 @@ def _is_image(file: Path) -> bool:
 def _without_results(files: list[Path]) -> list[Path]:
     """Exclude files that have the name of another file's result, in any directory."""
     names = {file.name for file in files}
-    pattern = re.compile(rf"(.+)_({'|'.join((*MODES, 'sheet'))})(_compare)?", re.DOTALL)
-    matches = {file: pattern.fullmatch(file.stem) for file in files}
-    return [file for file, match in matches.items() if match is None or match[1] + file.suffix not in names]
+    stems = {file.stem for file in files}
+    written = {Path(ending) for mode in MODES.values() for ending in mode.written()}
+
+    def is_result(file: Path) -> bool:
+        endings = [ending for ending in written if file.stem.endswith(f"_{ending.stem}")]
+        sources = [(file.stem.removesuffix(f"_{ending.stem}"), ending.suffix) for ending in endings]
+        return any(
+            stem in stems and file.suffix == suffix if suffix else stem + file.suffix in names
+            for stem, suffix in sources
+        )
+
+    return [file for file in files if not is_result(file)]

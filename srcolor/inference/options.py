@@ -10,7 +10,7 @@ from pathlib import Path
 from srcolor import __version__
 from srcolor.errors import UserError
 from srcolor.inference import colorings, jobs
-from srcolor.inference.jobs import MODES
+from srcolor.inference.modes import MODES
 from srcolor.nets.unet_codes import TEMPERATURE
 
 
@@ -22,10 +22,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Args:
         arguments: The arguments; if None, the arguments of the process.
     """
-    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge or colorize images.")
+    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge, colorize or segment images.")
     add = parser.add_argument
     add("inputs", nargs="*", help="image files, folders, or patterns such as '*.tif'")
-    add("-m", "--mode", choices=MODES, default="upscale", help="enlarge, colorize, or both (default: %(default)s)")
+    modes = "; ".join(f"{name}: {mode.help}" for name, mode in MODES.items())
+    add("-m", "--mode", choices=MODES, default="upscale", help=f"{modes} (default: %(default)s)")
     add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
     add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
     add("--sr-run", help="super-resolution network for --mode restore")
@@ -47,6 +48,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         help="from 0, faithful, to 1, adversarial: for --run, or --sr-run with --mode restore",
     )
+    add("--shrink", type=int, help="reduce by this factor to segment (default: that of the run's training, else 1)")
     add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
@@ -67,7 +69,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--render-size {args.render_size}: expected at least 8")
     if len(args.render_sizes) > 1 and not args.sheet:
         parser.error(f"--render-size {args.render_size}: multiple sizes require --sheet")
-    if args.sheet and (args.mode == "upscale" or args.compare):
+    mode = MODES[args.mode]
+    if args.sheet and ("sheet" not in mode.options or args.compare):
         parser.error("--sheet requires --mode colorize, and cannot be combined with --compare")
     if not 0 <= args.saturation < float("inf"):
         parser.error(f"--saturation {args.saturation:g}: expected a number of at least 0")
@@ -75,16 +78,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _check_colorings(parser, args)
     if args.sharpness is not None and not 0 <= args.sharpness <= 1:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
-    if args.mode == "upscale" and (args.saturation != 1 or args.render_size is not None):
-        parser.error("--saturation and --render-size require --mode colorize or restore")
-    if args.mode != "restore" and args.sr_run is not None:
-        parser.error(f"--sr-run requires --mode restore; with --mode {args.mode} the network is --run")
     if args.tile is not None and args.tile < 1:
         parser.error(f"--tile {args.tile}: expected at least 1")
+    if args.shrink is not None and args.shrink < 1:
+        parser.error(f"--shrink {args.shrink}: expected at least 1")
     try:
-        ending = "sheet" if args.sheet or args.samples is not None else args.mode
-        planned = jobs.plan(args.inputs, args.output, ending, overwrite=args.overwrite, compare=args.compare)
-        args.jobs = list(planned)
+        mode.check(args)
+        args.jobs = list(jobs.plan(args.inputs, args.output, mode.endings(args), overwrite=args.overwrite))
     except UserError as error:
         parser.error(str(error))
     return args
@@ -113,13 +113,22 @@ def _repeated(args: argparse.Namespace) -> str:
     return "".join(f" --{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None)
 
 
+def _check_mode(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Check that the mode has the options that were passed."""
+    names = {name for mode in MODES.values() for name in mode.options}
+    for name in sorted(names - MODES[args.mode].options):
+        if getattr(args, name) != parser.get_default(name):
+            *others, last = (mode.name for mode in MODES.values() if name in mode.options)
+            modes = f"{', '.join(others)} or {last}" if others else last
+            parser.error(f"--{name.replace('_', '-')} requires --mode {modes}")
+
+
 def _check_colorings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Check the options that choose among colorings, and parse the tint."""
-    if args.samples is not None and (args.mode != "colorize" or args.pick is not None or args.sheet or args.compare):
+    alone = "samples" in MODES[args.mode].options and args.pick is None and not args.sheet and not args.compare
+    if args.samples is not None and not alone:
         parser.error("--samples requires --mode colorize, and cannot be combined with --pick, --sheet or --compare")
-    for name in ("pick", "temperature", "tint", "reference"):
-        if args.mode == "upscale" and getattr(args, name) is not None:
-            parser.error(f"--{name} requires --mode colorize or restore")
+    _check_mode(parser, args)
     for name in ("samples", "pick"):
         number = getattr(args, name)
         if number is not None and not 1 <= number <= colorings.MOST:

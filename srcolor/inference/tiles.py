@@ -1,4 +1,4 @@
-"""Apply networks to images of any size: enlarge or restore them in tiles, colorize them at a render size."""
+"""Apply networks to images of any size: enlarge, restore or segment in tiles, colorize at a render size."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -43,10 +43,7 @@ def enlarge(
     bfloat16: bool = False,
     done: Callable[[float], None] = lambda fraction: None,
 ) -> NDArray[Any]:
-    """Enlarge an image in tiles; the result equals that of the untiled image within 1/255.
-
-    A tile is padded by the radius of the network's `receptive_field`, and starts at a multiple of its `stride`. If
-    memory runs out, tiles of half the side are tried.
+    """Enlarge an image in tiles, see `_apply`; the result equals that of the untiled image within 1/255.
 
     Args:
         net: A network from RGB to RGB in evaluation mode; at a scale of 1, it restores the image.
@@ -62,14 +59,80 @@ def enlarge(
     Raises:
         UserError: If the receptive field is unlimited, or there is not enough memory for the smallest tile.
     """
+    if out is None:
+        out = np.empty((net.scale * pixels.shape[0], net.scale * pixels.shape[1], 3), pixels.dtype)
+
+    def read(image: Tensor) -> NDArray[Any]:
+        return _to_pixels(image, pixels.dtype)
+
+    return _apply(net, pixels, out, read, tile=tile, bfloat16=bfloat16, done=done)
+
+
+def segment(
+    net: Net,
+    pixels: Pixels,
+    out: NDArray[Any] | None = None,
+    *,
+    tile: int | None = None,
+    done: Callable[[float], None] = lambda fraction: None,
+) -> NDArray[Any]:
+    """Classify the pixels of an image in tiles, see `_apply`, in float32 as in evaluation.
+
+    The result equals that of the untiled image, except where the largest logits are equal up to float rounding.
+
+    Args:
+        net: A network from RGB to logits, of scale 1, in evaluation mode.
+        pixels: The image.
+        out: Array for the result, (H, W), uint8; if None, a new one.
+        tile: See `enlarge`.
+        done: See `enlarge`.
+
+    Returns:
+        The class with the largest logit, (H, W), uint8.
+
+    Raises:
+        UserError: As `enlarge`, or if there are more classes than uint8 has values.
+    """
+    if net.outputs is not None and net.outputs > 256:
+        raise UserError(f"{type(net).__name__} has {net.outputs} classes: expected at most 256.")
+    if out is None:
+        out = np.empty(pixels.shape[:2], np.uint8)
+    return _apply(net, pixels, out, lambda logits: logits[0].argmax(0).byte().cpu().numpy(), tile=tile, done=done)
+
+
+def _apply(
+    net: Net,
+    pixels: Pixels,
+    out: NDArray[Any],
+    read: Callable[[Tensor], NDArray[Any]],
+    *,
+    tile: int | None,
+    bfloat16: bool = False,
+    done: Callable[[float], None],
+) -> NDArray[Any]:
+    """Apply a network in tiles, and return `out`.
+
+    A tile is padded by the radius of the network's `receptive_field`, and starts at a multiple of its `stride`. If
+    memory runs out, tiles of half the side are tried.
+
+    Args:
+        net: See `enlarge`.
+        pixels: See `enlarge`.
+        out: Array for the result; its first two dimensions are scale * H, scale * W.
+        read: Function from the network's output for a tile, (1, C, h, w), to its part of the result, (h, w, ...).
+        tile: See `enlarge`.
+        bfloat16: See `enlarge`.
+        done: See `enlarge`.
+
+    Raises:
+        UserError: See `enlarge`.
+    """
     if net.receptive_field is None:
-        raise UserError(f"{type(net).__name__} has an unlimited receptive field: it cannot enlarge images in tiles.")
+        raise UserError(f"{type(net).__name__} has an unlimited receptive field: it cannot be applied in tiles.")
     height, width, _ = pixels.shape
     scale, stride = net.scale, net.stride
     margin = -(-((net.receptive_field - 1) // 2) // stride) * stride
     side = max(stride, (tile or tile_size(net)) // stride * stride)
-    if out is None:
-        out = np.empty((scale * height, scale * width, 3), pixels.dtype)
     top = 0
     while top < height:
         left, rows = 0, min(side, height - top)
@@ -78,7 +141,7 @@ def enlarge(
                 columns = min(side, width - left)
                 first, start = max(0, top - margin), max(0, left - margin)
                 part = pixels[first : top + rows + margin, start : left + columns + margin]
-                result = _run(net, part, bfloat16 and pixels.dtype == np.uint8)
+                result = read(_run(net, part, bfloat16 and pixels.dtype == np.uint8))
                 inner = result[scale * (top - first) :, scale * (left - start) :][: scale * rows, : scale * columns]
                 out[scale * top : scale * (top + rows), scale * left : scale * (left + columns)] = inner
             except (RuntimeError, MemoryError) as error:
@@ -99,9 +162,10 @@ def enlarge(
 
 
 def tile_size(net: Net) -> int:
-    """Return the side of tiles that need at most a third of the free memory, from 32 to 256 pixels.
+    """Return the side of tiles that need at most a third of the free memory, at least 32 pixels.
 
-    It is estimated from the network's widest convolution, or from 64 channels if it has none.
+    It is at most 256, or twice the receptive field, so that the padding is not most of the work. Memory is estimated
+    from the network's widest convolution, or from 64 channels if it has none.
 
     Args:
         net: A network with a finite `receptive_field`.
@@ -111,7 +175,7 @@ def tile_size(net: Net) -> int:
     device = _device(net)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     side = int((free / 3 / (MAPS * 4 * widest)) ** 0.5) - (net.receptive_field - 1)
-    return min(LARGEST, max(SMALLEST, side))
+    return min(max(LARGEST, 2 * (net.receptive_field - 1)), max(SMALLEST, side))
 
 
 def _device(net: Net) -> torch.device:
@@ -119,11 +183,11 @@ def _device(net: Net) -> torch.device:
 
 
 @torch.inference_mode()
-def _run(net: Net, part: NDArray[Any], bfloat16: bool) -> NDArray[Any]:
+def _run(net: Net, part: NDArray[Any], bfloat16: bool) -> Tensor:
     device = _device(net)
     x = _to_tensor(part).to(device).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        return _to_pixels(net(x).float(), part.dtype)
+        return net(x).float()
 
 
 def _to_tensor(part: NDArray[Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Metrics of restored images: one `Measure` each, which returns the value of every image, or one of a whole set.
+"""Metrics of images and segmentations: one `Measure` each, which returns the value of every image, or of a whole set.
 
 A measure is the only place that defines how its metric is named, rounded and ranked.
 """
@@ -24,6 +24,7 @@ from srcolor.metrics.color import (
 )
 from srcolor.metrics.perceptual import LPIPS, BandEnergy, Checkerboard, Texture
 from srcolor.metrics.quality import PSNR, PSNRRGB, PSNRY, SSIM, SSIMY, Consistency, PSNRLuma, ssim
+from srcolor.metrics.segmentation import HD95, BoundaryF1At1, BoundaryF1At2, Dice, HD95Infinite, IoU, one_hot
 
 __all__ = [
     "MEASURES",
@@ -35,6 +36,7 @@ __all__ = [
     "higher_is_better",
     "mean",
     "measure",
+    "one_hot",
     "ssim",
 ]
 
@@ -47,6 +49,7 @@ MEASURES: dict[str, type[Measure]] = {
         *(PSNR, SSIM, PSNRLuma, PSNRRGB, PSNRY, SSIMY),
         *(ABRMSE, CIEDE2000, Colorfulness, ColorfulnessRatio, HueError, Tint, Patches, Detail, Palette, Spread),
         *(Texture, Consistency, BandEnergy, Checkerboard, LPIPS),
+        *(Dice, IoU, BoundaryF1At1, BoundaryF1At2, HD95, HD95Infinite),
     )
 }
 

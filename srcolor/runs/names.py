@@ -94,13 +94,18 @@ def folder(name: str) -> Path | None:
     return run if (run / ".hydra").exists() else None
 
 
+def shrink(name: str) -> int:
+    """Return the factor by which images were reduced to train a network at their reduced size; 1 if unknown."""
+    run = folder(name)
+    return 1 if run is None else int(OmegaConf.select(configuration(run), "pair.shrink", default=1))
+
+
 def target_side(name: str) -> int | None:
     """Return the side, in pixels, of the images a network was trained to output; None if unknown."""
     run = folder(name)
     if run is None:
         return None
-    config = configuration(run)
-    return int(config.size) // int(config.pair.get("shrink", 1))
+    return int(configuration(run).size) // shrink(name)
 
 
 def data_settings(name: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Onnx(Net):
         if "srcolor" not in metadata:
             raise UserError(f"{file}: not exported by srcolor (its metadata lacks the scale and colors).")
         for key, value in json.loads(metadata["srcolor"]).items():
-            if key in ("inputs", "outputs", "scale", "stride", "receptive_field"):
+            if key in ("inputs", "outputs", "logits", "scale", "stride", "receptive_field"):
                 setattr(self, key, value)
 
     def forward(self, x: Tensor) -> Tensor:

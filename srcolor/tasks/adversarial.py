@@ -16,10 +16,9 @@ from srcolor.errors import UserError
 from srcolor.images import Pair
 from srcolor.metrics import Values, available, mean
 from srcolor.tasks.adversary import Adversary, mean_over_processes
-from srcolor.tasks.base import Task
+from srcolor.tasks.base import FITTED_ON, Task
 
 REFERENCE = "pixel_loss"  # name of the reference among the evaluated networks
-FITTED_ON = 2000  # maximum number of training images that baselines, encodings and statistics are fitted on
 
 
 class AdversarialTask(Task):
@@ -71,7 +70,8 @@ class AdversarialTask(Task):
     # -- before and between the steps ------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Fit the critic's encoding."""
+        """Fit the baselines and, with an adversary, the critic's encoding."""
+        super().setup(stage)
         if self.adversary is not None and stage == "fit":
             self.adversary.critic.fit(self.trainer.datamodule.pairs("train", FITTED_ON))  # type: ignore[attr-defined]
 

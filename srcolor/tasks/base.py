@@ -11,9 +11,12 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srcolor.errors import UserError, check_range, nearest
+from srcolor.hardware import copy_to_host
 from srcolor.images import Pair
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
 from srcolor.tasks.progress import share_of_batches, share_of_time
+
+FITTED_ON = 2000  # maximum number of training images that baselines, encodings and statistics are fitted on
 
 
 class Task(LightningModule):
@@ -31,7 +34,7 @@ class Task(LightningModule):
         schedule: Maps the progress of the run, 0 to 1, to a factor on the learning rate.
         ema: Decay of the exponential moving average of the weights, in [0, 1], reached after a warm-up
             (1 + n) / (10 + n); if None, no average.
-        baselines: Networks without trainable parameters, evaluated on the same images.
+        baselines: Networks without trainable parameters, evaluated too; those with a method `fit` are fitted first.
         measures: Names of the test measures, keys of `srcolor.metrics.MEASURES`; if None, the available
             `default_measures`.
         validated: Names of the measures also computed in validation; if None, those in `default_validated`.
@@ -95,6 +98,16 @@ class Task(LightningModule):
         self._batch_rows = torch.zeros(0, dtype=torch.int64)
         self._unchecked: list[tuple[str, Tensor, torch.cuda.Event | None, Tensor]] = []  # see `log_loss`
         self._values: dict[str, Values] = {}
+
+    def setup(self, stage: str) -> None:
+        """Fit the baselines."""
+        self.fit_baselines(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def fit_baselines(self, data: Any) -> None:
+        """Fit the baselines that have a method `fit` on a datamodule's training split."""
+        for baseline in self.baselines.values():
+            if (fit := getattr(baseline, "fit", None)) is not None:
+                fit(data.pairs("train", FITTED_ON))
 
     # -- training ------------------------------------------------------------------------------------
 
@@ -176,7 +189,7 @@ class Task(LightningModule):
 
     def log_loss(self, name: str, value: Tensor) -> None:
         """Log a loss as `train/<name>`, and check before the next optimizer step that it is finite."""
-        self._unchecked.append((name, *_copy_to_host(value.detach()), self._batch_rows))
+        self._unchecked.append((name, *copy_to_host(value.detach()), self._batch_rows))
         self.log(f"train/{name}", value)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -335,13 +348,3 @@ class Task(LightningModule):
 def _expect_no_measures(task: nn.Module, keys: Any) -> None:
     """Ignore missing weights of measures, which are fixed and not saved."""
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith("measures.")]
-
-
-def _copy_to_host(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """Start to copy a tensor; return the copy and the event after which it may be read, None for a CPU."""
-    copy = value.to("cpu", non_blocking=True)
-    if not value.is_cuda:
-        return copy, None
-    event = torch.cuda.Event()
-    event.record()
-    return copy, event

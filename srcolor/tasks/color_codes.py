@@ -15,7 +15,7 @@ from srcolor.losses import HuberAB
 from srcolor.metrics import MEASURES, Values, mean
 from srcolor.nets.code_prior import standard_normal
 from srcolor.nets.unet_codes import UNetCodes
-from srcolor.tasks.adversarial import FITTED_ON
+from srcolor.tasks.base import FITTED_ON
 from srcolor.tasks.colorization import ColorizationTask
 
 SAMPLES = 8  # colorings per image in the test

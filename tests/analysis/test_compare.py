@@ -14,6 +14,7 @@ from PIL import Image
 
 from srcolor import images, runs
 from srcolor.analysis import comparison, figures, routes
+from srcolor.analysis.studies.color import ColorStudy
 from srcolor.cli import overrides
 from srcolor.data.sources.folder import Folder
 from srcolor.errors import UserError
@@ -23,6 +24,8 @@ from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
 from srcolor.runs.spandrel_nets import SpandrelColor
+
+STUDY = ColorStudy()
 
 
 def arguments(study_runs, folder, **others):
@@ -118,15 +121,19 @@ def test_route_psnr_matches_its_networks(compared, study_runs, pictures):
     assert results["routes"]["direct"]["psnr"] == pytest.approx(psnr.mean().item(), rel=1e-5)
 
 
+BOOTSTRAP = routes.Bootstrap(np.arange(2), 100, 0)
+
+
 @pytest.fixture
 def measured():
     """Measure two routes on two images whose color errors differ much."""
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(2, 3, 32, 32, generator=generator)
     target[1] = images.luma(target[1:]) + 0.1 * (target[1] - images.luma(target[1:]))
-    floors = routes.floors(lambda: [Pair(images.luma(target), target, torch.arange(2))], 2)
+    pairs = [Pair(images.luma(target), target, torch.arange(2))]
+    floors = STUDY.floors({}, lambda: pairs, 2)
     measured = {"chain": floors["bicubic_mean_color"], "direct": floors["gray"]}
-    routes.measure(measured, [target], 2)
+    assert routes.measure(STUDY, measured, pairs, 2) == 2
     return measured
 
 
@@ -137,7 +144,7 @@ def test_squared_parts_add_up_to_the_squared_ab_error(measured):
 
 
 def test_error_split_bars_add_up_to_the_mean_square(measured):
-    results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
+    results = {"routes": routes.report(STUDY, measured, {"small": 16, "large": 32}, measured, BOOTSTRAP), "floors": {}}
     (axes,) = figures.error_split(results).axes
     for name, route in measured.items():
         row = [label.get_text() for label in axes.get_yticklabels()].index(name)
@@ -146,7 +153,7 @@ def test_error_split_bars_add_up_to_the_mean_square(measured):
 
 
 def test_a_comparison_without_mean_squares_is_refused(measured):
-    results = {"routes": routes.report(measured, {"small": 16, "large": 32}, measured, 100, 0), "floors": {}}
+    results = {"routes": routes.report(STUDY, measured, {"small": 16, "large": 32}, measured, BOOTSTRAP), "floors": {}}
     for row in results["routes"].values():
         del row["tint_square"]
     with pytest.raises(UserError, match=r"comparison\.json has no mean squares; it was written by an older version"):
@@ -263,7 +270,7 @@ def test_the_bootstrap_of_a_normal_variable():
     """The mean of n draws of a normal variable deviates by sigma / sqrt(n), the interval by 1.96 times that."""
     values = np.random.default_rng(1).normal(3, 2, (400, 1))
     columns = np.hstack([values, np.full_like(values, 5), np.full_like(values, np.inf)])
-    mean, low, high = routes.bootstrap(columns, 4000, 0)
+    mean, low, high = routes.Bootstrap(np.arange(400), 4000, 0).intervals(columns)
     half = 1.96 * values.std() / math.sqrt(400)
     assert mean[0] == pytest.approx(values.mean())
     assert [low[0], high[0]] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.03)
@@ -271,9 +278,17 @@ def test_the_bootstrap_of_a_normal_variable():
     assert np.isnan([mean[2], low[2], high[2]]).all()
 
 
+def test_crops_of_a_picture_are_drawn_together():
+    """With k equal crops of each picture, the interval is that of the pictures, not narrower by sqrt(k)."""
+    values = np.random.default_rng(1).normal(3, 2, (100, 1))
+    _, low, high = routes.Bootstrap(np.repeat(np.arange(100), 9), 4000, 0).intervals(np.repeat(values, 9, 0))
+    half = 1.96 * values.std() / math.sqrt(100)
+    assert [low[0], high[0]] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.05)
+
+
 def test_bootstrap_ignores_infinite_values():
     values = np.array([[1.0], [np.inf], [3.0], [-np.inf]])
-    mean, low, high = routes.bootstrap(values, 500, 0)
+    mean, low, high = routes.Bootstrap(np.arange(4), 500, 0).intervals(values)
     assert mean[0] == 2
     assert 1 <= low[0] <= high[0] <= 3
 
@@ -281,7 +296,7 @@ def test_bootstrap_ignores_infinite_values():
 def test_floors_are_fitted_to_their_pairs_and_enlarge_in_the_small_group():
     target = torch.rand(4, 3, 16, 16)
     pairs = [Pair(images.luma(target), target, torch.arange(4))]
-    floors = routes.floors(lambda: pairs, 2)
+    floors = STUDY.floors({}, lambda: pairs, 2)
     table = ChromaTable(256)
     table.fit(pairs)
     gray = images.luma(torch.rand(1, 3, 16, 16))
@@ -306,7 +321,8 @@ def test_constant_chroma_survives_every_route():
     gray, color = 0.4 + 0.2 * torch.rand(1, 1, 32, 32), Constant()
     assert images.luma(color.chroma - images.luma(color.chroma)).abs().max() < 1e-7
     expected = color.chroma - images.luma(color.chroma)
-    for name, route in routes.build(color, Bicubic(2), color, Chain(color, Bicubic(2))).items():
+    nets = {"colorize": color, "sr": Bicubic(2), "colorize128": color, "chain": Chain(color, Bicubic(2))}
+    for name, route in STUDY.routes(nets, 2).items():
         out = route.net(images.block_mean(gray, 2) if route.given == "small" else gray)
         chroma = out - images.luma(out)
         torch.testing.assert_close(chroma, expected.expand_as(chroma), rtol=0, atol=1e-5, msg=name)

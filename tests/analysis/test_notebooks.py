@@ -68,6 +68,20 @@ def test_the_notebook_of_a_comparison(study_runs, call_compare, tmp_path):
     assert count_outputs(run("03", {"COMPARISON": str(folder)}), "image/png") == 3
 
 
+def test_the_notebook_of_a_segmentation_study(segment_run, call_compare, tmp_path):
+    for seed in (0, 1):
+        overrides = [f"segment={segment_run}", "bootstrap=100", f"seed={seed}"]
+        folder = tmp_path / f"seed{seed}" / "comparison"
+        assert call_compare("task=segmentation", *overrides, f"hydra.run.dir={folder}") == 0
+    seeds, one = run("05", {"STUDY": str(tmp_path)}), run("05", {"STUDY": str(folder)})
+    for notebook in (seeds, one):
+        assert count_outputs(notebook, "image/png") == 3  # differences, picture, a row of it
+        assert count_tables(notebook) == 2
+    assert "Means over seeds 0, 1" in str(seeds.cells)
+    assert "Given the true mask at 32x32" in str(seeds.cells)
+    assert "with the 95% interval" in str(one.cells)
+
+
 def test_the_notebook_of_a_sweep(pictures, call, tmp_path):
     overrides = ["-m", *TINY, "seed=0,1", "trainer.max_epochs=1", "data=folder", f"data.root={pictures}"]
     assert call(*overrides, f"hydra.sweep.dir={tmp_path / 'sweep'}") == 0

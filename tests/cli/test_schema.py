@@ -15,7 +15,7 @@ def composed(*overrides, script="train"):
         return compose(script, list(overrides))
 
 
-PARTS = {"chain64to128": ("first", "second")}
+PARTS = {"chain64to128": ("first", "second"), "segment_guided64to128": ("net",)}
 
 
 @pytest.mark.parametrize("program", ["eval", "tune"])

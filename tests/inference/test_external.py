@@ -13,6 +13,7 @@ from test_nets import wake
 from srcolor import hardware
 from srcolor.errors import UserError
 from srcolor.inference import predict, tiles
+from srcolor.inference.modes import base
 from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.unet_rgb import UNetRGB
@@ -54,7 +55,7 @@ def test_an_external_network_colorizes_and_keeps_luma_and_size(ddcolor, tmp_path
 
 
 def test_the_render_size_is_that_of_the_network_by_default(ddcolor, color, seen, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(predict, "load", functools.cache(predict.load))
+    monkeypatch.setattr(base, "load", functools.cache(base.load))
     Image.fromarray(PHOTO[:60, :90]).resize((900, 600)).save(tmp_path / "a.png")
     SMALL.save(tmp_path / "b.png")
     assert predict.main([str(tmp_path), "-m", "colorize", "--run", ddcolor]) == 0

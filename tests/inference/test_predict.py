@@ -16,7 +16,7 @@ from PIL import Image
 from skimage import data
 
 from srcolor.errors import UserError
-from srcolor.inference import image_files, predict, tiles
+from srcolor.inference import image_files, modes, predict, tiles
 from srcolor.nets.bicubic import Bicubic
 
 PHOTO = data.astronaut()
@@ -117,7 +117,7 @@ def test_folder_without_new_results_need_not_be_writable(bicubic, tmp_path, monk
 def test_reading_inference_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         SMALL.save(tmp_path / name)
-    read, write, run = image_files.read, image_files.write, predict.Predictor.predict
+    read, write, run = image_files.read, image_files.write, modes.Upscale.predict
     b_is_read, b_is_processed = threading.Event(), threading.Event()
 
     def read_and_signal(path, max_megapixels):
@@ -141,7 +141,7 @@ def test_reading_inference_and_writing_overlap(bicubic, tmp_path, monkeypatch):
     sources = []
     monkeypatch.setattr(image_files, "read", read_and_signal)
     monkeypatch.setattr(image_files, "write", write_in_turn)
-    monkeypatch.setattr(predict.Predictor, "predict", run_in_turn)
+    monkeypatch.setattr(modes.Upscale, "predict", run_in_turn)
     assert predict.main([str(tmp_path), "--run", bicubic]) == 0
     assert len(sources) == 2
 
@@ -319,7 +319,7 @@ BAD = {
     "an unused saturation": (
         good("--saturation", "2"),
         2,
-        "--saturation and --render-size require --mode colorize or restore",
+        "--saturation requires --mode colorize or restore",
     ),
     "no such file": (lambda tmp_path: ["nowhere.png"], 2, "nowhere.png: no such file or folder, and no file"),
     "a pattern without a match": (lambda tmp_path: ["*.png"], 2, "no file matches the pattern"),
@@ -426,7 +426,7 @@ def test_a_name_that_is_not_utf8_is_reported(bicubic, tmp_path):
 
 
 def test_a_large_result_is_kept_in_a_file_and_a_full_disk_is_an_error(bicubic, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(predict, "LARGE", 1)
+    monkeypatch.setattr(modes.base, "LARGE", 1)
     SMALL.save(tmp_path / "x.png")
     assert predict.main([str(tmp_path / "x.png"), "--run", bicubic, "--tile", "64"]) == 0
     whole = tiles.enlarge(Bicubic(), np.asarray(SMALL), tile=64)

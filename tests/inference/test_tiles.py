@@ -22,7 +22,7 @@ from srcolor.nets.unet_rgb import UNetRGB
 PHOTO = data.astronaut()
 
 
-@pytest.mark.parametrize("net", [net for net in LOCAL if net.values[0].inputs != 1])
+@pytest.mark.parametrize("net", [n for n in LOCAL if n.values[0].inputs != 1 and not n.values[0].logits])
 def test_tiles_match_the_untiled_image(net):
     pixels = PHOTO[100:201, 200:333]
     tiled, whole = (tiles.enlarge(net, pixels, tile=side).astype(int) for side in (40, 4096))
@@ -51,6 +51,29 @@ def test_images_of_any_size(height, width, tile, is_16bit):
     assert tiled.dtype == pixels.dtype
     whole = tiles.enlarge(RESIDUAL, pixels, tile=4096)
     assert np.abs(tiled.astype(int) - whole).max() <= (257 if is_16bit else 1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (101, 133), (30, 200)])
+@pytest.mark.parametrize("net", [n for n in LOCAL if n.values[0].logits and n.values[0].scale == 1])
+def test_the_classes_of_tiles_are_those_of_the_untiled_image(net, height, width):
+    pixels = PHOTO[200 : 200 + height, 200 : 200 + width]
+    tiled, whole = (tiles.segment(net, pixels, tile=side) for side in (16, 4096))
+    assert tiled.dtype == np.uint8
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None])[0].numpy()
+    second, first = np.sort(logits, axis=0)[-2:]
+    clear = first - second > 1e-4 * np.ptp(logits)  # more than float rounding
+    assert clear.mean() > 0.5  # where ReLU is zero, the logits of an untrained network can be equal
+    for classes in (tiled, whole):
+        np.testing.assert_array_equal(classes[clear], logits.argmax(0)[clear])
+    if min(height, width) > 1:
+        assert len(np.unique(whole)) > 1
+
+
+def test_tiles_of_a_large_receptive_field_are_larger_than_their_padding():
+    net = Residual(channels=8, blocks=1)
+    net.receptive_field = 401
+    assert tiles.tile_size(net) == 800
 
 
 def test_smaller_tiles_are_tried_if_memory_runs_out():

@@ -14,6 +14,7 @@ from srcolor.nets.bicubic import Bicubic
 from srcolor.nets.blend import Blend
 from srcolor.nets.chain import Chain
 from srcolor.nets.chroma_table import ChromaTable
+from srcolor.nets.guided_sr import GuidedSR
 from srcolor.nets.half_residual import HalfResidual
 from srcolor.nets.keep_luma import KeepLuma
 from srcolor.nets.luma_sr import LumaSR
@@ -24,7 +25,9 @@ from srcolor.nets.size_decoder import SizeDecoder
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_codes import UNetCodes
 from srcolor.nets.unet_rgb import UNetRGB
+from srcolor.nets.unet_segment import UNetSegment
 from srcolor.nets.unsharp import Unsharp
+from srcolor.nets.up_logits import UpLogits
 
 
 def parameters(net: nn.Module) -> int:
@@ -65,6 +68,12 @@ NETS = [
     pytest.param(wake(LumaSR(SESR(channels=8, layers=2, width=16))), id="luma_sr of sesr"),
     pytest.param(wake(Projected(Residual(channels=8, blocks=2))), id="projected"),
     pytest.param(wake(Projected(SESR(channels=8, layers=2, width=16, scale=3))), id="projected x3"),
+    pytest.param(wake(UNetSegment(channels=8)), id="unet_segment"),
+    pytest.param(wake(UNetSegment(channels=4, blocks=0, classes=3)), id="unet_segment without blocks"),
+    pytest.param(wake(UpLogits(UNetSegment(channels=4, blocks=0), scale=2)), id="up_logits"),
+    pytest.param(wake(UpLogits(UNetSegment(channels=4, blocks=0), scale=2, shrink=True)), id="up_logits of the large"),
+    pytest.param(wake(GuidedSR(UNetSegment(channels=4, blocks=0), scale=2, channels=8, blocks=1)), id="guided_sr"),
+    pytest.param(wake(GuidedSR(UNetSegment(channels=4, blocks=0), scale=4, channels=8, blocks=0)), id="guided_sr x4"),
 ]
 LOCAL = [net for net in NETS if net.values[0].receptive_field is not None]
 

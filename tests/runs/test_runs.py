@@ -311,6 +311,13 @@ def test_tensorboard_has_scalars_images_a_page_and_a_row_to_sort_by(tiny_run):
     assert events.Scalars("test/psnr")[-1].value == pytest.approx(recorded["psnr"], rel=1e-6)
 
 
+def test_a_run_records_the_factor_by_which_it_reduces_images(study_runs):
+    assert runs.shrink(str(study_runs["colorize64"])) == 2
+    assert runs.shrink(str(study_runs["sr64to128"])) == 1
+    assert runs.shrink("srcolor/colorize64") == 1  # a file records no configuration
+    assert runs.target_side(str(study_runs["colorize64"])) == 32
+
+
 # -- networks as safetensors -----------------------------------------------------------------------------------------
 
 

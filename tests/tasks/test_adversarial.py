@@ -201,7 +201,7 @@ def test_a_step_of_the_network_leaves_no_gradient_in_the_critic(tmp_path):
 
 def test_a_step_reads_nothing_from_the_device(monkeypatch):
     """On `meta`, where reading a value raises; see `test_tasks`."""
-    monkeypatch.setattr(base, "_copy_to_host", lambda loss: (torch.zeros(()), None))
+    monkeypatch.setattr(base, "copy_to_host", lambda loss: (torch.zeros(()), None))
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it does not know `meta`
     task = make_task(HaarCritic(width=2), Projected(Residual(4, 1, 2)), critic_steps=1).to("meta")
     task.log = lambda *_: None

@@ -128,7 +128,7 @@ def test_every_weight_is_trained(tmp_path):
 def test_a_training_step_reads_nothing_from_the_device(monkeypatch):
     """See `test_tasks.test_a_training_step_reads_nothing_from_the_device`; `meta` has no autocast."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(base, "_copy_to_host", lambda loss: (torch.zeros(()), None))
+    monkeypatch.setattr(base, "copy_to_host", lambda loss: (torch.zeros(()), None))
     task = stand_alone(make_task().to("meta"))
     batch = Pair(*(torch.empty(2, planes, 32, 32, device="meta") for planes in (1, 3)), torch.empty(2, device="meta"))
     task.training_step(batch, 0).backward()

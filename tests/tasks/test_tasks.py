@@ -41,7 +41,7 @@ class Recorder(Callback):
 @pytest.mark.parametrize("net", [Residual(8, 1, 2), SizeDecoder()], ids=["residual", "size_decoder"])
 def test_a_training_step_reads_nothing_from_the_device(net, monkeypatch):
     """A tensor on `meta` has no values, so reading one raises. The one copy to the host is replaced."""
-    monkeypatch.setattr(base, "_copy_to_host", lambda loss: (torch.zeros(()), None))
+    monkeypatch.setattr(base, "copy_to_host", lambda loss: (torch.zeros(()), None))
     task = make_task(net).to("meta")
     task.log = lambda *_: None
     optimizer = task.configure_optimizers()
