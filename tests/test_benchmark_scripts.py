@@ -237,7 +237,7 @@ def test_restore(script, pictures, call, tmp_path, capsys, scale):
     run(module, folder, *data_overrides)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    names = ["clean", "blur", "fading", "grain", "scratches", "dust", "jpeg", "all"]
+    names = ["clean", "blur", "grain", "scratches", "dust", "jpeg", "all"]
     assert [row[0] for row in rows] == names
     values = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
     baseline = "input" if scale == 1 else "bicubic"
