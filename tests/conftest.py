@@ -281,6 +281,25 @@ def segment_run(tmp_path_factory, slides, call) -> Path:
 
 
 @pytest.fixture(scope="session")
+def needs(study_runs, segment_run, slides, pictures):
+    """Return a function that returns the settings without which an experiment cannot start."""
+
+    def settings(experiment: str) -> list[str]:
+        if experiment.startswith("chain"):
+            return [f"net.first.run={study_runs['colorize64']}", f"net.second.run={study_runs['sr64to128']}"]
+        if experiment.startswith("segment"):
+            guided = [f"net.net.run={segment_run}"] if "guided" in experiment else []
+            return ["data=masks", f"data.root={slides}", *guided]
+        if experiment.startswith("sr_x"):
+            return [f"data.root={pictures}", "size=48"]
+        if experiment == "colorize64_gan":
+            return ["monitor=val/patches"]  # the weights that LPIPS needs may be missing
+        return []
+
+    return settings
+
+
+@pytest.fixture(scope="session")
 def codes_run(tmp_path_factory, pictures, call) -> Path:
     """Train a tiny run of color codes; tests must not change it."""
     run = tmp_path_factory.mktemp("codes") / "run"

@@ -265,10 +265,10 @@ def _add_choices(args: list[str], key: str, name: str) -> list[str]:
         args = [*args, f"hydra.run.dir={quote(full)}"]
     run = runs.folder(full)
     values = _values(_parse(args))
-    if run is None:  # an external network has no settings
+    if values.get("data") == "benchmark":  # of the network's settings only the scale applies
+        return [*args, f"scale={runs.load_net(full).scale}"] if "scale" not in values else args
+    if run is None:  # a file has no settings
         return args
-    if values.get("data") == "benchmark":  # of the run's settings only the scale applies
-        return [*args, f"scale={runs.configuration(run).scale}"] if "scale" not in values else args
     choices = {str(group): choice for group, choice in runs.choices(run).items()}
     if values.get("experiment", choices.get("experiment")) != choices.get("experiment"):
         return args

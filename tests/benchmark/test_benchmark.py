@@ -21,6 +21,7 @@ from srcolor.benchmark import published
 from srcolor.benchmark.lowres import imresize
 from srcolor.benchmark.sets import Benchmark
 from srcolor.errors import UserError
+from srcolor.inference import export
 
 
 def cubic(x):
@@ -212,12 +213,18 @@ def test_published_rows_are_grouped_by_set_and_comparable_ones_are_marked():
 def test_different_scale_takes_one_override(scale, net, sets, pictures, call, call_eval, tmp_path):
     small = ["size=48", "data.epoch_samples=4", "data.batch_size=4", "trainer.max_time=null", "trainer.max_steps=3"]
     small += ["schedule=constant"]  # so that three steps change the network
-    experiment = ["experiment=sr_x2", "net=residual"] if net == "residual" else ["experiment=sr_x2_small"]
+    experiment = (
+        ["experiment=sr_x2", "net=residual", "pair=bicubic"] if net == "residual" else ["experiment=sr_x2_small"]
+    )
     overrides = [*experiment, f"scale={scale}", *small, "trainer.accelerator=cpu", f"data.root={pictures}"]
     assert call(*overrides, f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert runs.load_net(str(tmp_path / "run")).scale == scale
     test = ["data=benchmark", f"data.root={sets / 'Resized'}", f"hydra.run.dir={tmp_path / 'test'}"]
     assert call_eval(f"ckpt={tmp_path / 'run'}", *test) == 0
+    exported = tmp_path / "exported.safetensors"
+    export.main(["--run", str(tmp_path / "run"), "--format", "safetensors", "--output", str(exported)])
+    assert call_eval(f"ckpt={exported}", *test[:2], f"hydra.run.dir={tmp_path / 'exported'}") == 0
+    assert json.loads((tmp_path / "exported" / "metrics.json").read_text())["sets"]["Resized"]["images"] == 2
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
     expected = []
     for path in (sets / "Resized").iterdir():
