@@ -279,3 +279,14 @@ def test_equal_colors(script, study_runs, pictures, capsys):
     rows = capsys.readouterr().out.strip().splitlines()[-2:]
     values = [float(row.split("|")[5]) for row in rows]  # ab-RMSE
     assert values[1] < values[0]
+
+
+def test_card_picture(script, tmp_path, capsys):
+    load, run = script
+    module = load("card_picture")
+    run(module, "srcolor/sr_x2_small", tmp_path / "card.png")
+    psnr = {tuple(line.split("  ")[:2]): float(line.split()[-2]) for line in capsys.readouterr().out.splitlines()}
+    assert psnr["astronaut", "after JPEG"] < psnr["astronaut", "bicubic"] < psnr["astronaut", "network"]
+    with Image.open(tmp_path / "card.png") as picture:
+        assert picture.size == (5 * 288, 2 * 288)
+        assert np.array_equal(np.asarray(picture)[:288, 4 * 288 :], data.astronaut()[40:328, 160:448])
