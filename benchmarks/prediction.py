@@ -1,7 +1,8 @@
 """Speed and memory of srcolor-predict: python benchmarks/prediction.py [--megapixels 12] [--run srcolor/sr_x2_small].
 
 Enlarges a small and a large image, each in a separate process. Prints megapixels per second, the peak memory of the
-process, and the ratio of that speed to the network's on one large tile. The small image shows the time to start.
+process, and the ratio of that time to the time that the engine alone takes for as many pixels on one tile. The small
+image shows the time to start.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srcolor import hardware
 from srcolor.inference import predict, tiles
 
 CHILD = (
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
     parser.add_argument("--megapixels", type=float, default=12)
     parser.add_argument("--run", default="srcolor/sr_x2_small")
-    parser.add_argument("--alone", type=int, default=1536, help="side of the large tile (default: %(default)s)")
+    parser.add_argument("--alone", type=int, default=512, help="side of the tile (default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, size in (("small", 0.06), ("large", args.megapixels)):
@@ -52,17 +52,16 @@ def main() -> None:
             seconds, memory = map(float, done.stdout.splitlines()[-1].split())
             speed = f"{seconds:.1f} s, {size / seconds:.3f} per second"
             print(f"{name}: {size:g} megapixels in {speed}, peak memory {memory:.0f} MiB")
-    net = predict.load(args.run, "upscale")
-    hardware.setup()
+    engine = predict.load(args.run, "upscale")
     pixels = np.asarray(image(args.alone**2 / 1e6 * 1.5))[: args.alone, : args.alone]
     times = []
-    for _ in range(3):
+    for _ in range(6):
         start = time.perf_counter()
-        tiles.enlarge(net, pixels, tile=10_000)
+        tiles.enlarge(engine, pixels, tile=args.alone)
         times.append(time.perf_counter() - start)
-    alone = pixels.shape[0] * pixels.shape[1] / 1e6 / min(times)
-    ratio = size / seconds / alone
-    print(f"network alone, on one tile of {args.alone}: {alone:.3f} megapixels per second; ratio {ratio:.2f}")
+    alone = min(times) * size * 1e6 / args.alone**2
+    name = type(engine).__name__
+    print(f"{name} alone, on a tile of {args.alone}: {alone:.1f} s for as many pixels; ratio {seconds / alone:.2f}")
 
 
 if __name__ == "__main__":

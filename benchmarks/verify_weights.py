@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from srcolor import bundled
 from srcolor.cli.schema import CONF
 from srcolor.metrics import MEASURES
-from srcolor.runs import weights
 
 ROW = re.compile(r"^\| `(?P<overrides>[^`]+)` \| `(?P<metric>[\w.]+)` \| (?P<value>[-\d.]+) \|", re.MULTILINE)
 
@@ -24,7 +24,7 @@ def measured(name: str, overrides: str, data: Path) -> dict[str, object]:
     """Run a test; return its metrics.json."""
     with tempfile.TemporaryDirectory() as folder:
         line = [override.replace("DATA", str(data)) for override in overrides.split()]
-        command = [sys.executable, "eval.py", f"ckpt={weights.PREFIX}{name}", *line]
+        command = [sys.executable, "eval.py", f"ckpt={bundled.PREFIX}{name}", *line]
         subprocess.run(
             [*command, f"hydra.run.dir={folder}/run"], cwd=CONF.parent, check=True, stdout=subprocess.DEVNULL
         )
@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data = arguments.data.expanduser().absolute()
     wrong = 0
-    for name in weights.shipped():
+    for name in bundled.names():
         card = (CONF.parent / "docs" / "weights" / f"{name}.md").read_text(encoding="utf-8")
         rows = list(ROW.finditer(card))
         if not rows:

@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srcolor.inference import predict, tiles
-from srcolor.inference.colorings import Choice, Chosen
+from srcolor.inference import colorizer, predict
+from srcolor.inference.choices import Choice
+from srcolor.inference.colorings import Chosen
 
 OUTPUT = Path(__file__).with_name("colors.jpg")
 SIDE = 144  # of a picture, in pixels
@@ -24,7 +25,7 @@ def main() -> None:
     for crop in crops:
         photo = Image.fromarray(crop).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         gray = np.asarray(photo.convert("L").convert("RGB"))
-        colored = [tiles.colorize(Chosen(net, choice), gray) for choice in choices]
+        colored = [colorizer.colorize(Chosen(net, choice), gray) for choice in choices]
         rows.append(np.concatenate([gray, *colored, np.asarray(photo)], 1))
     Image.fromarray(np.concatenate(rows)).save(OUTPUT, quality=92, subsampling=0)
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from srcolor.inference import predict, tiles
+from srcolor.inference import colorizer, predict, tiles
 
 OUTPUT = Path(__file__).with_name("teaser.jpg")
 SIDE = 192  # of the gray photograph, in pixels
@@ -17,7 +17,7 @@ def main() -> None:
     """Color a gray photograph, enlarge it, and show a detail next to bicubic interpolation."""
     photo = Image.fromarray(data.astronaut()[:256, 100:356]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     gray = np.asarray(photo.convert("L").convert("RGB"))
-    color = tiles.colorize(predict.load("srcolor/colorize64", "colorize"), gray, render_size=96)
+    color = colorizer.colorize(predict.load("srcolor/colorize64", "colorize"), gray, render_size=96)
     large = tiles.enlarge(predict.load("srcolor/sr_x2", "upscale"), color)
     bicubic = Image.fromarray(color).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
 

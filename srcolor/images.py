@@ -90,10 +90,23 @@ def with_luma(rgb: Tensor, gray: Tensor) -> Tensor:
     >>> with_luma(red, dark).flatten()
     tensor([0.3344, 0.0000, 0.0000])
     """
-    chroma = rgb - luma(rgb)
-    room = torch.where(chroma > 0, 1 - gray, gray)
-    factor = (room / chroma.abs().clamp(min=1e-6)).amin(1, keepdim=True).clamp(max=1)
-    return gray + factor * chroma
+    return with_chroma(gray, rgb - luma(rgb))
+
+
+def with_chroma(gray: Tensor, chroma: Tensor) -> Tensor:
+    """Add chroma to a gray image as far as [0, 1] allows; see `with_luma`.
+
+    Args:
+        gray: (N, 1, H, W) in [0, 1].
+        chroma: (N, 3, H, W), of luma 0, so that no channel or at least one of each sign is other than 0.
+
+    Returns:
+        (N, 3, H, W) in [0, 1], up to float rounding.
+    """
+    # Of the channels above the gray, the largest is the first to reach 1; of those below it, the smallest to reach 0.
+    up = (1 - gray) / chroma.amax(1, keepdim=True).clamp(min=1e-6)
+    down = gray / (-chroma.amin(1, keepdim=True)).clamp(min=1e-6)
+    return gray + torch.minimum(up, down).clamp(max=1) * chroma
 
 
 def from_ab(gray: Tensor, ab: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from conftest import ROOT
 from PIL import Image
 from skimage import data
 
-from srcolor import runs
+from srcolor import bundled, runs
 from srcolor.benchmark.lowres import imresize
 from srcolor.errors import UserError
 from srcolor.images import rgb_to_lab
@@ -130,7 +130,33 @@ def test_prediction(script, bicubic, capsys):
         assert re.fullmatch(
             rf"\w+: {megapixels} megapixels in [\d.]+ s, [\d.]+ per second, peak memory [1-9]\d+ MiB", line
         )
-    assert re.search(r"on one tile of 64: [\d.]+ megapixels per second; ratio [\d.]+", alone)
+    assert re.fullmatch(r"TorchEngine alone, on a tile of 64: [\d.]+ s for as many pixels; ratio [\d.]+", alone)
+
+
+def test_engines(script, monkeypatch, capsys):
+    load, run = script
+    monkeypatch.setattr(torch, "compile", lambda net: net)  # takes seconds
+    run(load("engines"), "--runs", 1, "--tiles", 16)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[2] for row in rows[:4]] == ["PyTorch", "PyTorch, bfloat16", "PyTorch, compiled", "onnxruntime"]
+    assert {row[0] for row in rows} == {"`srcolor/sr_x2_small`", "`srcolor/sr_x2`", "product of matrices"}
+    operations = 2 * 16**2 * sum(w.numel() for w in runs.load_net("srcolor/sr_x2_small").parameters() if w.dim() == 4)
+    assert float(rows[3][3]) == pytest.approx(operations / float(rows[3][4]) / 1e6, rel=0.2)  # rounded
+
+
+def test_bundle(script, tmp_path, monkeypatch, capsys):
+    load, run = script
+    source = bundled.find("srcolor/sr_x2_small")
+    for name in ("sr_x2_small", "colorize64"):
+        (tmp_path / f"{name}.safetensors").write_bytes(source.read_bytes())
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "HASHES", tmp_path / "hashes.json")
+    run(load("bundle"))
+    files = ["colorize64.safetensors", "sr_x2_small.onnx", "sr_x2_small.safetensors"]
+    assert json.loads((tmp_path / "hashes.json").read_text()) == {f: bundled.sha256(tmp_path / f) for f in files}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["colorize64.safetensors", "hashes.json", *files[1:]]
+    assert bundled.has_onnx("srcolor/sr_x2_small")
+    assert not bundled.has_onnx("srcolor/colorize64")
 
 
 def test_protocol(script, sets, capsys):

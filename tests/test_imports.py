@@ -19,7 +19,7 @@ PACKAGE = ROOT / "srcolor"
 # Lowest first. A module imports from its own subpackage and from lower floors only.
 FLOORS = [
     {"errors", "signals"},
-    {"images", "hardware", "color_code", "class_colors"},
+    {"images", "hardware", "color_code", "class_colors", "bundled", "toned"},
     {"losses", "losses_segment"},
     {"data", "nets", "metrics"},
     {"tasks", "runs"},

@@ -1,7 +1,6 @@
 """The choices of a user among the colorings of an image: samples, tint, and the colors of a reference."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +15,15 @@ from srcolor import images
 from srcolor.color_code import ColorCode, color_code, recolor
 from srcolor.errors import UserError
 from srcolor.inference import image_files
+from srcolor.inference.choices import Choice
 from srcolor.nets import Net
 from srcolor.nets.unet_codes import UNetCodes
 
-# Mean a*, b* of an image: the average of 10,000 portraits, and one standard deviation toward yellow or blue.
-TINTS = {"warm": (12.0, 21.0), "neutral": (10.0, 13.0), "cool": (8.0, 5.0)}
 REFERENCE_SIDE = 64  # shorter side that a reference is reduced to
 SEED = 0
-DEFAULT_TEMPERATURE = 0.5  # at 1, samples have the variety of photographs, and some are implausible
-MOST = 64  # maximum number of samples
 GAP = 4  # pixels between the colorings of a sheet
 SIDE = 512  # maximum height of a coloring on a sheet, and maximum width of a sample
 SHEET_WIDTH = 16_000  # maximum width of a sheet of render sizes; WebP has the lowest limit of all formats, 16,383
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a user chose.
-
-    Attributes:
-        pick: Number of the sample, from 1; if None, the stable coloring.
-        temperature: See `UNetCodes.samples`.
-        tint: Mean a*, b* of the result; if None, that of the network.
-        reference: The code whose mean and covariance the result gets, batch of one; if None, that of the network.
-    """
-
-    pick: int | None = None
-    temperature: float = DEFAULT_TEMPERATURE
-    tint: tuple[float, float] | None = None
-    reference: ColorCode | None = None
 
 
 def check_samples(net: Net) -> None:
@@ -96,23 +75,6 @@ class Chosen(Net):
         if isinstance(self.net, UNetCodes):
             return self.net.colorize(gray, code)
         return images.from_ab(gray, recolor(ab, code))
-
-
-def parse_tint(text: str) -> tuple[float, float]:
-    """Return the mean a*, b* of a tint: `warm`, `neutral`, `cool`, or two numbers, `12,21`.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if text in TINTS:
-        return TINTS[text]
-    try:
-        a, b = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"expected {', '.join(TINTS)}, or a mean a* and b* such as 12,21") from None
-    if not all(abs(value) <= 100 for value in (a, b)):
-        raise ValueError("expected a* and b* from -100 to 100")
-    return a, b
 
 
 def reference_code(file: Path, max_megapixels: float) -> ColorCode:

@@ -10,14 +10,16 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 
 from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
+from srcolor.inference.onnx_net import OnnxNet
 from srcolor.nets import Net, fused
-from srcolor.runs import onnx_model, spandrel_nets, weights
+from srcolor.runs import spandrel_nets, weights
 
 SIZES = (
     (1, 32, 32),
@@ -52,13 +54,16 @@ def to_safetensors(run: str, file: Path, sharpness: float | None = None) -> None
     weights.write(file, config, fused(runs.load_net(run, sharpness)).state_dict(), runs.trained_on(run) or [])
 
 
-def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
+def to_onnx(
+    run: str, file: Path, sharpness: float | None = None, metadata: Mapping[str, Any] = MappingProxyType({})
+) -> float:
     """Write a network as one ONNX file, in float32, for any number of images of any size, and check it.
 
     Args:
         run: Run or network name; see `runs.find`.
         file: The file to write.
         sharpness: See `runs.load_net`.
+        metadata: Added to the metadata of the file.
 
     Returns:
         Largest absolute difference from PyTorch's outputs over all input sizes in `SIZES`.
@@ -91,7 +96,7 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
         )
         assert program is not None
         model = program.model_proto
-    metadata = {
+    declared = {
         "inputs": channels,
         "outputs": net.outputs or channels,
         "logits": net.logits,
@@ -101,13 +106,14 @@ def to_onnx(run: str, file: Path, sharpness: float | None = None) -> float:
         "colors": "gray: BT.601 luma of sRGB" if channels == 1 else "RGB: sRGB",
         "range": [0, 1],
         "version": __version__,
-        "run": str(run),
+        "run": run,
+        **metadata,
     }
-    onnx.helper.set_model_props(model, {"srcolor": json.dumps(metadata)})
+    onnx.helper.set_model_props(model, {"srcolor": json.dumps(declared)})
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         onnx.save(model, unfinished)
-        exported = onnx_model.Onnx(unfinished)
+        exported = OnnxNet(unfinished)
         difference = 0.0
         for images, height, width in SIZES:
             x = torch.rand(images, channels, height, width, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyvips
@@ -16,8 +16,14 @@ from PIL import Image, UnidentifiedImageError
 
 from srcolor.errors import UserError
 
+if TYPE_CHECKING:
+    from srcolor.inference.condition import Condition
+
 logging.getLogger("pyvips").setLevel(logging.WARNING)  # it logs every thread
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp")
+REFUSED = (".heic", ".heif")  # their codec is patented
+FORMATS = {"jpg": ".jpg", "png": ".png", "webp": ".webp", "avif": ".avif", "tiff": ".tif"}  # with their suffixes
+LOSSY = (".jpg", ".jpeg", ".webp", ".avif")  # all have 8 bits per channel here
 LARGEST_TIFF = 3_500_000_000  # maximum bytes of pixels in a plain TIFF, which is limited to 4 GiB
 # Metadata that is copied, in addition to the description of a TIFF.
 METADATA = ("exif-data", "xmp-data", "iptc-data", "icc-profile-data")
@@ -28,6 +34,7 @@ SAVING: dict[str, dict[str, Any]] = {
     ".tif": {"compression": "deflate", "predictor": "horizontal"},
     ".tiff": {"compression": "deflate", "predictor": "horizontal"},
     ".png": {},
+    ".avif": {"Q": 80, "subsample_mode": "off"},
 }
 
 
@@ -42,12 +49,19 @@ class Picture:
         alpha: Transparency, if any.
         remarks: Messages about how it was read.
         gray: Whether the file has a single color channel.
+        condition: Noise, JPEG blocks and contrast, if it was examined.
     """
 
     image: pyvips.Image
     alpha: pyvips.Image | None = None
     remarks: list[str] = field(default_factory=list)
     gray: bool = False
+    condition: "Condition | None" = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.image.width, self.image.height
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,11 +92,23 @@ class Picture:
         Raises:
             UserError: If it cannot be decoded.
         """
+        return bool(np.ptp(self._sample().astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
+
+    def is_toned(self) -> bool:
+        """Return whether the image is toned, as sepia prints are: it has color, but of one hue; see `toned.is_gray`.
+
+        Raises:
+            UserError: If it cannot be decoded.
+        """
+        from srcolor import toned  # imports scikit-image, which upscaling does not need
+
+        return self.has_color() and bool(toned.is_gray(self._sample().reshape(1, -1, 3))[0])
+
+    def _sample(self) -> NDArray[Any]:
         try:
-            sample = self.image.subsample(max(1, self.image.width // 64), max(1, self.image.height // 64)).numpy()
+            return self.image.subsample(max(1, self.image.width // 64), max(1, self.image.height // 64)).numpy()
         except pyvips.Error as error:
             raise UserError(_reason(error)) from error
-        return bool(np.ptp(sample.astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
 
     def reduced(self, factor: float) -> NDArray[Any]:
         """Return the image scaled by a factor, (h, w, 3); a factor over 1 does not enlarge it.
@@ -113,7 +139,7 @@ def read(path: Path, max_megapixels: float) -> Picture:
     only the first is read.
 
     Args:
-        path: A JPEG, PNG, WebP, TIFF or BMP file.
+        path: A JPEG, PNG, WebP, AVIF, TIFF or BMP file.
         max_megapixels: Larger images are rejected.
 
     Raises:
@@ -123,6 +149,8 @@ def read(path: Path, max_megapixels: float) -> Picture:
         head = file.read(4096)
     if not head:
         raise UserError("empty file")
+    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftypmif1") and b"avif" not in head[:64]:
+        raise UserError("HEIC is not supported. Convert it to JPEG or PNG, e.g. with heif-convert of libheif")
     remarks: list[str] = []
     try:
         if head.startswith(b"BM"):
@@ -167,7 +195,25 @@ def to_image(pixels: NDArray[Any]) -> pyvips.Image:
     return image.copy(interpretation=space)
 
 
-def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = False) -> None:
+def resized(image: pyvips.Image, width: int, height: int) -> pyvips.Image:
+    """Return the image resized (Lanczos), antialiased if it is reduced; computed when it is written."""
+    if (image.width, image.height) == (width, height):
+        return image
+    result = image.resize(width / image.width, vscale=height / image.height, kernel="lanczos3")
+    return result.crop(0, 0, width, height)
+
+
+def losses(source: Picture, suffix: str) -> list[str]:
+    """Return messages about what a file with this suffix cannot store of an image."""
+    remarks = []
+    if suffix.lower() in LOSSY and source.dtype == np.uint16:
+        remarks.append(f"16 bits per channel become 8 in {suffix}")
+    if suffix.lower() in (".jpg", ".jpeg") and source.alpha is not None:
+        remarks.append(f"transparency dropped: {suffix} has none")
+    return remarks
+
+
+def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = False, quality: int | None = None) -> None:
     """Atomically write an image with the metadata of its source.
 
     Args:
@@ -175,6 +221,7 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         image: RGB, 8 or 16 bits per channel; or gray, 8 bits.
         source: The source of the result. Its transparency is resized to the size of the result (Lanczos).
         gray: Whether to write the luma alone.
+        quality: Quality of a lossy format, 1 to 100; if None, that of `SAVING`.
 
     Raises:
         UserError: If the file cannot be written.
@@ -194,7 +241,7 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
             Image.fromarray(image.numpy()).save(unfinished, dpi=dpi)
         else:
             if source.alpha is not None and suffix not in (".jpg", ".jpeg"):
-                image = image.bandjoin(_resized(source.alpha, image.width, image.height))
+                image = image.bandjoin(resized(source.alpha, image.width, image.height))
             image = image.copy(xres=source.image.xres, yres=source.image.yres)
             for key in keys:
                 value = source.image.get(key)
@@ -205,7 +252,9 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
                 image.set_type(pyvips.GValue.gstr_type, "image-description", source.image.get("image-description"))
             image.set_type(pyvips.GValue.blob_type, "jpeg-thumbnail-data", b"")  # of the source
             image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-            options = dict(SAVING[suffix])
+            options = SAVING[suffix] | ({} if quality is None or suffix not in LOSSY else {"Q": quality})
+            if suffix in LOSSY and image.format == "ushort":
+                image = (image / 257).rint().cast("uchar").copy(interpretation="b-w" if image.bands < 3 else "srgb")
             large = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1) > LARGEST_TIFF
             if suffix in (".tif", ".tiff") and large:
                 options["bigtiff"] = True
@@ -222,13 +271,6 @@ def write(path: Path, image: pyvips.Image, source: Picture, *, gray: bool = Fals
         with suppress(OSError):
             os.truncate(unfinished, 0)  # frees its space even while libvips holds it open
         unfinished.unlink(missing_ok=True)
-
-
-def _resized(alpha: pyvips.Image, width: int, height: int) -> pyvips.Image:
-    if (alpha.width, alpha.height) == (width, height):
-        return alpha
-    large = alpha.resize(width / alpha.width, vscale=height / alpha.height, kernel="lanczos3")
-    return large.crop(0, 0, width, height)
 
 
 def _read_bmp(path: Path, max_megapixels: float, remarks: list[str]) -> pyvips.Image:

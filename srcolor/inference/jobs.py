@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srcolor.errors import UserError
-from srcolor.inference.image_files import SUFFIXES
+from srcolor.inference.image_files import FORMATS, REFUSED, SUFFIXES
 from srcolor.inference.modes import MODES
 
 
@@ -19,9 +19,14 @@ class Job(NamedTuple):
 
 
 def plan(
-    inputs: Sequence[str], output: Path | None, endings: Sequence[str], *, overwrite: bool = False
+    inputs: Sequence[str],
+    output: Path | None,
+    endings: Sequence[str],
+    suffix: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[Job]:
-    """Find the image files, and yield each with the files of its results, `<stem>_<ending>` with the same suffix.
+    """Find the image files, and yield each with the files of its results, `<stem>_<ending>`.
 
     Results of earlier calls are not processed again, except with `overwrite`, when an input that would also be a result
     is an error.
@@ -30,6 +35,7 @@ def plan(
         inputs: Files, directories that are searched recursively, or patterns.
         output: Directory of the results; if None, the directory of each source.
         endings: See `modes.base.Mode.endings`; an ending may have a suffix of its own.
+        suffix: Suffix of the results; if None, that of each source.
         overwrite: Whether existing results are overwritten.
 
     Raises:
@@ -59,8 +65,8 @@ def plan(
     results: dict[Path, Path] = {}  # with their sources
     for source, below in sources.items():
         folder = source.parent if output is None else output / below.parent
-        suffix = source.suffix if source.suffix.lower() in SUFFIXES else ".png"
-        names = [f"{source.stem}_{ending}{'' if Path(ending).suffix else suffix}" for ending in endings]
+        own = source.suffix if source.suffix.lower() in SUFFIXES else ".png"
+        names = [f"{source.stem}_{ending}{'' if Path(ending).suffix else suffix or own}" for ending in endings]
         job = Job(source, tuple(folder / name for name in names))
         for result in job.results:
             key = _real(result)
@@ -78,7 +84,7 @@ def _real(file: Path) -> Path:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    return file.suffix.lower() in (*SUFFIXES, *REFUSED) and not file.name.startswith(".") and file.is_file()
 
 
 def _without_results(files: list[Path]) -> list[Path]:
@@ -91,7 +97,8 @@ def _without_results(files: list[Path]) -> list[Path]:
         endings = [ending for ending in written if file.stem.endswith(f"_{ending.stem}")]
         sources = [(file.stem.removesuffix(f"_{ending.stem}"), ending.suffix) for ending in endings]
         return any(
-            stem in stems and file.suffix == suffix if suffix else stem + file.suffix in names
+            (stem in stems and file.suffix in ((suffix,) if suffix else FORMATS.values()))
+            or stem + file.suffix in names
             for stem, suffix in sources
         )
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from srcolor import __version__
 from srcolor.errors import UserError
-from srcolor.inference import colorings, jobs
+from srcolor.inference import choices, image_files, jobs
 from srcolor.inference.modes import MODES
-from srcolor.nets.unet_codes import TEMPERATURE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -22,7 +21,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Args:
         arguments: The arguments; if None, the arguments of the process.
     """
-    parser = argparse.ArgumentParser(prog="srcolor-predict", description="Enlarge, colorize or segment images.")
+    parser = argparse.ArgumentParser(
+        prog="srcolor-predict", description="Enlarge, colorize, restore or segment images."
+    )
     add = parser.add_argument
     add("inputs", nargs="*", help="image files, folders, or patterns such as '*.tif'")
     modes = "; ".join(f"{name}: {mode.help}" for name, mode in MODES.items())
@@ -36,7 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--samples", type=int, metavar="N", help="a numbered sheet of N different colorings")
     add("--pick", type=int, metavar="NUMBER", help="the coloring with this number on the sheet of --samples")
     add("--temperature", type=float, help="how much samples differ from the default coloring, 0 to 3 (default: 0.5)")
-    warm, neutral, cool = (f"{name} ({a:g},{b:g})" for name, (a, b) in colorings.TINTS.items())
+    warm, neutral, cool = (f"{name} ({a:g},{b:g})" for name, (a, b) in choices.TINTS.items())
     add(
         "--tint",
         help=f"mean a*,b* of CIELAB: {neutral}, that of the average training portrait; {warm} or {cool}, one standard "
@@ -50,6 +51,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--shrink", type=int, help="reduce by this factor to segment (default: that of the run's training, else 1)")
     add("--sheet", action="store_true", help="one image with a version for each size of --render-size 48,64,96")
+    add("--scale", type=float, help="factor by which the image is enlarged, over 1 and up to 4 (default: 2)")
+    add("--ensemble", action="store_true", help="average over flips and rotations: slightly better, 8 times slower")
+    add(
+        "--repair",
+        type=float,
+        help="with --mode restore, strength of the removal of noise, scratches and JPEG blocks, 0 to 1 (default: 1 if "
+        "the image has visible noise or blocks, else 0)",
+    )
+    add("--autocontrast", action="store_true", help="with --mode restore, stretch the contrast of faded images")
+    add("--format", choices=image_files.FORMATS, help="file format of the results (default: that of each image)")
+    add("--quality", type=int, help="quality of JPEG, WebP and AVIF files, 1 to 100 (default: 95; AVIF 80)")
     add("--compare", action="store_true", help="also write before and after side by side")
     add("--overwrite", action="store_true", help="overwrite existing results")
     add("--tile", type=int, help="tile size in pixels (default: from free memory)")
@@ -78,13 +90,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _check_colorings(parser, args)
     if args.sharpness is not None and not 0 <= args.sharpness <= 1:
         parser.error(f"--sharpness {args.sharpness:g}: expected a number from 0 to 1")
+    if args.scale is not None and not 1 < args.scale < float("inf"):
+        parser.error(f"--scale {args.scale:g}: expected a number over 1")
+    if args.quality is not None and not 1 <= args.quality <= 100:
+        parser.error(f"--quality {args.quality}: expected a number from 1 to 100")
+    suffix = None if args.format is None else image_files.FORMATS[args.format]
+    if args.quality is not None and suffix is not None and suffix not in image_files.LOSSY:
+        parser.error(f"--quality requires a lossy format, jpg, webp or avif, not --format {args.format}")
     if args.tile is not None and args.tile < 1:
         parser.error(f"--tile {args.tile}: expected at least 1")
     if args.shrink is not None and args.shrink < 1:
         parser.error(f"--shrink {args.shrink}: expected at least 1")
     try:
         mode.check(args)
-        args.jobs = list(jobs.plan(args.inputs, args.output, mode.endings(args), overwrite=args.overwrite))
+        args.jobs = list(jobs.plan(args.inputs, args.output, mode.endings(args), suffix, overwrite=args.overwrite))
     except UserError as error:
         parser.error(str(error))
     return args
@@ -131,19 +150,22 @@ def _check_colorings(parser: argparse.ArgumentParser, args: argparse.Namespace) 
     _check_mode(parser, args)
     for name in ("samples", "pick"):
         number = getattr(args, name)
-        if number is not None and not 1 <= number <= colorings.MOST:
-            parser.error(f"--{name} {number}: expected a number from 1 to {colorings.MOST}")
+        if number is not None and not 1 <= number <= choices.MOST:
+            parser.error(f"--{name} {number}: expected a number from 1 to {choices.MOST}")
     if args.pick is not None and args.sheet:
         parser.error("--pick cannot be combined with --sheet, which shows the default coloring at several sizes")
     if args.temperature is not None and args.samples is None and args.pick is None:
         parser.error("--temperature requires --samples or --pick")
-    if args.temperature is not None and not 0 <= args.temperature <= TEMPERATURE:
-        parser.error(f"--temperature {args.temperature:g}: expected a number from 0 to {TEMPERATURE:g}")
+    if args.temperature is not None:
+        from srcolor.nets.unet_codes import TEMPERATURE  # imports torch
+
+        if not 0 <= args.temperature <= TEMPERATURE:
+            parser.error(f"--temperature {args.temperature:g}: expected a number from 0 to {TEMPERATURE:g}")
     if args.tint is not None and args.reference is not None:
         parser.error("--tint and --reference both set the mean color: pass one of them")
     if args.reference is not None and (args.samples is not None or args.pick is not None):
         parser.error("--reference replaces the colors that --samples and --pick choose: pass one of them")
     try:
-        args.tint = None if args.tint is None else colorings.parse_tint(args.tint)
+        args.tint = None if args.tint is None else choices.parse_tint(args.tint)
     except ValueError as error:
         parser.error(f"--tint {args.tint}: {error}")

@@ -7,26 +7,25 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from srcolor import hardware
 from srcolor.errors import UserError
-from srcolor.inference import image_files
+from srcolor.inference import image_files, tiles
 from srcolor.inference.jobs import Job
 from srcolor.inference.modes import MODES, base
 from srcolor.inference.options import parse
-from srcolor.nets import Net
 
-KINDS = {"clean": base.CLEAN, **{name: mode.kind for name, mode in MODES.items()}}
+if TYPE_CHECKING:
+    from srcolor.nets import Net
 
 
-def load(run: str, mode: str, sharpness: float | None = None) -> Net:
-    """Load a network for inference: fused, in evaluation mode, on the fastest device.
+def load(run: str, mode: str, sharpness: float | None = None) -> "tiles.Engine | Net":
+    """Load a network for `tiles.enlarge`, `tiles.segment` or `color.colorize`.
 
     Args:
         run: Run or network name, see `runs.find`; or a `.onnx` file.
@@ -36,7 +35,9 @@ def load(run: str, mode: str, sharpness: float | None = None) -> Net:
     Raises:
         UserError: If the network cannot be found, or does not match the mode.
     """
-    return base.load(run, KINDS[mode], sharpness)
+    if mode in ("upscale", "clean"):
+        return base.engine(run, base.CLEAN if mode == "clean" else MODES[mode].kind, sharpness)
+    return base.load(run, MODES[mode].kind, sharpness)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if an image failed; 2 if the command is invalid.
     """
     args = parse(arguments)
-    hardware.setup()
     console = Console(stderr=True)
     todo = [job for job in args.jobs if _missing(job, args)]
     try:
@@ -117,7 +117,7 @@ def _open(job: Job, mode: base.Mode) -> image_files.Picture:
         raise UserError("the result would replace the image itself")
     if int(np.prod(source.shape)) * source.dtype.itemsize < base.LARGE:
         source.load()  # while the network processes the previous image
-    source.remarks += mode.remarks(source)
+    source.remarks += mode.remarks(source) + image_files.losses(source, job.results[0].suffix)
     return source
 
 
@@ -125,7 +125,7 @@ def _save(job: Job, source: image_files.Picture, result: NDArray[Any], mode: bas
     missing = _missing(job, mode.args)
     for file, output in zip(job.results, mode.outputs(source, result), strict=True):
         if file in missing:
-            image_files.write(file, output.image, output.source, gray=output.gray)
+            image_files.write(file, output.image, output.source, gray=output.gray, quality=mode.args.quality)
 
 
 def _missing(job: Job, args: argparse.Namespace) -> list[Path]:

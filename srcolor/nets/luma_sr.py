@@ -27,8 +27,14 @@ class LumaSR(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, scale * H, scale * W), both in [0, 1], C 1 or 3; gray is not clamped."""
-        gray = x if x.shape[1] == 1 else images.luma(x)
-        large = self.net(gray) if self.net.inputs == 1 else images.luma(self.net(gray.expand(-1, 3, -1, -1)))
         if x.shape[1] == 1:
-            return large
-        return images.with_luma(images.bicubic_up(x, self.scale), large.clamp(0, 1))
+            return self._large(x)
+        gray = images.luma(x)
+        # The chroma is taken before it is enlarged: interpolation is linear, so the result is the same.
+        return images.with_chroma(self._large(gray).clamp(0, 1), images.bicubic_up(x - gray, self.scale))
+
+    def _large(self, gray: Tensor) -> Tensor:
+        """Return the enlarged luma, (N, 1, scale * H, scale * W)."""
+        if self.net.inputs == 1:
+            return self.net(gray)
+        return images.luma(self.net(gray.expand(-1, 3, -1, -1)))

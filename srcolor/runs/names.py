@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from srcolor import bundled
 from srcolor.errors import UserError
-from srcolor.runs import spandrel_nets, weights
+from srcolor.runs import spandrel_nets
 from srcolor.runs.checkpoints import best_score, read
 from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
@@ -29,8 +30,8 @@ def find(name: str) -> Path:
     Raises:
         UserError: If there is no such run or file, or the runs of `best:` were validated on different images.
     """
-    if name.startswith(weights.PREFIX):
-        return weights.find(name)
+    if name.startswith(bundled.PREFIX):
+        return bundled.find(name)
     if name.startswith(spandrel_nets.PREFIX):
         return Path(name)
     if name == "latest" or name.startswith("best:"):

@@ -1,10 +1,5 @@
-"""Networks as safetensors files: weights, network configuration, and records of the training images.
+"""Networks as safetensors files: weights, network configuration, and records of the training images."""
 
-`reference/` has the networks bundled with srcolor, named `srcolor/<name>`; `reference/hashes.json` has the SHA-256 of
-their files.
-"""
-
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,36 +12,6 @@ from safetensors.torch import save
 
 from srcolor import __version__
 from srcolor.errors import UserError
-
-FOLDER = Path(__file__).parent / "reference"
-HASHES = FOLDER / "hashes.json"
-PREFIX = "srcolor/"
-
-
-def shipped() -> list[str]:
-    """Return the names of the bundled networks."""
-    return sorted(json.loads(HASHES.read_text(encoding="utf-8")))
-
-
-def find(name: str) -> Path:
-    """Return the file of a bundled network.
-
-    Args:
-        name: Name of the network, with the prefix `srcolor/`.
-
-    Raises:
-        UserError: If there is no network of this name, or its file is missing or damaged.
-    """
-    hashes = json.loads(HASHES.read_text(encoding="utf-8"))
-    short = name.removeprefix(PREFIX)
-    if short not in hashes:
-        raise UserError(f"{name}: no such bundled network. Available: {', '.join(PREFIX + n for n in hashes)}.")
-    file = FOLDER / f"{short}.safetensors"
-    if not file.exists():
-        raise UserError(f"{name}: its file is missing: {file}. Reinstall srcolor.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != hashes[short]:
-        raise UserError(f"{name}: {file} is damaged: its SHA-256 is not {hashes[short]}. Reinstall srcolor.")
-    return file
 
 
 def write(

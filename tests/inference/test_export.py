@@ -17,12 +17,14 @@ from test_nets import wake
 from srcolor import hardware, runs
 from srcolor.errors import UserError
 from srcolor.inference import export, predict, tiles
+from srcolor.inference.onnx_engine import OnnxEngine
+from srcolor.inference.onnx_net import OnnxNet
 from srcolor.nets.luma_sr import LumaSR
 from srcolor.nets.residual import Residual
 from srcolor.nets.sesr import SESR
 from srcolor.nets.unet import UNet
 from srcolor.nets.unet_codes import UNetCodes
-from srcolor.runs import onnx_model, spandrel_nets
+from srcolor.runs import spandrel_nets
 
 PHOTO = data.astronaut()[100:171, 200:293]
 LUMA = {"_target_": "srcolor.nets.luma_sr.LumaSR"}
@@ -50,7 +52,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NETS)
 def test_onnx_matches_pytorch_at_any_size(name, exported):
-    exported_net, net = onnx_model.Onnx(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
+    exported_net, net = OnnxNet(exported / f"{name}.onnx"), runs.load_net(str(exported / f"{name}.ckpt"))
     assert (exported_net.scale, exported_net.stride, exported_net.receptive_field) == (
         net.scale,
         net.stride,
@@ -84,17 +86,17 @@ def test_smaller_tiles_are_tried_if_onnx_runs_out_of_memory(exported):
     code = """
 import resource, sys
 from pathlib import Path
-import numpy as np, torch
-from srcolor.runs import onnx_model
+import numpy as np
 from srcolor.inference import tiles
-net = onnx_model.Onnx(Path(sys.argv[1]))
+from srcolor.inference.onnx_engine import OnnxEngine
+net = OnnxEngine(Path(sys.argv[1]))
 pixels = np.zeros((1200, 1200, 3), np.uint8)
 tiles.enlarge(net, pixels[:64, :64])
-widths, forward = [], net.forward
+widths, run = [], net.run
 def watched(x):
     widths.append(x.shape[-1])
-    return forward(x)
-net.forward = watched
+    return run(x)
+net.run = watched
 used = 4096 * int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)
 assert tiles.enlarge(net, pixels, tile=1200).shape == (2400, 2400, 3)
@@ -114,10 +116,10 @@ def test_onnx_without_memory_raises_a_memory_error(message, exported):
     def run(*_):
         raise RuntimeError(message)
 
-    net = onnx_model.Onnx(exported / "residual.onnx")
-    net._session = SimpleNamespace(run=run, get_inputs=net._session.get_inputs)
+    engine = OnnxEngine(exported / "residual.onnx")
+    engine._session = SimpleNamespace(run=run, get_inputs=engine._session.get_inputs)
     with pytest.raises(MemoryError):
-        net(torch.zeros(1, 3, 8, 8))
+        engine.enlarge(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_onnx_that_differs_from_pytorch_is_not_saved(exported, tmp_path, monkeypatch, capsys):
@@ -157,17 +159,12 @@ def test_bad_arguments(arguments, message, exported, capsys, tmp_path, monkeypat
 def test_unusable_onnx_files_are_refused(make, message, tmp_path):
     make(tmp_path / "x.onnx")
     with pytest.raises(UserError, match=message):
-        onnx_model.Onnx(tmp_path / "x.onnx")
+        OnnxEngine(tmp_path / "x.onnx")
 
 
 @pytest.mark.parametrize(
     ("module", "call", "message"),
     [
-        (
-            "onnxruntime",
-            lambda file: onnx_model.Onnx(file),
-            r"onnxruntime is not installed\. Run: pip install -e '\.\[export\]'",
-        ),
         (
             "spandrel",
             lambda file: spandrel_nets.load(file),
@@ -189,7 +186,7 @@ def test_a_missing_extra_is_named(module, call, message, tmp_path, monkeypatch):
 def test_spandrel_network_matches_its_original(elsewhere):
     net = SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2)
     net.load_state_dict(torch.load(elsewhere.removeprefix("spandrel:")))
-    loaded = predict.load(elsewhere, "upscale")
+    loaded = runs.load_net(elsewhere)
     assert (loaded.scale, loaded.inputs) == (2, 3)
     x = torch.rand(1, 3, 20, 30)
     with torch.inference_mode():
@@ -212,7 +209,7 @@ def test_onnx_offers_the_default_coloring_only(exported, tmp_path, capsys):
     Image.fromarray(PHOTO).convert("L").save(tmp_path / "a.png")
     arguments = [str(tmp_path / "a.png"), "-m", "colorize", "--run", str(exported / "unet_codes.onnx"), "--pick", "1"]
     assert predict.main(arguments) == 2
-    assert "Onnx offers a single coloring: --samples and --pick require" in capsys.readouterr().err
+    assert "OnnxNet offers a single coloring: --samples and --pick require" in capsys.readouterr().err
 
 
 def test_a_file_unknown_to_spandrel_is_refused(tmp_path):

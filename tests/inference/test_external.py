@@ -10,9 +10,9 @@ from PIL import Image
 from skimage import data
 from test_nets import wake
 
-from srcolor import hardware
+from srcolor import hardware, runs
 from srcolor.errors import UserError
-from srcolor.inference import predict, tiles
+from srcolor.inference import colorizer, predict, tiles
 from srcolor.inference.modes import base
 from srcolor.nets import Net
 from srcolor.nets.bicubic import Bicubic
@@ -74,8 +74,8 @@ def test_every_network_has_a_render_size():
     inputs = []
     net = wake(UNetRGB())
     net.register_forward_pre_hook(lambda module, args: inputs.append(tuple(args[0].shape)))
-    tiles.colorize(net, PHOTO[:256, :384])
-    tiles.colorize(net, PHOTO[:32, :48])  # is not enlarged
+    colorizer.colorize(net, PHOTO[:256, :384])
+    colorizer.colorize(net, PHOTO[:32, :48])  # is not enlarged
     assert inputs == [(1, 1, 64, 96), (1, 1, 32, 48)]
 
 
@@ -83,7 +83,7 @@ def test_without_memory_a_smaller_render_size_is_suggested():
     net = wake(UNetRGB())
     net.register_forward_pre_hook(lambda module, inputs: torch.empty(10**16))  # raises PyTorch's own message
     with pytest.raises(UserError, match=r"not enough memory to colorize at a render size of 512; pass a smaller one"):
-        tiles.colorize(net, PHOTO[:64, :64], render_size=512)
+        colorizer.colorize(net, PHOTO[:64, :64], render_size=512)
 
 
 # -- cleaning ---------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_each_mode_cleans_first(name, mode, restorers, bicubic, color, tmp_path)
     assert cleaned.shape == (33, 47, 3)
     assert (cleaned != np.asarray(SMALL)).any()
     if mode != "upscale":
-        expected = tiles.colorize(predict.load(color, "colorize"), expected)
+        expected = colorizer.colorize(predict.load(color, "colorize"), expected)
     if mode != "colorize":
         expected = tiles.enlarge(Bicubic(), expected, tile=64)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"a_{mode}.png")), expected)
@@ -113,7 +113,7 @@ def test_a_sheet_is_cleaned_first(restorers, color, tmp_path):
     assert predict.main([*arguments, "--clean-run", restorers["nafnet"]]) == 0
     cleaned = tiles.enlarge(predict.load(restorers["nafnet"], "clean"), np.asarray(SMALL))
     sheet = np.asarray(Image.open(tmp_path / "a_sheet.png"))
-    expected = tiles.colorize(predict.load(color, "colorize"), cleaned, render_size=32)
+    expected = colorizer.colorize(predict.load(color, "colorize"), cleaned, render_size=32)
     np.testing.assert_allclose(sheet[:, 47:].astype(int), expected.astype(int), rtol=0, atol=1)
 
 
@@ -127,7 +127,7 @@ def test_a_gray_network_keeps_the_chroma(restorers):
 
 @pytest.mark.parametrize(("name", "padding"), [("scunet", 64), ("nafnet", 32)])
 def test_tiles_are_padded_by_64_pixels_where_spandrel_discourages_tiles(name, padding, restorers):
-    net = predict.load(restorers[name], "clean")
+    net = runs.load_net(restorers[name])
     widths = []
 
     def record(x):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from skimage import data
 from test_nets import LOCAL, wake
 
-from srcolor import images
+from srcolor import images, runs
 from srcolor.errors import UserError
-from srcolor.inference import predict, tiles
+from srcolor.inference import colorizer, tiles
+from srcolor.inference.torch_engine import TorchEngine
 from srcolor.nets.chroma_table import ChromaTable
 from srcolor.nets.residual import Residual
 from srcolor.nets.unet_rgb import UNetRGB
@@ -109,13 +110,13 @@ def test_tile_size_follows_free_memory(free, side, monkeypatch):
 
 
 def test_bfloat16_is_close_and_for_8_bits_only():
-    net = predict.load("srcolor/sr_x2_small", "upscale")
+    engines = [TorchEngine(runs.load_net("srcolor/sr_x2_small"), bfloat16=on) for on in (False, True)]
     pixels = PHOTO[:160, 100:300]
-    plain, fast = (tiles.enlarge(net, pixels, bfloat16=on).astype(int) for on in (False, True))
+    plain, fast = (tiles.enlarge(engine, pixels).astype(int) for engine in engines)
     assert (plain != fast).any()
     assert (np.abs(plain - fast) <= 1).mean() >= 0.999
     is_16bit = pixels.astype(np.uint16) * 257
-    np.testing.assert_array_equal(*(tiles.enlarge(net, is_16bit, tile=256, bfloat16=on) for on in (False, True)))
+    np.testing.assert_array_equal(*(tiles.enlarge(engine, is_16bit, tile=256) for engine in engines))
 
 
 def test_a_network_with_an_unlimited_receptive_field_is_refused():
@@ -129,7 +130,7 @@ def test_a_network_with_an_unlimited_receptive_field_is_refused():
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (64, 64), (256, 384), (131, 77), (30, 200)])
 def test_colorizing_keeps_size_and_luma(height, width, is_16bit):
     pixels = PHOTO[:height, :width].astype(np.uint16) * 257 if is_16bit else PHOTO[:height, :width]
-    colored = tiles.colorize(wake(UNetRGB()), pixels, render_size=64)
+    colored = colorizer.colorize(wake(UNetRGB()), pixels, render_size=64)
     assert colored.shape == pixels.shape
     assert colored.dtype == pixels.dtype
     level = np.iinfo(pixels.dtype).max
@@ -143,11 +144,11 @@ def test_the_input_of_the_colorizer_is_the_block_mean():
     inputs = []
     net = wake(UNetRGB())
     net.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
-    tiles.colorize(net, PHOTO[:256, :384], render_size=64)
+    colorizer.colorize(net, PHOTO[:256, :384], render_size=64)
     whole = torch.from_numpy(PHOTO[:256, :384]).permute(2, 0, 1)[None].float() / 255
     torch.testing.assert_close(inputs[0], images.block_mean(images.luma(whole), 4), rtol=0, atol=1e-6)
 
 
 def test_saturation_scales_the_chroma():
-    gray = tiles.colorize(wake(UNetRGB()), PHOTO[:64, :64], saturation=0)
+    gray = colorizer.colorize(wake(UNetRGB()), PHOTO[:64, :64], saturation=0)
     assert np.ptp(gray.astype(int), axis=2).max() <= 1

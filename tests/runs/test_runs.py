@@ -15,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from srcolor import runs
+from srcolor import bundled, runs
 from srcolor.analysis import figures
 from srcolor.errors import UserError
 from srcolor.inference import export, predict
@@ -369,9 +369,9 @@ def reference(tiny_run, tmp_path, monkeypatch):
     """Replace the bundled networks by a single one; return its file."""
     export.to_safetensors(str(tiny_run), tmp_path / "one.safetensors")
     digest = hashlib.sha256((tmp_path / "one.safetensors").read_bytes()).hexdigest()
-    (tmp_path / "hashes.json").write_text(json.dumps({"one": digest}))
-    monkeypatch.setattr(weights, "FOLDER", tmp_path)
-    monkeypatch.setattr(weights, "HASHES", tmp_path / "hashes.json")
+    (tmp_path / "hashes.json").write_text(json.dumps({"one.safetensors": digest}))
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "HASHES", tmp_path / "hashes.json")
     return tmp_path / "one.safetensors"
 
 
@@ -402,9 +402,9 @@ def test_damaged_or_external_safetensors_file_is_an_error(reference, tmp_path):
         runs.load_net(str(copy))
 
 
-@pytest.mark.parametrize("name", weights.shipped())
+@pytest.mark.parametrize("name", bundled.names())
 def test_every_bundled_network_loads_and_is_small(name):
-    file = weights.find(f"srcolor/{name}")
+    file = bundled.find(f"srcolor/{name}")
     assert file.stat().st_size <= 6e6
     net = runs.load_net(f"srcolor/{name}")
     output = net(torch.rand(1, net.inputs or 3, 64, 64))

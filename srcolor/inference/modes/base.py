@@ -5,18 +5,22 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from srcolor import hardware, runs
+from srcolor import bundled
 from srcolor.errors import UserError
 from srcolor.inference import image_files, tiles
-from srcolor.nets import Net, fused
-from srcolor.runs.onnx_model import Onnx
+from srcolor.inference.onnx_engine import OnnxEngine
 
+if TYPE_CHECKING:
+    from srcolor.nets import Net
+
+MANY_CHANNELS = 1_000_000  # bytes of an ONNX file; 32 channels have a quarter of that, 48 channels more
+FILE_OPTIONS = frozenset({"format", "quality"})  # of modes whose results are photographs
 LARGE = 2**28  # minimum size in bytes of a result that is kept in a file instead of in memory
 
 Stage = Callable[[tiles.Pixels, Callable[[float], None]], NDArray[Any]]
@@ -37,7 +41,7 @@ class Kind(NamedTuple):
     gray: bool = False
     logits: bool = False
 
-    def accepts(self, net: Net) -> bool:
+    def accepts(self, net: "Net | OnnxEngine") -> bool:
         """Return whether a network is of this kind."""
         return (net.scale > 1, net.inputs == 1, net.logits) == (self.enlarges, self.gray, self.logits)
 
@@ -45,8 +49,8 @@ class Kind(NamedTuple):
 CLEAN = Kind("a restoration network for RGB or the luma, of scale 1")
 
 
-def load(run: str, kind: Kind, sharpness: float | None = None) -> Net:
-    """Load a network for inference: fused, in evaluation mode, on the fastest device.
+def load(run: str, kind: Kind, sharpness: float | None = None) -> "Net":
+    """Load a network for inference in PyTorch: fused, in evaluation mode, on the fastest device.
 
     Args:
         run: Run or network name, see `runs.find`; or a `.onnx` file.
@@ -56,22 +60,79 @@ def load(run: str, kind: Kind, sharpness: float | None = None) -> Net:
     Raises:
         UserError: If the network cannot be found, or is of a different kind.
     """
+    from srcolor import hardware, runs  # these import torch
+    from srcolor.inference.onnx_net import OnnxNet
+    from srcolor.nets import Net, fused
+
+    hardware.setup()
     if run.endswith(".onnx"):
-        if sharpness is not None:
-            raise UserError(f"--sharpness requires a run of srcolor; {run} has one network only.")
-        net: Net = Onnx(Path(os.path.expanduser(run)))
+        _check_sharpness(run, sharpness)
+        net: Net = OnnxNet(Path(os.path.expanduser(run)))
     else:
         net = cast(Net, fused(runs.load_net(run, sharpness)).eval())
-    if not kind.accepts(net):
-        option, what = ("--clean-run", "option") if kind is CLEAN else ("--run", "mode")
-        fix = ""
-        if net.logits and not kind.logits:
-            fix = " It returns the logits of classes, not an image: use it with --mode segment."
-        elif CLEAN.accepts(net):
-            fix = " It restores images at their own size: pass it as --clean-run."
-        name = type(net).__name__
-        raise UserError(f"{option} {run}: {name} does not match this {what}: expected {kind.expected}.{fix}")
+    _check(run, kind, net, type(net).__name__)
     return net.to(hardware.choose().accelerator)
+
+
+def engine(run: str, kind: Kind, sharpness: float | None = None, ensemble: bool = False) -> tiles.Engine:
+    """Load a network that enlarges or restores images.
+
+    onnxruntime runs `.onnx` files, and bundled networks where it is fastest; PyTorch runs everything else.
+
+    Args:
+        run: See `load`.
+        kind: See `load`.
+        sharpness: See `load`.
+        ensemble: Whether to average over flips and rotations, see `nets.ensemble`; always in PyTorch.
+
+    Raises:
+        UserError: See `load`.
+    """
+    if run.endswith(".onnx") and not ensemble:
+        _check_sharpness(run, sharpness)
+        onnx = OnnxEngine(Path(os.path.expanduser(run)))
+    elif sharpness is None and not ensemble and _suits_onnxruntime(run):
+        onnx = OnnxEngine(bundled.find(run, ".onnx"))
+    else:
+        from srcolor import hardware  # these import torch
+        from srcolor.inference.torch_engine import TorchEngine
+        from srcolor.nets.ensemble import Ensemble
+
+        net = load(run, kind, sharpness)
+        return TorchEngine(Ensemble(net) if ensemble else net, hardware.choose().precision == "bf16-mixed")
+    _check(run, kind, onnx, onnx.name)
+    return onnx
+
+
+def _suits_onnxruntime(run: str) -> bool:
+    """Return whether onnxruntime can run a network and is the fastest on this machine, without importing torch.
+
+    PyTorch is faster on a GPU, and for a network of many channels on a CPU with AMX, which multiplies bfloat16: see
+    docs/speed.md.
+    """
+    if not bundled.has_onnx(run) or Path("/proc/driver/nvidia/version").exists():
+        return False
+    cpu = Path("/proc/cpuinfo")  # on Linux
+    has_amx = cpu.exists() and "amx_bf16" in cpu.read_text()
+    return not has_amx or bundled.find(run, ".onnx").stat().st_size < MANY_CHANNELS
+
+
+def _check_sharpness(run: str, sharpness: float | None) -> None:
+    if sharpness is not None:
+        raise UserError(f"--sharpness requires a run of srcolor; {run} has one network only.")
+
+
+def _check(run: str, kind: Kind, net: "Net | OnnxEngine", name: str) -> None:
+    """Check that a network is of a kind."""
+    if kind.accepts(net):
+        return
+    option, what = ("--clean-run", "option") if kind is CLEAN else ("--run", "mode")
+    fix = ""
+    if net.logits and not kind.logits:
+        fix = " It returns the logits of classes, not an image: use it with --mode segment."
+    elif CLEAN.accepts(net):
+        fix = " It restores images at their own size: pass it as --clean-run."
+    raise UserError(f"{option} {run}: {name} does not match this {what}: expected {kind.expected}.{fix}")
 
 
 class Output(NamedTuple):
@@ -94,7 +155,7 @@ class Mode:
         kind: Kind of the network `--run`.
         default: Default of `--run`; None if no such network is bundled.
         options: Options that not every mode has, as attributes of `args`.
-        stages: Functions of an image and a callback for the finished fraction, applied in turn.
+        stages: Functions of an image and a callback for the finished fraction, applied in turn after `preparation`.
     """
 
     name: ClassVar[str]
@@ -105,10 +166,8 @@ class Mode:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.bfloat16 = hardware.choose().precision == "bf16-mixed"
         self.stages: list[Stage] = []
-        if args.clean_run is not None:
-            self.stages.append(self._enlarge(load(args.clean_run, CLEAN)))
+        self._cleaning = [] if args.clean_run is None else [self._enlarge(engine(args.clean_run, CLEAN))]
 
     @classmethod
     def written(cls) -> tuple[str, ...]:
@@ -135,13 +194,18 @@ class Mode:
         """Return messages about an image."""
         return []
 
+    def preparation(self, source: image_files.Picture) -> list[Stage]:
+        """Return the first stages for an image, which keep its size."""
+        return list(self._cleaning)
+
     def predict(self, source: image_files.Picture, done: Callable[[float], None]) -> NDArray[Any]:
         """Return the result of an image, (H, W, ...); `done` is called with the finished fraction."""
         pixels: tiles.Pixels = source
-        for number, stage in enumerate(self.stages):
+        stages = [*self.preparation(source), *self.stages]
+        for number, stage in enumerate(stages):
 
             def show(part: float, number: int = number) -> None:
-                done((number + part) / len(self.stages))
+                done((number + part) / len(stages))
 
             pixels = stage(pixels, show)
         return cast(NDArray[Any], pixels)
@@ -149,18 +213,21 @@ class Mode:
     def outputs(self, source: image_files.Picture, result: NDArray[Any]) -> list[Output]:
         """Return the files to write for the result of an image."""
         after = image_files.to_image(result)
+        if self.args.scale is not None:  # the network's factor is a larger integer
+            after = image_files.resized(after, *(max(1, round(self.args.scale * side)) for side in source.size))
         if not self.args.compare:
             return [Output(after, source)]
-        before = source.image.resize(after.height // source.image.height, kernel="nearest")
+        across, down = after.width / source.image.width, after.height / source.image.height
+        before = source.image.resize(across, vscale=down, kernel="nearest")
         return [Output(after, source), Output(before.join(after, "horizontal"), image_files.Picture(source.image))]
 
-    def _enlarge(self, net: Net) -> Stage:
+    def _enlarge(self, net: tiles.Engine) -> Stage:
         """Return the stage that enlarges an image with a network, or restores it at a scale of 1."""
 
         def stage(pixels: tiles.Pixels, done: Callable[[float], None]) -> NDArray[Any]:
             height, width, _ = pixels.shape
             out = empty((net.scale * height, net.scale * width, 3), pixels.dtype)
-            return tiles.enlarge(net, pixels, out, tile=self.args.tile, bfloat16=self.bfloat16, done=done)
+            return tiles.enlarge(net, pixels, out, tile=self.args.tile, done=done)
 
         return stage
 

@@ -3,15 +3,18 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from srcolor.inference import colorings, image_files, tiles
+from srcolor.inference import choices, image_files, tiles
 from srcolor.inference.modes import base
-from srcolor.nets import Net
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from srcolor.nets import Net
 
 
 class Color(base.Mode):
@@ -24,15 +27,18 @@ class Color(base.Mode):
 
     kind = base.Kind("a network from gray to RGB, of scale 1", gray=True)
     default = "srcolor/colorize64"
-    options = frozenset("compare pick reference render_size saturation sharpness sheet temperature tint".split())
+    options = base.FILE_OPTIONS | frozenset(
+        "compare pick reference render_size saturation sharpness sheet temperature tint".split()
+    )
 
     def __init__(self, args: argparse.Namespace, sharpness: float | None) -> None:
+        from srcolor.inference import colorings  # imports torch
+
         super().__init__(args)
-        self.cleaning = list(self.stages)
         self.color = base.load(args.run or self.default, self.kind, sharpness)
-        self.choice = colorings.Choice(
+        self.choice = choices.Choice(
             args.pick,
-            colorings.DEFAULT_TEMPERATURE if args.temperature is None else args.temperature,
+            choices.DEFAULT_TEMPERATURE if args.temperature is None else args.temperature,
             args.tint,
             None if args.reference is None else colorings.reference_code(args.reference, args.max_megapixels),
         )
@@ -54,7 +60,11 @@ class Color(base.Mode):
 
     def remarks(self, source: image_files.Picture) -> list[str]:
         """See `Mode`."""
-        remarks = ["has color; treated as gray"] if source.has_color() else []
+        remarks = []
+        if source.is_toned():
+            remarks.append("toned, as sepia prints are; treated as gray")
+        elif source.has_color():
+            remarks.append("has color; treated as gray")
         if self.args.sheet:
             remarks.append(f"sheet, from left to right: colorized at {', '.join(map(str, self.render_sizes))}")
         if self.args.samples is not None:
@@ -73,31 +83,37 @@ class Color(base.Mode):
         return super().outputs(source, result)
 
     def _colorize(self, pixels: tiles.Pixels, done: Callable[[float], None]) -> NDArray[Any]:
+        from srcolor.inference import colorizer  # imports torch
+
         out, size, saturation = base.empty(pixels.shape, pixels.dtype), self.render_sizes[0], self.args.saturation
-        return tiles.colorize(self.chosen, pixels, out, render_size=size, saturation=saturation, done=done)
+        return colorizer.colorize(self.chosen, pixels, out, render_size=size, saturation=saturation, done=done)
 
     def _sheet(self, source: image_files.Picture) -> NDArray[Any]:
         """Return colorings of the image side by side, reduced: samples, or one per render size.
 
         The networks see the whole image, as in `predict`, so the colors are those of the full-size result.
         """
-        for stage in self.cleaning:
+        from srcolor.inference import colorings, colorizer  # these import torch
+
+        for stage in self.preparation(source):
             source = image_files.Picture(image_files.to_image(stage(source, lambda fraction: None)))
         height, width, _ = source.shape
         if self.args.samples is None:
             small = source.reduced(min(colorings.SIDE / height, colorings.SHEET_WIDTH / len(self.render_sizes) / width))
-            grays = [(size, tiles.reduced_luma(source, size)) for size in self.render_sizes]
+            grays = [(size, colorizer.reduced_luma(source, size)) for size in self.render_sizes]
             return np.concatenate([self._color(self.chosen, small, gray, size) for size, gray in grays], 1)
         small = source.reduced(colorings.SIDE / max(height, width))
         size = self.render_sizes[0]
-        gray = tiles.reduced_luma(source, size)
+        gray = colorizer.reduced_luma(source, size)
         choices = (replace(self.choice, pick=number) for number in range(1, self.args.samples + 1))
         nets = [colorings.Chosen(self.color, choice) for choice in choices]
         return colorings.sheet([self._color(net, small, gray, size) for net in nets])
 
-    def _color(self, net: Net, pixels: NDArray[Any], gray: Tensor, size: int) -> NDArray[Any]:
+    def _color(self, net: "Net", pixels: NDArray[Any], gray: "Tensor", size: int) -> NDArray[Any]:
         """Colorize pixels with the chroma that a network predicts from the luma at a render size."""
-        return tiles.with_chroma(pixels, tiles.chroma(net, gray, size, self.args.saturation))
+        from srcolor.inference import colorizer  # imports torch
+
+        return colorizer.with_chroma(pixels, colorizer.chroma(net, gray, size, self.args.saturation))
 
 
 class Colorize(Color):

@@ -8,11 +8,10 @@ import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from srcolor import class_colors, runs
+from srcolor import class_colors
 from srcolor.errors import UserError
 from srcolor.inference import image_files, tiles
 from srcolor.inference.modes import base
-from srcolor.nets.up_logits import UpLogits
 
 
 class Segment(base.Mode):
@@ -29,6 +28,9 @@ class Segment(base.Mode):
     options = frozenset({"shrink"})
 
     def __init__(self, args: argparse.Namespace) -> None:
+        from srcolor import runs  # these import torch
+        from srcolor.nets.up_logits import UpLogits
+
         super().__init__(args)
         net = base.load(args.run, self.kind)
         self.shrink = runs.shrink(args.run) if args.shrink is None else args.shrink

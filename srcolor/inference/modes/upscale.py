@@ -5,8 +5,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from srcolor.inference import image_files
+from srcolor.errors import UserError
+from srcolor.inference import image_files, tiles
 from srcolor.inference.modes import base
+
+KIND = base.Kind("a super-resolution network for RGB", enlarges=True)
+DEFAULTS = {2: "srcolor/sr_x2_small", 4: "srcolor/sr_x4"}  # by factor
 
 
 class Upscale(base.Mode):
@@ -14,15 +18,36 @@ class Upscale(base.Mode):
 
     name = "upscale"
     help = "enlarge"
-    kind = base.Kind("a super-resolution network for RGB", enlarges=True)
-    default = "srcolor/sr_x2_small"
-    options = frozenset({"compare", "sharpness"})
+    kind = KIND
+    default = DEFAULTS[2]
+    options = base.FILE_OPTIONS | {"compare", "ensemble", "scale", "sharpness"}
 
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)
-        self.stages.append(self._enlarge(base.load(args.run or self.default, self.kind, args.sharpness)))
+        self.stages.append(self._enlarge(enlarger(args, args.run)))
 
     def outputs(self, source: image_files.Picture, result: NDArray[Any]) -> list[base.Output]:
         """See `Mode`."""
         enlarged, *comparison = super().outputs(source, result)
         return [base.Output(enlarged.image, source, source.gray), *comparison]
+
+
+def enlarger(args: argparse.Namespace, run: str | None) -> tiles.Engine:
+    """Load the network for `--scale`.
+
+    Args:
+        args: The options.
+        run: Name of the network; if None, the bundled one of the smallest factor that is sufficient.
+
+    Raises:
+        UserError: If its factor is smaller than `--scale`, or as `base.engine`.
+    """
+    scale = args.scale or 2
+    if run is None:
+        run = next((name for factor, name in DEFAULTS.items() if factor >= scale), DEFAULTS[max(DEFAULTS)])
+    engine = base.engine(run, KIND, args.sharpness, args.ensemble)
+    if args.scale is not None and args.scale > engine.scale:
+        larger = next((name for factor, name in DEFAULTS.items() if factor >= scale), None)
+        fix = f"Use {larger}." if larger else "Enlarge the result once more."
+        raise UserError(f"--scale {args.scale:g}: {run} enlarges {engine.scale} times at most. {fix}")
+    return engine
