@@ -15,6 +15,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor import runs
     from srcolor.cli.session import Session
     from srcolor.errors import UserError
+    from srcolor.nets.ensemble import Ensemble
 
     session = Session(cfg)
     if cfg.ckpt is None and cfg.sharpness is not None:
@@ -23,6 +24,7 @@ def main(cfg: DictConfig) -> None:
     names = [cfg.ckpt] if cfg.ckpt is not None else runs.parts(OmegaConf.to_container(cfg.net))
     trained_on = [runs.trained_on(name) for name in names]
     net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt, cfg.sharpness)
+    net = Ensemble(net) if cfg.ensemble else net
     reference = None if cfg.ckpt is None else runs.load_reference(cfg.ckpt)
     session.setup("test")
     logging.getLogger("eval").info("Testing %s", " and ".join(str(runs.checkpoint_file(name)) for name in names))

@@ -10,7 +10,7 @@ from srcolor import runs
 from srcolor.cli import overrides
 
 # Keys that belong to the command, and those that runs of srcolor 0.1 recorded.
-COMMAND = ("ckpt", "resume", "init_from", "sharpness")
+COMMAND = ("ckpt", "resume", "init_from", "sharpness", "ensemble")
 RETIRED = ("fit", "mode")
 ADDED = ("leaks", "speed", "stop_together", "timer")  # callbacks that older runs had outside their configuration
 

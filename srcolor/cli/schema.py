@@ -59,6 +59,7 @@ class EvalConfig(TrainConfig):
     sharpness: float | None = _key(
         "for a run with an adversary: blend of its pixel-loss (0) and adversarial (1) networks", None
     )
+    ensemble: bool = _key("average over the flips and rotations of each image, 8 times slower", False)
 
 
 @dataclass

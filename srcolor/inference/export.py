@@ -96,6 +96,10 @@ def to_onnx(
         )
         assert program is not None
         model = program.model_proto
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")  # stack traces with paths of this machine
+        part.ClearField("doc_string")
     declared = {
         "inputs": channels,
         "outputs": net.outputs or channels,

@@ -47,6 +47,11 @@ def test_onnx_files_belong_to_the_bundled_weights(name):
     assert metadata["run"] == bundled.PREFIX + name
 
 
+@pytest.mark.parametrize("name", WITH_ONNX)
+def test_onnx_files_contain_no_paths_of_the_machine_that_made_them(name):
+    assert b".py" not in bundled.find(bundled.PREFIX + name, ".onnx").read_bytes()
+
+
 @pytest.mark.parametrize("is_16bit", [False, True])
 @pytest.mark.parametrize("name", WITH_ONNX)
 def test_engines_agree_within_one_level(name, is_16bit):
@@ -94,3 +99,15 @@ def test_enlarging_with_the_default_network_does_not_import_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["1 written", "[]"]
     assert Image.open(tmp_path / "a_upscale.png").size == (100, 80)
+
+
+def test_the_example_of_the_documentation_enlarges_without_srcolor(tmp_path):
+    Image.fromarray(data.coffee()[:40, :50]).save(tmp_path / "a.png")
+    model = bundled.find("srcolor/sr_x2_small", ".onnx")
+    script = tmp_path / "upscale_onnx.py"
+    script.write_text((ROOT / "docs" / "upscale_onnx.py").read_text())
+    command = [sys.executable, "-I", str(script), str(model), str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert "srcolor import" not in script.read_text()
+    subprocess.run(command, check=True)
+    expected = tiles.enlarge(OnnxEngine(model), data.coffee()[:40, :50])
+    assert np.abs(np.asarray(Image.open(tmp_path / "b.png")).astype(int) - expected).max() <= 1
