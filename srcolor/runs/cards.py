@@ -1,0 +1,22 @@
+"""Model cards of the bundled networks, `docs/weights/<name>.md` of a checkout."""
+
+import re
+from pathlib import Path
+
+from srcolor.runs import weights
+
+FOLDER = Path(__file__).parents[2] / "docs" / "weights"
+
+
+def file(name: str) -> Path | None:
+    """Return the card of a network; None if it is not bundled, or this is not a checkout."""
+    card = FOLDER / f"{name.removeprefix(weights.PREFIX)}.md"
+    return card if name.startswith(weights.PREFIX) and card.is_file() else None
+
+
+def purpose(name: str) -> str:
+    """Return the paragraph of a network's card on what it is for and not for, as Markdown; empty if it has no card."""
+    card = file(name)
+    text = "" if card is None else card.read_text(encoding="utf-8")
+    paragraph = re.search(r"^\*\*For\*\* .*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
+    return "" if paragraph is None else " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph[0]).split())
