@@ -24,6 +24,7 @@ from srcolor.runs import cards
 
 SAMPLES = 8
 SCALES = "scale" in MODES["upscale"].options
+PICK = "Click a coloring to apply it to the photograph at full size."
 HINT = "Photographs stay on this computer: nothing is sent to another one."
 PROGRESS = gr.Progress()
 
@@ -51,7 +52,7 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
             scale = gr.Number(2, label="Factor", minimum=1.1, maximum=8, visible=SCALES)
             sharpness = gr.Slider(0, 1, 0.5, label="Sharpness: 0 is faithful, 1 invents detail", visible=False)
             with gr.Group(visible=False) as color:
-                size = gr.Number(None, label="Render size in pixels; empty: the network's own", minimum=8, precision=0)
+                size = gr.Textbox(label="Render size in pixels", placeholder="the network's own", max_length=5)
                 saturation = gr.Slider(0, 2, 1, label="Saturation")
                 tint = gr.Radio([("As predicted", ""), *colorings.TINTS], value="", label="Tint")
                 temperature = gr.Slider(0, 3, colorings.DEFAULT_TEMPERATURE, label="Variety of the eight colorings")
@@ -66,6 +67,7 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
             gallery = gr.Gallery(
                 label="Colorings: click one to apply it",
                 columns=4,
+                height="auto",
                 allow_preview=False,
                 visible=False,
                 interactive=False,
@@ -82,7 +84,7 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
             arguments += ["--sharpness", f"{values[sharpness]:g}"]
         if mode != "upscale":
             arguments += ["--saturation", f"{values[saturation]:g}"]
-            arguments += ["--render-size", f"{values[size]}"] if values[size] else []
+            arguments += [f"--render-size={values[size].strip()}"] if values[size].strip() else []
             arguments += ["--tint", values[tint]] if values[tint] else []
         return arguments
 
@@ -123,7 +125,7 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
         for done in results(arguments, values, request, progress):
             with Image.open(done.pairs[0][1]) as sheet:
                 cells = colorings.cells(sheet.convert("RGB"), SAMPLES)
-            yield gr.Gallery([(cell, str(n)) for n, cell in enumerate(cells, 1)], visible=True), done.summary()
+            yield gr.Gallery([(cell, str(n)) for n, cell in enumerate(cells, 1)], visible=True), PICK
 
     def pick(
         values: dict[Any, Any], event: gr.SelectData, request: gr.Request, progress: gr.Progress = PROGRESS
@@ -209,8 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             blocks = page(web_jobs.networks(args.run), Path(folder), args.max_megapixels)
             address = web_server.launch(blocks, args.host, args.port)
-        except (UserError, OSError) as error:
+        except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2
+        except OSError:
+            print(f"error: {args.host}: no free port there. Choose another with --port", file=sys.stderr)
             return 2
         print(f"{address} (Ctrl-C ends it)", flush=True)
         if not args.no_browser:

@@ -17,11 +17,17 @@ def add() -> None:
     """Add the tab to the page; runs are listed when the page is loaded."""
     with gr.Row():
         first, second = gr.Dropdown([], label="First run"), gr.Dropdown([], label="Second run")
+    with gr.Row():
         measure = gr.Dropdown([], label="Metric")
         order = gr.Radio(list(side_by_side.ORDERS), value=next(iter(side_by_side.ORDERS)), label="Sort by")
     table = gr.Dataframe(headers=["test image", "first", "second", "difference"], interactive=False, max_height=300)
     gallery = gr.Gallery(
-        label="Test images: first run above second", columns=1, interactive=False, buttons=["fullscreen"]
+        label="Test images: first run above second",
+        columns=1,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
     )
 
     def runs() -> list[gr.Dropdown]:

@@ -15,8 +15,10 @@ def file(name: str) -> Path | None:
 
 
 def purpose(name: str) -> str:
-    """Return the paragraph of a network's card on what it is for and not for, as Markdown; empty if it has no card."""
+    """Return the paragraph of a network's card on what it is for and not for, without links; empty if it has none."""
     card = file(name)
     text = "" if card is None else card.read_text(encoding="utf-8")
     paragraph = re.search(r"^\*\*For\*\* .*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
-    return "" if paragraph is None else " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph[0]).split())
+    return (
+        "" if paragraph is None else " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)| \(below\)", r"\1", paragraph[0]).split())
+    )

@@ -18,6 +18,7 @@ ORDERS: dict[str, Callable[[float], float]] = {
     "second run better": lambda better: -better,
     "first run better": lambda better: better,
 }
+WIDTH = 1200
 HEADER, GAP = 18, 4  # pixels of `training.samples.grid`
 
 
@@ -109,8 +110,9 @@ def _strips(run: Path, files: list[str]) -> dict[str, Image.Image]:
 
 
 def _stack(first: Image.Image, second: Image.Image) -> Image.Image:
-    """Return two images one above the other."""
+    """Return two images one above the other, enlarged to about `WIDTH` pixels without smoothing."""
     both = Image.new("RGB", (max(first.width, second.width), first.height + GAP + second.height), "white")
     both.paste(first)
     both.paste(second, (0, first.height + GAP))
-    return both
+    factor = max(1, WIDTH // both.width)
+    return both.resize((factor * both.width, factor * both.height), Image.Resampling.NEAREST)
