@@ -76,8 +76,9 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
 
     def command(values: dict[Any, Any]) -> list[str]:
         """Return the arguments of srcolor-predict for the settings on the page."""
-        mode = web_jobs.TASKS[values[task]].mode
-        arguments = ["--mode", mode, "--run", values[network], "--max-megapixels", f"{max_megapixels:g}"]
+        mode, names = web_jobs.TASKS[values[task]].mode, networks[values[task]]
+        run = values[network] if values[network] in names else names[0]  # the page may not have its choices yet
+        arguments = ["--mode", mode, "--run", run, "--max-megapixels", f"{max_megapixels:g}"]
         if SCALES and mode != "colorize":
             arguments += ["--scale", f"{values[scale]:g}"]
         if values[task] == "sharpen":

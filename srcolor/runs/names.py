@@ -9,7 +9,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from srcolor.errors import UserError
-from srcolor.runs import spandrel_nets, weights
+from srcolor.runs import hub, spandrel_nets, weights
 from srcolor.runs.checkpoints import best_score, read
 from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
@@ -23,14 +23,17 @@ def find(name: str) -> Path:
     Args:
         name: A run folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run under `runs/` that has a
             checkpoint; `best:<experiment>`, the finished run of an experiment with the best validation, provided that
-            all of them were validated on the same images; `srcolor/<name>`, a bundled network; or `spandrel:<file>`,
-            an external network (see `spandrel_nets.load`), which can be used and tested but not trained further.
+            all of them were validated on the same images; `srcolor/<name>`, a bundled network;
+            `hf:<owner>/<name>[@revision]`, a network on the Hugging Face Hub; or `spandrel:<file>`, an external network
+            (see `spandrel_nets.load`), which can be used and tested but not trained further.
 
     Raises:
         UserError: If there is no such run or file, or the runs of `best:` were validated on different images.
     """
     if name.startswith(weights.PREFIX):
         return weights.find(name)
+    if name.startswith(hub.PREFIX):
+        return hub.find(name)
     if name.startswith(spandrel_nets.PREFIX):
         return Path(name)
     if name == "latest" or name.startswith("best:"):
