@@ -126,7 +126,7 @@ def photos(networks: dict[str, list[str]], folder: Path, max_megapixels: float) 
         for done in results(arguments, values, request, progress):
             with Image.open(done.pairs[0][1]) as sheet:
                 cells = colorings.cells(sheet.convert("RGB"), SAMPLES)
-            yield gr.Gallery([(cell, str(n)) for n, cell in enumerate(cells, 1)], visible=True), PICK
+            yield gr.Gallery(cells, visible=True), PICK
 
     def pick(
         values: dict[Any, Any], event: gr.SelectData, request: gr.Request, progress: gr.Progress = PROGRESS

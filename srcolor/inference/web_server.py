@@ -28,6 +28,9 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         OSError: If the port is not free.
     """
     hosts = ["*"] if host in ANY else [host, *LOOPBACK]  # against names that are rebound to this computer
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # Gradio's are on the web
+    dark = "*primary_700"  # white on Gradio's orange has a contrast of 2.8
+    theme.set(color_accent=dark, button_primary_background_fill=dark, button_primary_background_fill_dark=dark)
     _, address, _ = page.queue(max_size=8, api_open=False).launch(
         server_name=host,
         server_port=port,
@@ -41,8 +44,7 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
-        # The fonts of Gradio are downloaded from the web.
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        theme=theme,
         app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
     )
     return address
