@@ -279,3 +279,15 @@ def test_equal_colors(script, study_runs, pictures, capsys):
     rows = capsys.readouterr().out.strip().splitlines()[-2:]
     values = [float(row.split("|")[5]) for row in rows]  # ab-RMSE
     assert values[1] < values[0]
+
+
+def test_web(script, monkeypatch, capsys):
+    load, run = script
+    module = load("web")
+    monkeypatch.setattr(module, "clicks", lambda address, photo: {"Enlarge": 1.25})  # needs a browser
+    run(module, "--megapixels", 0.01)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"extra web: \d\d packages, \d+ MB", lines[0])
+    assert re.fullmatch(r"page: [\d.]+ s after the command", lines[1])
+    assert lines[2] == "Enlarge: 1.2 s from the click to the result, 0.01 megapixels"
+    assert float(re.search(r"([\d.]+) MiB", lines[3])[1]) > 100

@@ -45,7 +45,7 @@ def write_run(folder, mode):
     target = F.avg_pool2d(torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2) / 255, 2)
     small = F.avg_pool2d(target, 2)
     enlarged = F.interpolate(small, scale_factor=2, mode=mode).clamp(0, 1)
-    values = MEASURES["psnr"](enlarged, target).tolist()
+    values = MEASURES["psnr"]()(enlarged, target).tolist()
     lines = [f"{name}.png,{value}" for name, value in zip(("face", "cat", "cup"), values, strict=True)]
     (folder / "per_image.csv").write_text("\n".join(["file,psnr", *lines]) + "\n")
     columns = {"input 64x64": small[:2], "prediction": enlarged[:2], "target": target[:2]}
