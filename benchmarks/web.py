@@ -1,8 +1,8 @@
 """Time and memory of srcolor-web: python benchmarks/web.py [--megapixels 1]. Needs Playwright and Chromium.
 
 Prints the time from the command to the page, the time from the click on Go to the result on the page for each task, the
-memory of the process at the end, and the size of the packages that the extra `web` adds. The time of the browser test is that
-of `make test-web`.
+memory of the process at the end, and the size of the packages that the extra `web` adds. The time of the browser test
+is that of `make test-web`.
 """
 
 import argparse
