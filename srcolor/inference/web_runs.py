@@ -7,10 +7,9 @@ from typing import Any
 import gradio as gr
 
 from srcolor.errors import UserError
+from srcolor.inference.web_server import PRIVATE
 from srcolor.metrics import MEASURES
 from srcolor.runs import ROOT, side_by_side
-
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # not a public endpoint
 
 
 def add() -> None:

@@ -1,11 +1,14 @@
 """How `srcolor-web` serves its page: to this computer only, without uploads, telemetry or history."""
 
+from typing import Any
+
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 LOOPBACK = ("127.0.0.1", "localhost")
 UPLOAD = "300mb"  # maximum size of a file
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # of an event: not a public endpoint
 ANY = ("0.0.0.0", "::")
 
 
