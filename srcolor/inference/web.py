@@ -7,6 +7,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import gradio as gr
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hardware.setup()
     if args.host not in web_server.LOOPBACK:
         print(f"warning: everybody who reaches {args.host} can use this page; there is no password", file=sys.stderr)
-    with tempfile.TemporaryDirectory(prefix="srcolor-web-") as folder:
+    with tempfile.TemporaryDirectory(prefix="srcolor-web-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "uploads"))
         try:
             blocks = page(web_jobs.networks(args.run), Path(folder), args.max_megapixels)
@@ -61,8 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{address} (Ctrl-C ends it)", flush=True)
         if not args.no_browser:
             webbrowser.open(address)
-        try:
-            threading.Event().wait()
-        except (signals.Stopped, KeyboardInterrupt):
-            blocks.close(verbose=False)
+        with suppress(signals.Stopped, KeyboardInterrupt):
+            threading.Event().wait()  # closing the server would wait for open pages; its threads end with the process
     return 0

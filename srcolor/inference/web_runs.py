@@ -50,11 +50,7 @@ def add() -> None:
         return [lines, pictures]
 
     gr.on(None, runs, None, [first, second], **PRIVATE)  # when the page is loaded
-    gr.on([first.change, second.change], metrics, [first, second], measure, **PRIVATE)
-    gr.on(
-        [measure.change, order.change, first.change, second.change],
-        compare,
-        [first, second, measure, order],
-        [table, gallery],
-        **PRIVATE,
-    )
+    settings = [first, second, measure, order]
+    chosen = gr.on([first.change, second.change], metrics, [first, second], measure, **PRIVATE)
+    chosen.then(compare, settings, [table, gallery], **PRIVATE)
+    gr.on([measure.input, order.change], compare, settings, [table, gallery], **PRIVATE)

@@ -91,8 +91,10 @@ def visit(browser, server):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(server)
     page.get_by_role("button", name="Go", exact=True).wait_for()
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
     hosts = {urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))}
     assert hosts == {"127.0.0.1"}
     assert errors == []
