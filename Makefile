@@ -4,7 +4,7 @@ LOWEST := .venv-lowest/bin
 # Tests that start many processes or train multiple networks; excluded from the fast tests.
 SLOW := bad_input benchmark_scripts compare ddp interruption notebooks study sweeps tune
 
-.PHONY: help install train study study-segmentation test test-lowest lint board notebooks docs verify-weights clean
+.PHONY: help install train study study-segmentation test test-web test-lowest lint board notebooks docs verify-weights clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -37,6 +37,13 @@ lint: .venv/ready-dev ## ruff and mypy
 
 test: lint ## lint, type check and tests
 	$(BIN)/pytest -n auto
+
+.venv/ready-browser: .venv/ready
+	$(BIN)/pip install -e '.[browser]' -c constraints.txt
+	touch $@
+
+test-web: .venv/ready-browser ## test srcolor-web in Chromium; SCREENSHOTS=docs also writes the pictures of its page
+	SCREENSHOTS="$(SCREENSHOTS)" $(BIN)/pytest -m browser tests/browser
 
 # The lowest version that pyproject.toml allows of every package that it names.
 .venv-lowest/ready: pyproject.toml

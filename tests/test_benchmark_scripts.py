@@ -316,3 +316,15 @@ def test_card_picture(script, tmp_path, capsys):
     with Image.open(tmp_path / "card.png") as picture:
         assert picture.size == (5 * 288, 2 * 288)
         assert np.array_equal(np.asarray(picture)[:288, 4 * 288 :], data.astronaut()[40:328, 160:448])
+
+
+def test_web(script, monkeypatch, capsys):
+    load, run = script
+    module = load("web")
+    monkeypatch.setattr(module, "clicks", lambda address, photo: {"Enlarge": 1.25})  # needs a browser
+    run(module, "--megapixels", 0.01)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"extra web: \d\d packages, \d+ MB", lines[0])
+    assert re.fullmatch(r"page: [\d.]+ s after the command", lines[1])
+    assert lines[2] == "Enlarge: 1.2 s from the click to the result, 0.01 megapixels"
+    assert float(re.search(r"([\d.]+) MiB", lines[3])[1]) > 100

@@ -125,7 +125,7 @@ def test_a_prediction_parses(line, photos):
 @pytest.mark.parametrize("line", lines_of("srcolor-export"))
 def test_an_export_parses(line, photos, monkeypatch):
     written = []
-    for function in ("to_onnx", "to_safetensors"):
+    for function in ("to_onnx", "to_safetensors", "to_hub"):
         monkeypatch.setattr(export, function, lambda run, file, sharpness: written.append(file) or 0.0)
     export.main(arguments(line))
     assert len(written) == 1

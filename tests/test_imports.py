@@ -126,5 +126,5 @@ def test_every_extra_that_a_message_names_exists():
         text = file.read_text(encoding="utf-8")
         assert "pip install" not in text or file.name == "errors.py", file
         named |= set(re.findall(r"""install_extra\(['"](\w+)['"]\)""", text))
-    assert named == {"sweep", "cluster", "export", "foreign"}
+    assert named == {"sweep", "cluster", "export", "foreign", "web", "hub"}
     assert named <= set(extras)

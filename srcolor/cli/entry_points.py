@@ -1,11 +1,12 @@
-"""How `srcolor-predict` and `srcolor-export` begin and end: signals are listened to before PyTorch's slow import."""
+"""How the commands for photographs begin and end: signals are listened to before PyTorch's slow import."""
 
-import importlib
+import importlib.util
 import os
 import sys
 from typing import NoReturn
 
 from srcolor import signals
+from srcolor.errors import install_extra
 
 
 def predict() -> NoReturn:
@@ -16,6 +17,15 @@ def predict() -> NoReturn:
 def export() -> NoReturn:
     """The command `srcolor-export`."""
     _run("srcolor.inference.export")
+
+
+def web() -> NoReturn:
+    """The command `srcolor-web`."""
+    if importlib.util.find_spec("gradio") is None:
+        print(f"error: gradio is not installed. Run: {install_extra('web')}", file=sys.stderr)
+        sys.exit(1)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+    _run("srcolor.inference.web")
 
 
 def _run(module: str) -> NoReturn:

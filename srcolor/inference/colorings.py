@@ -117,3 +117,20 @@ def sheet(colorings: list[NDArray[Any]]) -> NDArray[np.uint8]:
         pen.rectangle((*corner, right + 3, bottom + 3), "white")
         pen.text((corner[0] + 2, corner[1]), str(number), "black", font)
     return np.asarray(canvas)
+
+
+def cells(whole: Image.Image, count: int) -> list[Image.Image]:
+    """Return the colorings of a sheet, see `sheet`.
+
+    Args:
+        whole: The sheet.
+        count: Number of its colorings.
+
+    >>> [cell.size for cell in cells(Image.fromarray(sheet([np.zeros((8, 6, 3), np.uint8)] * 5)), 5)]
+    [(6, 8), (6, 8), (6, 8), (6, 8), (6, 8)]
+    """
+    columns = min(4, count)
+    rows = -(-count // columns)
+    width, height = (whole.width + GAP) // columns, (whole.height + GAP) // rows
+    corners = ((number % columns * width, number // columns * height) for number in range(count))
+    return [whole.crop((left, top, left + width - GAP, top + height - GAP)) for left, top in corners]

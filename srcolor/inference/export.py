@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
+from srcolor.inference import hub_folder
 from srcolor.inference.onnx_net import OnnxNet
 from srcolor.nets import Net, fused
 from srcolor.runs import spandrel_nets, weights
@@ -134,24 +136,52 @@ def to_onnx(
     return difference
 
 
+def to_hub(run: str, folder: Path, sharpness: float | None = None) -> None:
+    """Write a network as a folder for the Hugging Face Hub; see `hub_folder.write`.
+
+    Args:
+        run: Run or network name; see `runs.find`.
+        folder: The folder to write; its parent exists, and it does not.
+        sharpness: See `to_safetensors`.
+
+    Raises:
+        UserError: If the network does not exist.
+    """
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as unfinished:
+        whole = Path(unfinished, "folder")
+        whole.mkdir()
+        to_safetensors(run, Path(unfinished, "net.safetensors"), sharpness)
+        hub_folder.write(run, whole, Path(unfinished, "net.safetensors"))
+        whole.rename(folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="srcolor-export", description="Export a network to a single file.")
     parser.add_argument("--run", required=True, help="network: a run folder, a checkpoint, latest, srcolor/<name>")
-    parser.add_argument("--format", choices=("onnx", "safetensors"), default="onnx", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=("onnx", "safetensors", "hub"), default="onnx", help="(default: %(default)s)"
+    )
     parser.add_argument("--sharpness", type=float, help="of a run with an adversary: export the blend of both networks")
-    parser.add_argument("--output", type=Path, help="file to write (default: <name of the run>.<format>)")
+    parser.add_argument(
+        "--output", type=Path, help="file to write (default: <name of the run>.<format>); with hub, a folder"
+    )
     args = parser.parse_args(arguments)
     hardware.setup()
     file = args.output or Path(f"{Path(args.run).name.replace(':', '-')}.{args.format}")
     try:
-        if file.suffix != f".{args.format}":
+        if args.format == "hub" and args.output is None:
+            raise UserError("--format hub requires --output, a folder to write")
+        if args.format != "hub" and file.suffix != f".{args.format}":
             raise UserError(f"--output {file}: expected a name that ends in .{args.format}")
         if file.exists():
             raise UserError(f"{file} already exists. Choose another file with --output")
         if not file.parent.is_dir():
             raise UserError(f"--output {file}: the folder {file.parent} does not exist.")
-        if args.format == "onnx":
+        if args.format == "hub":
+            to_hub(args.run, file, args.sharpness)
+            print(f"{file}: upload it with: hf upload <owner>/<name> {file}")
+        elif args.format == "onnx":
             print(f"{file}: differs from PyTorch by at most {to_onnx(args.run, file, args.sharpness):.1e}")
         else:
             to_safetensors(args.run, file, args.sharpness)

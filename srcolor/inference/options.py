@@ -29,7 +29,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     modes = "; ".join(f"{name}: {mode.help}" for name, mode in MODES.items())
     add("-m", "--mode", choices=MODES, default="upscale", help=f"{modes} (default: %(default)s)")
     add("-o", "--output", type=Path, help="folder for the results (default: the folder of each image)")
-    add("--run", help="network: a run folder, a file, latest, srcolor/<name>, a .onnx file, spandrel:<file>")
+    add(
+        "--run",
+        help="network: a run folder, a file, latest, srcolor/<name>, hf:<owner>/<name>, a .onnx file, spandrel:<file>",
+    )
     add("--sr-run", help="super-resolution network for --mode restore")
     add("--clean-run", help="restoration network that cleans each image first, in any mode: spandrel:<file>")
     add("--render-size", help="shorter side at which color is predicted (default: the network's; 64, DDColor 512)")

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = mode.predict(source, show)
                 writing.append((job, writer.submit(_save, job, source, result, mode)))
             except Exception as error:  # the other images are processed
-                failed.append((job.source, _message(error)))
+                failed.append((job.source, message(error)))
             show(1)
             while len(writing) > 1:  # keep few results in memory
                 written += _finish_write(*writing.pop(0), failed)
@@ -99,6 +99,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for file, reason in failed:
         print(f"  {os.fsencode(file).decode(errors='replace')}: {reason}")  # not all names are UTF-8
     return 1 if failed else 0
+
+
+def process(job: Job, mode: base.Mode, done: Callable[[float], None]) -> list[str]:
+    """Write the results of one image, as the command does.
+
+    Args:
+        job: The image, and the files of its results.
+        mode: The mode.
+        done: Called with the finished fraction.
+
+    Returns:
+        Messages about the image.
+
+    Raises:
+        UserError: If it cannot be read or processed.
+    """
+    source = _open(job, mode)
+    _save(job, source, mode.predict(source, done), mode)
+    return source.remarks
+
+
+def message(error: Exception) -> str:
+    """Return the line that the command prints about an image that failed."""
+    return str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _check_folder(folder: Path) -> None:
@@ -138,10 +162,6 @@ def _finish_write(job: Job, writing: Future[None], failed: list[tuple[Path, str]
     try:
         writing.result()
     except Exception as error:  # the other images are processed
-        failed.append((job.source, _message(error)))
+        failed.append((job.source, message(error)))
         return False
     return True
-
-
-def _message(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"

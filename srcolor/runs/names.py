@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from srcolor import bundled
 from srcolor.errors import UserError
-from srcolor.runs import spandrel_nets
+from srcolor.runs import hub, spandrel_nets
 from srcolor.runs.checkpoints import best_score, read
 from srcolor.runs.run_folder import ROOT, choices, configuration, higher_is_better, state
 
@@ -24,14 +24,17 @@ def find(name: str) -> Path:
     Args:
         name: A run folder; a `.ckpt` or `.safetensors` file; `latest`, the newest run under `runs/` that has a
             checkpoint; `best:<experiment>`, the finished run of an experiment with the best validation, provided that
-            all of them were validated on the same images; `srcolor/<name>`, a bundled network; or `spandrel:<file>`,
-            an external network (see `spandrel_nets.load`), which can be used and tested but not trained further.
+            all of them were validated on the same images; `srcolor/<name>`, a bundled network;
+            `hf:<owner>/<name>[@revision]`, a network on the Hugging Face Hub; or `spandrel:<file>`, an external network
+            (see `spandrel_nets.load`), which can be used and tested but not trained further.
 
     Raises:
         UserError: If there is no such run or file, or the runs of `best:` were validated on different images.
     """
     if name.startswith(bundled.PREFIX):
         return bundled.find(name)
+    if name.startswith(hub.PREFIX):
+        return hub.find(name)
     if name.startswith(spandrel_nets.PREFIX):
         return Path(name)
     if name == "latest" or name.startswith("best:"):

@@ -1,0 +1,56 @@
+"""The tab of `srcolor-web` that compares two runs on the same test images."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from srcolor.errors import UserError
+from srcolor.inference.web_server import PRIVATE
+from srcolor.metrics import MEASURES
+from srcolor.runs import ROOT, side_by_side
+
+
+def add() -> None:
+    """Add the tab to the page; runs are listed when the page is loaded."""
+    with gr.Row():
+        first, second = gr.Dropdown([], label="First run"), gr.Dropdown([], label="Second run")
+    with gr.Row():
+        measure = gr.Dropdown([], label="Metric")
+        order = gr.Radio(list(side_by_side.ORDERS), value=next(iter(side_by_side.ORDERS)), label="Sort by")
+    table = gr.Dataframe(headers=["test image", "first", "second", "difference"], interactive=False, max_height=300)
+    gallery = gr.Gallery(
+        label="Test images: first run above second",
+        columns=1,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+    )
+
+    def runs() -> list[gr.Dropdown]:
+        names = [str(run) for run in side_by_side.tested(ROOT)]
+        return [gr.Dropdown(names, value=name) for name in (*names[:2], *[None] * (2 - len(names[:2])))]
+
+    def metrics(one: str | None, other: str | None) -> gr.Dropdown:
+        names = [] if one is None or other is None else side_by_side.measures(Path(one), Path(other))
+        return gr.Dropdown([(MEASURES[name].heading, name) for name in names], value=names[0] if names else None)
+
+    def compare(one: str | None, other: str | None, name: str | None, by: str) -> list[Any]:
+        if one is None or other is None or name is None:
+            return [[], []]
+        try:
+            rows = side_by_side.rows(Path(one), Path(other), name, by)
+        except UserError as error:
+            raise gr.Error(html.escape(str(error)), title="", print_exception=False) from None
+        digits = MEASURES[name].digits
+        lines = [[r.file, *(f"{value:.{digits}f}" for value in r[1:3]), f"{r.difference:+.{digits}f}"] for r in rows]
+        pictures = [(r.picture, " · ".join(line)) for r, line in zip(rows, lines, strict=True) if r.picture is not None]
+        return [lines, pictures]
+
+    gr.on(None, runs, None, [first, second], **PRIVATE)  # when the page is loaded
+    settings = [first, second, measure, order]
+    chosen = gr.on([first.change, second.change], metrics, [first, second], measure, **PRIVATE)
+    chosen.then(compare, settings, [table, gallery], **PRIVATE)
+    gr.on([measure.input, order.change], compare, settings, [table, gallery], **PRIVATE)
