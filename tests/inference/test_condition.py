@@ -45,7 +45,7 @@ def test_estimates_separate_clean_from_worn_photographs(name):
 def test_blocks_are_found_on_the_grid_of_the_file_only():
     luma = compressed(gray("coffee"), 40)
     assert condition.blockiness(luma) > condition.BLOCKY
-    assert condition.blockiness(luma[3:, 5:]) < 0  # the steps are elsewhere
+    assert condition.blockiness(luma[3:, 5:]) < condition.BLOCKY / 2  # the steps are elsewhere
 
 
 def test_a_large_image_is_examined_in_its_middle_on_the_grid(monkeypatch):
@@ -62,7 +62,7 @@ def test_16_bits_are_examined_in_the_same_levels():
         condition.examine(image_files.Picture(image_files.to_image(p)))
         for p in (pixels, pixels.astype(np.uint16) * 257)
     )
-    assert one == pytest.approx(other, abs=0.05)
+    assert tuple(one) == pytest.approx(tuple(other), abs=0.05)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (20, 20)])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from srcolor import runs
+from srcolor import bundled, runs
 from srcolor.errors import UserError
 from srcolor.inference import export
-from srcolor.runs import cards, hub, weights
+from srcolor.runs import cards, hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = "from srcolor import runs; print(type(runs.load_net({!r})).__name__)"
@@ -143,7 +143,7 @@ def test_a_folder_that_exists_or_was_not_named_is_refused(tmp_path, capsys):
 
 
 def test_every_bundled_network_says_what_it_is_not_for():
-    for name in weights.shipped():
+    for name in bundled.names():
         assert "**Not for**" in cards.purpose(f"srcolor/{name}")
         assert "](" not in cards.purpose(f"srcolor/{name}")
     assert cards.purpose("latest") == ""

@@ -42,12 +42,12 @@ def enlarger(args: argparse.Namespace, run: str | None) -> tiles.Engine:
     Raises:
         UserError: If its factor is smaller than `--scale`, or as `base.engine`.
     """
-    scale = args.scale or 2
-    if run is None:
-        run = next((name for factor, name in DEFAULTS.items() if factor >= scale), DEFAULTS[max(DEFAULTS)])
-    engine = base.engine(run, KIND, args.sharpness, args.ensemble)
-    if args.scale is not None and args.scale > engine.scale:
-        larger = next((name for factor, name in DEFAULTS.items() if factor >= scale), None)
-        fix = f"Use {larger}." if larger else "Enlarge the result once more."
-        raise UserError(f"--scale {args.scale:g}: {run} enlarges {engine.scale} times at most. {fix}")
+    scale = args.scale or min(DEFAULTS)
+    sufficient = next((name for factor, name in DEFAULTS.items() if factor >= scale), None)
+    if sufficient is None and run is None:
+        raise UserError(f"--scale {scale:g}: expected at most {max(DEFAULTS)}. Enlarge the result once more")
+    engine = base.engine(run or str(sufficient), KIND, args.sharpness, args.ensemble)
+    if args.scale is not None and scale > engine.scale:
+        fix = f"Use {sufficient}" if sufficient else "Enlarge the result once more"
+        raise UserError(f"--scale {scale:g}: {run} enlarges {engine.scale} times at most. {fix}")
     return engine
