@@ -14,7 +14,7 @@ from conftest import ROOT
 from srcolor import bundled, runs
 from srcolor.errors import UserError
 from srcolor.inference import export
-from srcolor.runs import cards, hub
+from srcolor.runs import cards, hub, weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = "from srcolor import runs; print(type(runs.load_net({!r})).__name__)"
