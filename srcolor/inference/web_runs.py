@@ -29,17 +29,13 @@ def add() -> None:
         buttons=["fullscreen"],
     )
 
-    def runs() -> list[gr.Dropdown]:
-        names = [str(run) for run in side_by_side.tested(ROOT)]
-        return [gr.Dropdown(names, value=name) for name in (*names[:2], *[None] * (2 - len(names[:2])))]
-
-    def metrics(one: str | None, other: str | None) -> gr.Dropdown:
-        names = [] if one is None or other is None else side_by_side.measures(Path(one), Path(other))
-        return gr.Dropdown([(MEASURES[name].heading, name) for name in names], value=names[0] if names else None)
-
     def compare(one: str | None, other: str | None, name: str | None, by: str) -> list[Any]:
+        """Return the metric, the table and the gallery of two runs."""
+        names = [] if one is None or other is None else side_by_side.measures(Path(one), Path(other))
+        name = name if name in names else next(iter(names), None)
+        metric = gr.Dropdown([(MEASURES[key].heading, key) for key in names], value=name)
         if one is None or other is None or name is None:
-            return [[], []]
+            return [metric, [], []]
         try:
             rows = side_by_side.rows(Path(one), Path(other), name, by)
         except UserError as error:
@@ -47,10 +43,15 @@ def add() -> None:
         digits = MEASURES[name].digits
         lines = [[r.file, *(f"{value:.{digits}f}" for value in r[1:3]), f"{r.difference:+.{digits}f}"] for r in rows]
         pictures = [(r.picture, " · ".join(line)) for r, line in zip(rows, lines, strict=True) if r.picture is not None]
-        return [lines, pictures]
+        return [metric, lines, pictures]
 
-    gr.on(None, runs, None, [first, second], **PRIVATE)  # when the page is loaded
-    settings = [first, second, measure, order]
-    chosen = gr.on([first.change, second.change], metrics, [first, second], measure, **PRIVATE)
-    chosen.then(compare, settings, [table, gallery], **PRIVATE)
-    gr.on([measure.input, order.change], compare, settings, [table, gallery], **PRIVATE)
+    def start(by: str) -> list[Any]:
+        """Return the runs, and the comparison of the first two."""
+        names = [str(run) for run in side_by_side.tested(ROOT)]
+        one, other, *_ = [*names, None, None]
+        return [gr.Dropdown(names, value=one), gr.Dropdown(names, value=other), *compare(one, other, None, by)]
+
+    results = [measure, table, gallery]
+    gr.on(None, start, order, [first, second, *results], **PRIVATE)  # when the page is loaded
+    changes = [first.input, second.input, measure.input, order.input]
+    gr.on(changes, compare, [first, second, measure, order], results, **PRIVATE)
