@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     from srcolor.errors import UserError, check_range
     from srcolor.images import Pair
     from srcolor.runs import records
-    from srcolor.tasks.adversarial import FITTED_ON
+    from srcolor.tasks.base import FITTED_ON
     from srcolor.training.samples import grid
 
     log = logging.getLogger("compare")

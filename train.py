@@ -25,13 +25,13 @@ def main(cfg: DictConfig) -> None:
         raise UserError(
             "no training budget: set trainer.max_time=DD:HH:MM:SS, trainer.max_steps=... or trainer.max_epochs=..."
         )
+    start = runs.start(OmegaConf.to_container(cfg.net, resolve=True), cfg.resume, cfg.init_from)
+    session.setup("fit")
     if cfg.trainer.max_time is not None:
         log.info(
             "Training is limited by time, so a rerun ends with different weights. For exact reproducibility on a CPU, "
             "set trainer.max_steps or trainer.max_epochs."
         )
-    start = runs.start(OmegaConf.to_container(cfg.net, resolve=True), cfg.resume, cfg.init_from)
-    session.setup("fit")
 
     # -- build ------------------------------------------------------------------------------------
     net = runs.build_net(start.net_config) if start.state is not None else instantiate(cfg.net)

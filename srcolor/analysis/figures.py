@@ -127,8 +127,7 @@ def sheet(run: Path, rows: Sequence[int]) -> Image.Image:
     inputs, targets = zip(*(images[row] for row in rows), strict=True)
     batch = Pair(torch.cat(inputs), torch.cat(targets), torch.tensor(list(rows)))
     task = instantiate(cfg.task, net=runs.load_net(str(run)))
-    if hasattr(task, "fit_baselines"):
-        task.fit_baselines(data)
+    task.fit_baselines(data)
     samples = cast(SampleGrid, instantiate(cfg.callbacks.pictures, folder=str(run)))
     with torch.inference_mode():
         task.eval()
