@@ -343,3 +343,15 @@ def test_time_to_quality(script, pictures, monkeypatch, capsys):
     assert [row[0] for row in rows[2:]] == ["default", "EDSR"]
     for _, soon, never, _ in rows[2:]:
         assert (float(soon) >= 0, never) == (True, "-")
+
+
+def test_trainer_overhead(script, monkeypatch, capsys):
+    load, run = script
+    module = load("trainer_overhead")
+    monkeypatch.setattr(module, "WARMUP", 1)
+    run(module, "--steps", 2, "--rounds", 1, "data=photos", "data.batch_size=2")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "over bare" in line]
+    for name, line in zip(("residual", "unet"), lines, strict=True):
+        values = re.fullmatch(rf"{name}: ([\d.]+) ms per step, bare ([\d.]+) ms; speed over bare ([\d.]+)", line)
+        trainer, bare, ratio = map(float, values.groups())
+        assert ratio == pytest.approx(bare / trainer, abs=0.01)
