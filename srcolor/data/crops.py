@@ -1,4 +1,4 @@
-"""The grid of crops of an image, and the criterion for flat crops.
+"""The grid of crops of an image, and the criteria for flat and gray crops.
 
 Every region of an image is divided into as many size x size squares as fit, evenly spaced. Evaluation uses this grid;
 training with random crops moves each square by up to half its size, inside its region.
@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 
 SPLITS = ("train", "val", "test")
 
 Pixels = NDArray[np.uint8]
 
 # Columns of a table of crops: the image, the corner of the grid square, the first and the last position of a random
-# window, the split index (-1: the image's own split), and whether the crop `toned.is_gray`.
+# window, the split index (-1: the image's own split), and whether the crop `is_gray`.
 IMAGE, TOP, LEFT, FIRST_TOP, LAST_TOP, FIRST_LEFT, LAST_LEFT, SPLIT, GRAY = range(9)
 
 
@@ -49,6 +50,30 @@ def sample(crop: Pixels) -> Pixels:
     """Return about 256 of a crop's pixels, (n, 3): enough to classify its colors."""
     step = max(1, min(crop.shape[:2]) // 16)
     return crop[::step, ::step, :3].reshape(-1, 3)
+
+
+def is_gray(samples: Pixels) -> NDArray[np.bool_]:
+    """Return which crops have no colors to learn from: they are nearly gray, or toned (e.g. sepia).
+
+    Nearly gray: 99% of the pixels have a CIELAB chroma below 10. Toned: a and b lie on one line (one hue of
+    varying strength): their standard deviation from it is below 1.1.
+
+    Args:
+        samples: (N, n, 3), the `sample` of each crop.
+
+    Returns:
+        (N,).
+
+    >>> gray, sepia = [[0, 0, 0], [90, 90, 90], [9, 9, 9]], [[0, 0, 0], [90, 80, 60], [180, 160, 120]]
+    >>> flag = [[200, 0, 0], [0, 90, 0], [0, 0, 200]]
+    >>> is_gray(np.array([gray, sepia, flag], np.uint8)).tolist()
+    [True, True, False]
+    """
+    ab = rgb2lab(samples)[..., 1:]
+    nearly_gray = np.quantile(np.linalg.norm(ab, axis=2), 0.99, axis=1) < 10
+    ab -= ab.mean(1, keepdims=True)
+    residual_variance = np.linalg.eigvalsh(ab.transpose(0, 2, 1) @ ab / ab.shape[1])[:, 0]
+    return nearly_gray | (residual_variance < 1.1**2)
 
 
 def crop_grid(regions: Sequence[Region], size: int) -> Iterator[tuple[int, ...]]:

@@ -104,7 +104,7 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         cache: Whether to decode once into the cache, instead of at each access.
         cache_dir: Folder of all caches; if None, the user's cache folder.
         cache_limit_gb: Maximum size of all caches in `cache_dir`, in 10^9 bytes; the least recently used are removed.
-        drop_gray: Whether to exclude crops without colors (`toned.is_gray`) from every split.
+        drop_gray: Whether to exclude crops without colors (`crops.is_gray`) from every split.
     """
 
     size: int

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from srcolor.data.crops import SPLIT, SPLITS, Pixels, Region, crop_grid, is_flat, sample
+from srcolor.data.crops import SPLIT, SPLITS, Pixels, Region, crop_grid, is_flat, is_gray, sample
 from srcolor.data.splits import assign_splits
 from srcolor.errors import UserError
-from srcolor.toned import is_gray
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -95,14 +95,14 @@ class Picture:
         return bool(np.ptp(self._sample().astype(float), axis=2).mean() > 8 / 255 * np.iinfo(self.dtype).max)
 
     def is_toned(self) -> bool:
-        """Return whether the image is toned, as sepia prints are: it has color, but of one hue; see `toned.is_gray`.
+        """Return whether the image is toned, as sepia prints are: see `toned.is_toned`.
 
         Raises:
             UserError: If it cannot be decoded.
         """
         from srcolor import toned  # imports scikit-image, which upscaling does not need
 
-        return self.has_color() and bool(toned.is_gray(self._sample().reshape(1, -1, 3))[0])
+        return self.has_color() and toned.is_toned(self._sample().reshape(-1, 3))
 
     def _sample(self) -> NDArray[Any]:
         try:

@@ -12,7 +12,6 @@ from skimage import data as skimage_data
 
 from srcolor.data import crops
 from srcolor.data.sources.photos import Photos
-from srcolor.toned import is_gray
 
 
 def test_evaluation_crops_form_a_grid(pictures):
@@ -55,12 +54,12 @@ def toned(name):
 
 @pytest.mark.parametrize("name", ["gray", "nearly gray", "sepia", "blue"])
 def test_gray_and_toned_images_have_no_color(name):
-    assert is_gray(crops.sample(toned(name))[None]).all()
+    assert crops.is_gray(crops.sample(toned(name))[None]).all()
 
 
 def test_photographs_have_color():
     for crop in (skimage_data.coffee()[:384, :384], skimage_data.astronaut()[:128, 200:328]):
-        assert not is_gray(crops.sample(crop)[None])[0]
+        assert not crops.is_gray(crops.sample(crop)[None])[0]
 
 
 def test_drop_gray_removes_gray_crops_from_every_split_and_counts_them(pictures, tmp_path, caplog):

@@ -9,10 +9,9 @@ import torch
 from conftest import COMMON, FILES
 from PIL import Image
 
-from srcolor.data.crops import is_flat, sample
+from srcolor.data.crops import is_flat, is_gray, sample
 from srcolor.data.sources.folder import Folder
 from srcolor.images import Pair
-from srcolor.toned import is_gray
 
 
 def mask_of(rgb):
