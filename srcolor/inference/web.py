@@ -23,8 +23,8 @@ def page(networks: dict[str, list[str]], folder: Path, max_megapixels: float) ->
         gr.Markdown("# srcolor")
         with gr.Tab("Your photographs"):
             web_photos.add(networks, folder, max_megapixels)
-        with gr.Tab("Compare two runs"):
-            web_runs.add()
+        with gr.Tab("Compare two runs") as tab:
+            web_runs.add(tab)
     return blocks
 
 

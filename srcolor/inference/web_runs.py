@@ -12,8 +12,12 @@ from srcolor.metrics import MEASURES
 from srcolor.runs import ROOT, side_by_side
 
 
-def add() -> None:
-    """Add the tab to the page; runs are listed when the page is loaded."""
+def add(tab: gr.Tab) -> None:
+    """Add the content of the tab to the page; runs are listed when the tab is opened.
+
+    Args:
+        tab: The tab.
+    """
     with gr.Row():
         first, second = gr.Dropdown([], label="First run"), gr.Dropdown([], label="Second run")
     with gr.Row():
@@ -52,6 +56,6 @@ def add() -> None:
         return [gr.Dropdown(names, value=one), gr.Dropdown(names, value=other), *compare(one, other, None, by)]
 
     results = [measure, table, gallery]
-    gr.on(None, start, order, [first, second, *results], **PRIVATE)  # when the page is loaded
+    tab.select(start, order, [first, second, *results], **PRIVATE)  # on loading, a closed tab is not there yet
     changes = [first.input, second.input, measure.input, order.input]
     gr.on(changes, compare, [first, second, measure, order], results, **PRIVATE)
