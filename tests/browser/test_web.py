@@ -287,6 +287,9 @@ def test_two_runs_are_compared_and_sorted(page, tmp_path):
     assert page.locator(".grid-container img").count() == 2  # those of the grids
     page.get_by_label("largest difference").check()
     playwright.expect(rows.first).to_contain_text(first)
+    page.wait_for_timeout(1000)  # until Gradio shows that it works
+    playwright.expect(page.get_by_text("processing |")).to_have_count(0, timeout=SLOW)
+    page.wait_for_timeout(1000)
     page.screenshot(path=Path(SCREENSHOTS or tmp_path) / "web_runs.png", full_page=True)
     assert {one["id"] for one in axe.Axe().run(page).response["violations"]} <= {*KNOWN, "image-redundant-alt"}
 
