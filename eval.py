@@ -24,6 +24,8 @@ def main(cfg: DictConfig) -> None:
     names = [cfg.ckpt] if cfg.ckpt is not None else runs.parts(OmegaConf.to_container(cfg.net))
     trained_on = [runs.trained_on(name) for name in names]
     net = instantiate(cfg.net) if cfg.ckpt is None else runs.load_net(cfg.ckpt, cfg.sharpness)
+    if cfg.ensemble and net.scale == 1:
+        raise UserError(f"ensemble=true: expected a super-resolution network, got {type(net).__name__} of scale 1.")
     net = Ensemble(net) if cfg.ensemble else net
     reference = None if cfg.ckpt is None else runs.load_reference(cfg.ckpt)
     session.setup("test")

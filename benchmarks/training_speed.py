@@ -1,7 +1,10 @@
-"""Images per second of the 2020 article's training loop, srcolor, and the bare computation, with one network and batch.
+"""Images per second of training: `python benchmarks/training_speed.py [--steps 30] [--rounds 3]`.
 
-`python benchmarks/training_speed.py [--steps 30] [--rounds 3]`. The three alternate, so that their ratios hold on a
-machine whose speed drifts; the first 20 steps of each turn are not timed. The last line is JSON.
+For the article's network and batch size: the article's own loop, srcolor, and the bare computation, which is forward,
+backward and update on one pair in memory. For the default experiment (`residual`) and `colorize64` (`unet`): srcolor
+and the bare computation. srcolor runs with callbacks, logging, the average of the weights, the schedule, augmentation
+and pairs. All alternate, so that their ratios hold on a machine whose speed drifts; the first 20 steps of each turn are
+not timed. The last line is JSON.
 """
 
 import argparse
@@ -11,14 +14,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
+from omegaconf import DictConfig
 from PIL import Image
 from skimage import data as photographs
 from torch import nn
@@ -26,12 +29,16 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from srcolor import hardware, images
+from srcolor import hardware
 from srcolor.cli import schema
+from srcolor.images import Pair
 from srcolor.nets.size_decoder import SizeDecoder
+from srcolor.tasks.base import Task
 from srcolor.training.speed import Speed
 
 WARMUP, BATCH, SIZE = 20, 100, 128
+ARTICLE = "size_decoder"
+EXPERIMENTS = {ARTICLE: "sr64to128_article", "residual": "sr64to128", "unet": "colorize64"}  # by network
 
 
 def make_images(folder: Path, count: int = 2500) -> None:
@@ -43,7 +50,7 @@ def make_images(folder: Path, count: int = 2500) -> None:
         photo.crop((left, top, left + 192, top + 192)).save(folder / "all" / f"{i:04d}.jpg", quality=95)
 
 
-def clocked(steps: int) -> Iterator[None]:
+def clocked(steps: int, batch: int) -> Iterator[None]:
     """Yield before each step; after the last, `clocked.rate` is the images per second without the warm-up."""
     for step in range(WARMUP + steps):
         if step == WARMUP:
@@ -51,7 +58,7 @@ def clocked(steps: int) -> Iterator[None]:
         yield
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    clocked.rate = steps * BATCH / (time.perf_counter() - clocked.start)  # type: ignore[attr-defined]
+    clocked.rate = steps * batch / (time.perf_counter() - clocked.start)  # type: ignore[attr-defined]
 
 
 def article(folder: Path, device: str, steps: int) -> float:
@@ -75,7 +82,7 @@ def article(folder: Path, device: str, steps: int) -> float:
             for batch, _ in loader:
                 yield batch
 
-    for _, batch in zip(clocked(steps), batches(), strict=False):
+    for _, batch in zip(clocked(steps, BATCH), batches(), strict=False):
         target = batch.to(device)
         prediction = net((nn.functional.avg_pool2d(target, 2) + 1) / 2) * 2 - 1
         loss = nn.functional.mse_loss(prediction, target)
@@ -85,19 +92,39 @@ def article(folder: Path, device: str, steps: int) -> float:
     return clocked.rate  # type: ignore[attr-defined]
 
 
-def bare(machine: hardware.Hardware, steps: int) -> float:
-    """Run the computation alone, with one batch in memory: forward, backward, update; return images/s."""
-    net = SizeDecoder().to(machine.accelerator)
-    target = torch.rand(BATCH, 3, SIZE, SIZE, device=machine.accelerator)
+def configured(network: str, folder: Path, run: Path, steps: int) -> DictConfig:
+    """Return the configuration of a network's experiment on the pictures of a folder."""
+    schema.register()
+    overrides = [f"experiment={EXPERIMENTS[network]}", "data=folder", f"data.root={folder}"]
+    overrides += [f"data.batch_size={BATCH}"] if network == ARTICLE else []
+    overrides += [f"data.cache_dir={run / 'cache'}", "trainer.max_time=null", f"trainer.max_steps={WARMUP + steps}"]
+    overrides += ["callbacks.pictures.folder=" + str(run)]
+    overrides += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        return compose("train", overrides)
+
+
+def prepared(cfg: DictConfig, machine: hardware.Hardware) -> Task:
+    """Return a new task in the memory layout of the machine."""
+    net = instantiate(cfg.net)
     if machine.channels_last:
         net = net.to(memory_format=torch.channels_last)
-        target = target.to(memory_format=torch.channels_last)
-    small = images.block_mean(target, 2)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-5, fused=True)
-    for _ in clocked(steps):
+    task: Task = instantiate(cfg.task, net=net)
+    task.net_config, task.trained_on = {}, []
+    return task
+
+
+def bare(cfg: DictConfig, machine: hardware.Hardware, steps: int) -> float:
+    """Run the computation alone, with one pair in memory: forward, backward, update; return images/s."""
+    data = instantiate(cfg.data)
+    data.setup()
+    task = prepared(cfg, machine).to(machine.accelerator).train()
+    pair = Pair(*(part.to(machine.accelerator) for part in data.augmented(0, cfg.data.batch_size)))
+    optimizer = instantiate(cfg.optimizer)(task.net.parameters())
+    for _ in clocked(steps, cfg.data.batch_size):
         with torch.autocast(machine.accelerator, torch.bfloat16, enabled=machine.precision == "bf16-mixed"):
-            prediction = net(small)
-        loss = nn.functional.mse_loss(prediction.float(), target)
+            prediction = task.predict(task.net, pair)
+        loss = task.loss(prediction.float(), pair.target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -107,8 +134,8 @@ def bare(machine: hardware.Hardware, steps: int) -> float:
 class Clock(Callback):
     """Time the steps of a Trainer, without the warm-up."""
 
-    def __init__(self, steps: int) -> None:
-        self.clock = clocked(steps)
+    def __init__(self, steps: int, batch: int) -> None:
+        self.clock = clocked(steps, batch)
 
     def on_train_batch_start(self, *_: object) -> None:
         """Start or count a step."""
@@ -119,35 +146,22 @@ class Clock(Callback):
         next(self.clock, None)
 
 
-def ours(folder: Path, machine: hardware.Hardware, steps: int, run: Path) -> tuple[float, float]:
-    """Run the loop of train.py with the article's experiment, callbacks and logging; return images/s and data_wait."""
-    schema.register()
-    overrides = [
-        "experiment=sr64to128_article",
-        "data=folder",
-        f"data.root={folder}",
-        f"data.cache_dir={run / 'cache'}",
-    ]
-    overrides += [f"data.batch_size={BATCH}", "trainer.max_time=null", f"trainer.max_steps={WARMUP + steps}"]
-    overrides += ["callbacks.pictures.folder=" + str(run)]
-    overrides += [f"callbacks.{name}.dirpath={run}" for name in ("best", "last")]
-    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
-        cfg = compose("train", overrides)
+def ours(cfg: DictConfig, machine: hardware.Hardware, steps: int, run: Path) -> tuple[float, float]:
+    """Run the loop of train.py with callbacks and logging; return images/s and data_wait."""
     data = instantiate(cfg.data)
     data.setup()
-    net = instantiate(cfg.net)
-    if machine.channels_last:
-        net = net.to(memory_format=torch.channels_last)
-    task = instantiate(cfg.task, net=net)
-    task.net_config, task.trained_on = {}, []
     speed = Speed()
     settings = {"accelerator": machine.accelerator, "precision": machine.precision, "limit_val_batches": 0}
     chosen = [instantiate(cfg.callbacks[name]) for name in ("progress", "last", "pictures")]
-    trainer: Trainer = instantiate(
-        cfg.trainer, **settings, callbacks=[*chosen, speed, Clock(steps)], default_root_dir=run
-    )
-    trainer.fit(task, data)
+    clock = Clock(steps, cfg.data.batch_size)
+    trainer: Trainer = instantiate(cfg.trainer, **settings, callbacks=[*chosen, speed, clock], default_root_dir=run)
+    trainer.fit(prepared(cfg, machine), data)
     return clocked.rate, speed.figures["data_wait"]  # type: ignore[attr-defined, return-value]
+
+
+def ratio(rates: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median ratio of the rates of each round."""
+    return round(statistics.median(a / b for a, b in zip(rates, others, strict=True)), 3)
 
 
 def main() -> None:
@@ -159,31 +173,28 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     machine = hardware.choose()
     print(machine, file=sys.stderr)
-    rates: dict[str, list[float]] = {"article": [], "ours": [], "bare": []}
+    loops: list[float] = []
+    rates: dict[str, dict[str, list[float]]] = {name: {"ours": [], "bare": []} for name in EXPERIMENTS}
     waits = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "pictures")
         folder.mkdir()
         make_images(folder)
         for number in range(args.rounds):
-            rates["article"].append(article(folder, machine.accelerator, args.steps))
-            rates["bare"].append(bare(machine, args.steps))
-            rate, wait = ours(folder, machine, args.steps, Path(temporary, str(number)))
-            rates["ours"].append(rate)
-            waits.append(wait)
-            print({name: round(values[-1], 1) for name, values in rates.items()}, "images/s")
-    ratio = partial(zip, strict=True)
-    print(
-        json.dumps(
-            {
-                "speedup": round(statistics.median(a / b for a, b in ratio(rates["ours"], rates["article"])), 3),
-                "data_wait": round(statistics.median(waits), 4),
-                "trainer_over_bare": round(statistics.median(a / b for a, b in ratio(rates["ours"], rates["bare"])), 3),
-                "device": machine.accelerator,
-                "precision": machine.precision,
-            }
-        )
-    )
+            loops.append(article(folder, machine.accelerator, args.steps))
+            print({"article": round(loops[-1], 1)}, "images/s")
+            for name, values in rates.items():
+                run = Path(temporary, f"{name}{number}")
+                cfg = configured(name, folder, run, args.steps)
+                values["bare"].append(bare(cfg, machine, args.steps))
+                rate, wait = ours(cfg, machine, args.steps, run)
+                values["ours"].append(rate)
+                waits += [wait] if name == ARTICLE else []
+                print(name, {key: round(one[-1], 1) for key, one in values.items()}, "images/s")
+    over_bare = {name: ratio(values["ours"], values["bare"]) for name, values in rates.items()}
+    summary = {"speedup": ratio(rates[ARTICLE]["ours"], loops), "data_wait": round(statistics.median(waits), 4)}
+    machine_summary = {"device": machine.accelerator, "precision": machine.precision}
+    print(json.dumps({**summary, "trainer_over_bare": over_bare, **machine_summary}))
 
 
 if __name__ == "__main__":

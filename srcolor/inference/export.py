@@ -20,7 +20,7 @@ from srcolor import __version__, hardware, runs
 from srcolor.errors import UserError, install_extra
 from srcolor.inference import hub_folder
 from srcolor.inference.onnx_net import OnnxNet
-from srcolor.nets import Net, fused
+from srcolor.nets import Net, fused, widest
 from srcolor.runs import spandrel_nets, weights
 
 SIZES = (
@@ -109,6 +109,7 @@ def to_onnx(
         "scale": net.scale,
         "stride": net.stride,
         "receptive_field": net.receptive_field,
+        "widest": widest(net),
         "colors": "gray: BT.601 luma of sRGB" if channels == 1 else "RGB: sRGB",
         "range": [0, 1],
         "version": __version__,

@@ -102,7 +102,7 @@ class Picture:
         """
         from srcolor import toned  # imports scikit-image, which upscaling does not need
 
-        return self.has_color() and toned.is_toned(self._sample().reshape(-1, 3))
+        return toned.is_toned(self._sample().reshape(-1, 3))
 
     def _sample(self) -> NDArray[Any]:
         try:

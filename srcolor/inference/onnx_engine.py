@@ -32,7 +32,7 @@ class OnnxEngine:
     scale: int
     stride: int
     receptive_field: int | None
-    widest = 64  # channels, for the estimate of memory
+    widest: int
     largest = LARGEST
 
     def __init__(self, file: Path) -> None:
@@ -54,6 +54,7 @@ class OnnxEngine:
         declared = json.loads(metadata["srcolor"])
         for key in DECLARED:
             setattr(self, key, declared[key])
+        self.widest = declared.get("widest", 64)  # older files do not declare it
 
     def free_memory(self) -> int:
         """Return the free memory in bytes."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srcolor.nets import Net
+from srcolor.nets import Net, widest
 
 LARGEST = 256  # side of tiles; larger ones are not faster, or slower: see `hardware.keep_memory`
 
@@ -29,7 +29,7 @@ class TorchEngine:
         self.name = type(net).__name__
         self.scale, self.stride, self.receptive_field = net.scale, net.stride, net.receptive_field
         self.device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
-        self.widest = max((weight.shape[0] for weight in net.parameters() if weight.ndim == 4), default=64)
+        self.widest = widest(net)
 
     def free_memory(self) -> int:
         """Return the free memory of the device in bytes."""

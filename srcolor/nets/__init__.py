@@ -39,6 +39,11 @@ class Net(nn.Module):
         return self(gray)
 
 
+def widest(net: nn.Module) -> int:
+    """Return the number of channels of a network's widest convolution; 64, a guess, if it has none."""
+    return max((weight.shape[0] for weight in net.parameters() if weight.ndim == 4), default=64)
+
+
 def fused(net: nn.Module) -> nn.Module:
     """Replace re-parameterized modules with their inference form, in place where possible.
 

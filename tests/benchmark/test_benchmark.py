@@ -149,6 +149,43 @@ def test_run_is_tested_next_to_the_published_rows(sets, tiny_run, call_eval, tmp
     assert re.search(rf"Loaded \(2\) +Residual +{results['parameters'] / 1000:.0f}K", capfd.readouterr().out)
 
 
+def test_ensemble_is_tested_as_the_mean_over_flips_and_rotations(sets, tiny_run, call_eval, tmp_path):
+    overrides = ["data=benchmark", f"data.root={sets}", "trainer.accelerator=cpu", "ensemble=true"]
+    assert call_eval(f"ckpt={tiny_run}", *overrides, f"hydra.run.dir={tmp_path / 'test'}") == 0
+    net, benchmark = runs.load_net(str(tiny_run)), Benchmark(root=str(sets), scale=2)
+    benchmark.setup()
+    values = []
+    for row in range(4):
+        pair = benchmark.pair(row)
+        outputs = []
+        for turns in range(4):
+            for image in (pair.input, pair.input.flip(3)):
+                with torch.inference_mode():
+                    output = torch.rot90(net(torch.rot90(image, turns, (2, 3))), -turns, (2, 3))
+                outputs.append(output if image is pair.input else output.flip(3))
+        prediction = torch.stack(outputs).mean(0)[0].clamp(0, 1).permute(1, 2, 0).numpy()
+        truth = (pair.target[0] * 255).round().permute(1, 2, 0).numpy()
+        difference = literature_y((prediction * 255).round()) - literature_y(truth)
+        values.append(10 * np.log10(255**2 / np.mean(difference[2:-2, 2:-2] ** 2)))
+    results = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert results["test"]["psnr_y"] == pytest.approx(np.mean(values), abs=2e-3)  # bytes may round differently
+
+
+def test_ensemble_of_a_colorizer_is_refused(call_eval, capfd, tmp_path):
+    folder = tmp_path / "test"
+    assert (
+        call_eval(
+            "ckpt=srcolor/colorize64",
+            "experiment=colorize64",
+            "data=photos",
+            "ensemble=true",
+            f"hydra.run.dir={folder}",
+        )
+        == 1
+    )
+    assert "ensemble=true: expected a super-resolution network" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_processes_share_the_images_without_overlap(world, sets):
     seen = []

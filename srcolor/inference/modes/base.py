@@ -19,7 +19,7 @@ from srcolor.inference.onnx_engine import OnnxEngine
 if TYPE_CHECKING:
     from srcolor.nets import Net
 
-MANY_CHANNELS = 1_000_000  # bytes of an ONNX file; 32 channels have a quarter of that, 48 channels more
+WIDE = 48  # channels from which bfloat16 with AMX is faster than onnxruntime; with 32 it is not
 FILE_OPTIONS = frozenset({"format", "quality"})  # of modes whose results are photographs
 LARGE = 2**28  # minimum size in bytes of a result that is kept in a file instead of in memory
 
@@ -88,33 +88,33 @@ def engine(run: str, kind: Kind, sharpness: float | None = None, ensemble: bool 
     Raises:
         UserError: See `load`.
     """
-    if run.endswith(".onnx") and not ensemble:
-        _check_sharpness(run, sharpness)
-        onnx = OnnxEngine(Path(os.path.expanduser(run)))
-    elif sharpness is None and not ensemble and _suits_onnxruntime(run):
-        onnx = OnnxEngine(bundled.find(run, ".onnx"))
-    else:
-        from srcolor import hardware  # these import torch
-        from srcolor.inference.torch_engine import TorchEngine
-        from srcolor.nets.ensemble import Ensemble
+    onnx = None if ensemble else _onnx(run, sharpness)
+    if onnx is not None:
+        _check(run, kind, onnx, onnx.name)
+        return onnx
+    from srcolor import hardware  # these import torch
+    from srcolor.inference.torch_engine import TorchEngine
+    from srcolor.nets.ensemble import Ensemble
 
-        net = load(run, kind, sharpness)
-        return TorchEngine(Ensemble(net) if ensemble else net, hardware.choose().precision == "bf16-mixed")
-    _check(run, kind, onnx, onnx.name)
-    return onnx
+    net = load(run, kind, sharpness)
+    return TorchEngine(Ensemble(net) if ensemble else net, hardware.choose().precision == "bf16-mixed")
 
 
-def _suits_onnxruntime(run: str) -> bool:
-    """Return whether onnxruntime can run a network and is the fastest on this machine, without importing torch.
+def _onnx(run: str, sharpness: float | None) -> OnnxEngine | None:
+    """Return the engine of a `.onnx` file, or of a bundled network if onnxruntime is the fastest for it; else None.
 
-    PyTorch is faster on a GPU, and for a network of many channels on a CPU with AMX, which multiplies bfloat16: see
-    docs/speed.md.
+    PyTorch is faster on a GPU, and for wide networks on a CPU with AMX, which multiplies bfloat16: see docs/speed.md.
+    The machine is examined without importing torch.
     """
-    if not bundled.has_onnx(run) or Path("/proc/driver/nvidia/version").exists():
-        return False
+    if run.endswith(".onnx"):
+        _check_sharpness(run, sharpness)
+        return OnnxEngine(Path(os.path.expanduser(run)))
+    if sharpness is not None or not bundled.has_onnx(run) or Path("/proc/driver/nvidia/version").exists():
+        return None
+    engine = OnnxEngine(bundled.find(run, ".onnx"))
     cpu = Path("/proc/cpuinfo")  # on Linux
     has_amx = cpu.exists() and "amx_bf16" in cpu.read_text()
-    return not has_amx or bundled.find(run, ".onnx").stat().st_size < MANY_CHANNELS
+    return None if has_amx and engine.widest >= WIDE else engine
 
 
 def _check_sharpness(run: str, sharpness: float | None) -> None:

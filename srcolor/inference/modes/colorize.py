@@ -61,10 +61,9 @@ class Color(base.Mode):
     def remarks(self, source: image_files.Picture) -> list[str]:
         """See `Mode`."""
         remarks = []
-        if source.is_toned():
-            remarks.append("toned, as sepia prints are; treated as gray")
-        elif source.has_color():
-            remarks.append("has color; treated as gray")
+        if source.has_color():
+            kind = "toned, as sepia prints are" if source.is_toned() else "has color"
+            remarks.append(f"{kind}; treated as gray")
         if self.args.sheet:
             remarks.append(f"sheet, from left to right: colorized at {', '.join(map(str, self.render_sizes))}")
         if self.args.samples is not None:
@@ -105,8 +104,8 @@ class Color(base.Mode):
         small = source.reduced(colorings.SIDE / max(height, width))
         size = self.render_sizes[0]
         gray = colorizer.reduced_luma(source, size)
-        choices = (replace(self.choice, pick=number) for number in range(1, self.args.samples + 1))
-        nets = [colorings.Chosen(self.color, choice) for choice in choices]
+        picks = (replace(self.choice, pick=number) for number in range(1, self.args.samples + 1))
+        nets = [colorings.Chosen(self.color, choice) for choice in picks]
         return colorings.sheet([self._color(net, small, gray, size) for net in nets])
 
     def _color(self, net: "Net", pixels: NDArray[Any], gray: "Tensor", size: int) -> NDArray[Any]:
