@@ -36,6 +36,7 @@ TINY = [
     "data.epoch_samples=32",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=4",
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]
@@ -49,6 +50,7 @@ COLOR = [
     "data.min_side=48",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=4",
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]

@@ -1,42 +1,37 @@
-"""Augmentation of a whole batch on the training device, by the draws of each sample.
+"""Augmentation by the draws of each sample: flips when a batch is gathered, the rest of a batch on the training device.
 
 The draws stay on the host, so that decisions that depend on them do not wait for the device.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from srcolor.data import draws as columns
-from srcolor.errors import UserError
+from srcolor.data.crops import Pixels
 from srcolor.images import luma
 
 FLIPS = ("none", "horizontal", "dihedral")
 
 
-def flip(images: Tensor, draws: Tensor, mode: str) -> Tensor:
-    """Mirror each image, all of its planes, by its draws.
+def flip(image: Pixels, uniforms: Sequence[float], mode: str) -> Pixels:
+    """Mirror an image, all of its planes, by its draws; returns a view.
 
     Args:
-        images: (N, C, H, W); square for `dihedral`.
-        draws: (N, COLUMNS) in [0, 1), on the CPU.
+        image: (H, W, planes); square for `dihedral`.
+        uniforms: The `FLIPS` of its draws.
         mode: `none`; `horizontal`: left-right, for half of the images (faces); `dihedral`: one of the eight symmetries
             of the square (images without a top, such as textures).
-
-    Raises:
-        UserError: If the mode is unknown.
     """
-    if mode not in FLIPS:
-        raise UserError(f"unknown data.flips={mode}: expected one of {', '.join(FLIPS)}.")
-    if mode == "none":
-        return images
-    flips = (draws[:, columns.FLIPS] < 0.5).to(images.device, non_blocking=True)
-    horizontal, vertical, transpose = flips[:, :, None, None, None].unbind(1)
-    images = torch.where(horizontal, images.flip(3), images)
+    horizontal, vertical, transpose = (uniform < 0.5 for uniform in uniforms)
+    if mode != "none" and horizontal:
+        image = image[:, ::-1]
     if mode == "dihedral":
-        images = torch.where(vertical, images.flip(2), images)
-        images = torch.where(transpose, images.transpose(2, 3), images)
-    return images
+        image = image[::-1] if vertical else image
+        image = image.transpose(1, 0, 2) if transpose else image
+    return image
 
 
 def zoom(images: Tensor, draws: Tensor, minimum: float) -> Tensor:

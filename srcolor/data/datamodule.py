@@ -51,13 +51,23 @@ class Crops(Dataset[Batch]):
         table: The split's crops, one per row; for the columns see `srcolor.data.crops`.
         size: Side of the crops.
         move: Whether to move each crop at random.
+        flips: How each crop is flipped at random, see `augment.flip`.
     """
 
-    def __init__(self, images: cache.Mapped | cache.OnTheFly, table: NDArray[np.int32], size: int, move: bool) -> None:
+    def __init__(
+        self,
+        images: cache.Mapped | cache.OnTheFly,
+        table: NDArray[np.int32],
+        size: int,
+        *,
+        move: bool = False,
+        flips: str = "none",
+    ) -> None:
         self.images = images
         self.table = table
         self.size = size
         self.move = move
+        self.flips = flips
 
     def __len__(self) -> int:
         """Return the number of crops."""
@@ -66,9 +76,12 @@ class Crops(Dataset[Batch]):
     def __getitem__(self, rows: Rows) -> Batch:
         """Gather a batch."""
         row, table = rows
-        windows = zip(row.tolist(), table[:, draws.WINDOW].tolist(), strict=True)
-        images = np.stack([self._crop(self.table[number].tolist(), down, right) for number, (down, right) in windows])
-        return Batch(torch.from_numpy(images), table, row)
+        samples = zip(row.tolist(), table[:, draws.WINDOW].tolist(), table[:, draws.FLIPS].tolist(), strict=True)
+        crops = [
+            augment.flip(self._crop(self.table[number].tolist(), *window), uniforms, self.flips)
+            for number, window, uniforms in samples
+        ]
+        return Batch(torch.from_numpy(np.stack(crops)), table, row)
 
     def _crop(self, crop: list[int], down: float, right: float) -> Pixels:
         if self.move:
@@ -183,8 +196,8 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
             table = table[table[:, c.GRAY] == 0]
         split_of = np.where(table[:, c.SPLIT] < 0, self.index.splits[table[:, c.IMAGE]], table[:, c.SPLIT])
         for number, split in enumerate(c.SPLITS):
-            move = self.random_crop and split == "train"
-            self._splits[split] = Crops(images, table[split_of == number], self.size, move)
+            move, flips = (self.random_crop, self.flips) if split == "train" else (False, "none")
+            self._splits[split] = Crops(images, table[split_of == number], self.size, move=move, flips=flips)
             if not len(self._splits[split]):
                 if self.drop_gray and gray:
                     raise UserError(
@@ -242,9 +255,9 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         """See `DataModule`; samples are in order, and a limited number of them evenly spaced over the split."""
         crops = self._splits[split]
         count = len(crops) if limit is None else min(limit, len(crops))
-        unmoved = Crops(crops.images, crops.table, self.size, move=False)
+        unchanged = Crops(crops.images, crops.table, self.size)
         for rows in (torch.arange(count) * len(crops) // count).split(self.batch_size):
-            yield self._pair(unmoved[rows, draws.evaluation(rows)], training=False)
+            yield self._pair(unchanged[rows, draws.evaluation(rows)], training=False)
 
     def augmented(self, row: int, times: int) -> Pair:
         """Return several random augmentations of a training sample, on the CPU."""
@@ -302,14 +315,11 @@ class ImageDataModule(DataModuleDefaults, LightningDataModule):
         return Batch(images, batch.draws, row)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Pair:
-        """Make pairs on the device: convert to float, augment in training, compute and degrade the input."""
+        """Make pairs on the device: convert to float, zoom and jitter in training, compute and degrade the input."""
         return self._pair(batch, training=self.trainer is not None and self.trainer.training)
 
     def _pair(self, batch: Batch, *, training: bool) -> Pair:
-        pixels = batch.images.permute(0, 3, 1, 2)
-        if training:
-            pixels = augment.flip(pixels, batch.draws, self.flips)  # as bytes: a quarter of the memory traffic
-        images = pixels.float().div_(255)
+        images = batch.images.permute(0, 3, 1, 2).float().div_(255)
         if training:
             images = augment.zoom(images, batch.draws, self.zoom)
             images = augment.jitter(images, batch.draws, self.jitter)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -183,6 +184,11 @@ class Task(LightningModule):
         self.log_rate(self.trainer.optimizers[0])
         return loss
 
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Log a value; in training only at the steps that loggers write, as a call takes a third of a millisecond."""
+        if not self.trainer.training or self.trainer._logger_connector.should_update_logs:
+            super().log(*args, **kwargs)
+
     def log_rate(self, optimizer: Optimizer) -> None:
         """Log the learning rate of an optimizer."""
         self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU
@@ -210,6 +216,15 @@ class Task(LightningModule):
                 )
         self._unchecked.clear()
 
+    @cached_property
+    def _averages(self) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        """The averaged and the current tensors: of floats, and of BatchNorm's number of batches."""
+        assert self.average is not None
+        tensors = ([*net.parameters(), *net.buffers()] for net in (self.average.module, self.net))
+        pairs = list(zip(*tensors, strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        return floating, [pair for pair in pairs if not pair[0].is_floating_point()]
+
     @torch.no_grad()
     def _update_average(self, *_: Any) -> None:
         """Update the averaged weights without reading `AveragedModel`'s counter back from the device."""
@@ -217,14 +232,11 @@ class Task(LightningModule):
             return
         count = self._averaged
         decay = min(self.ema, (1 + count) / (10 + count)) if count else 0.0
-        means = [*self.average.module.parameters(), *self.average.module.buffers()]
-        current = [*self.net.parameters(), *self.net.buffers()]
-        floating = [(average, new) for average, new in zip(means, current, strict=True) if average.is_floating_point()]
+        floating, counts = self._averages
         if floating:
             get_ema_multi_avg_fn(decay)(*map(list, zip(*floating, strict=True)), count)
-        for average, new in zip(means, current, strict=True):
-            if not average.is_floating_point():  # BatchNorm's number of batches
-                average.copy_(new)
+        for average, new in counts:
+            average.copy_(new)
         self.average.n_averaged += 1
         self._averaged += 1
 

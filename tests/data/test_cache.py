@@ -28,7 +28,7 @@ def test_two_forked_workers_read_the_requested_crops(tmp_path):
     table = np.zeros((count, 9), np.int32)
     table[:, crops.IMAGE] = np.arange(count)
     pictures = cache.Mapped(tmp_path, np.array([[size, size, 3]] * count, np.int32))
-    split = Crops(pictures, table, size, move=False)
+    split = Crops(pictures, table, size)
     sampler = EpochSampler(count, 1000, seed=0, length=10 * count)
     loader = DataLoader(split, sampler=sampler, batch_size=None, num_workers=2, multiprocessing_context="fork")
     read = wrong = 0

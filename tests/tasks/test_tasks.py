@@ -54,8 +54,7 @@ def test_a_training_step_reads_nothing_from_the_device(net, monkeypatch):
     table = torch.rand(4, draws.COLUMNS, generator=torch.Generator().manual_seed(0))
     for number in range(2):
         loop.total_batch_idx = number
-        images = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="meta")
-        images = augment.flip(images, table, "dihedral").float()
+        images = torch.empty(4, 3, 32, 32, device="meta")
         images = augment.jitter(augment.zoom(images, table, 0.5), table, 0.1)
         batch = pairs.block_mean(images, torch.empty(4, dtype=torch.int64, device="meta"), 2)
         task.on_train_batch_start(batch, 0)

@@ -44,6 +44,7 @@ def fit(task, data, folder, callbacks=(), ckpt_path=None, **settings):
     quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "logger"), False)
     saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     settings = {"max_epochs": -1, "num_sanity_val_steps": 0, "enable_checkpointing": saves, **quiet, **settings}
-    trainer = Trainer(accelerator="cpu", default_root_dir=folder, callbacks=list(callbacks), **settings)
+    settings |= {"accelerator": "cpu", "log_every_n_steps": 1, "default_root_dir": folder}
+    trainer = Trainer(callbacks=list(callbacks), **settings)
     trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=None if ckpt_path is None else True)
     return trainer
