@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from srcolor import signals
+from srcolor.errors import UserError
 from srcolor.tasks.base import Task
 
 
@@ -16,7 +18,16 @@ class BudgetTimer(Timer):
     """Measure the training time; see `Timer`. The task ends training, so that all processes stop after the same batch.
 
     `Timer` itself would broadcast after every batch.
+
+    Raises:
+        UserError: If the duration is malformed.
     """
+
+    def __init__(self, duration: str | None = None) -> None:
+        try:
+            super().__init__(duration)
+        except (MisconfigurationException, AttributeError) as error:  # the latter for a number
+            raise UserError(f"trainer.max_time={duration}: expected DD:HH:MM:SS, such as 00:00:08:30.") from error
 
     @property
     def state_key(self) -> str:

@@ -228,7 +228,7 @@ ROWS = {
     ),
     "duration": (
         lambda s, m: debug(s.root, "trainer.max_time=00:03:00"),
-        "in the format DD:HH:MM:SS",
+        "trainer.max_time=00:03:00: expected DD:HH:MM:SS",
         1,
     ),
     "epochs": (lambda s, m: debug(s.root, "trainer.max_epochs=ten"), "ten: expected a whole number or null", 1),
