@@ -128,3 +128,10 @@ def test_every_extra_that_a_message_names_exists():
         named |= set(re.findall(r"""install_extra\(['"](\w+)['"]\)""", text))
     assert named == {"sweep", "cluster", "export", "foreign", "web", "hub"}
     assert named <= set(extras)
+
+
+def test_a_script_beside_a_folder_with_the_name_of_the_package_imports_the_package(tmp_path):
+    (tmp_path / "srcolor").mkdir()  # a clone has this name
+    script = tmp_path / "script.py"
+    script.write_text("import srcolor; print(srcolor.__version__)")
+    subprocess.run([sys.executable, script], cwd=tmp_path, check=True)
