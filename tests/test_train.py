@@ -63,6 +63,8 @@ def test_tensorboard_has_scalars_learning_rate_speed_and_images(tiny_run):
     events = EventAccumulator(str(tiny_run)).Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"train/loss", "train/lr", "train/images_per_second", "val/psnr", "val/ssim"} <= scalars
+    for name in ("train/loss", "train/lr", "train/images_per_second"):  # every trainer.log_every_n_steps=4 of 8 steps
+        assert [scalar.step for scalar in events.Scalars(name)] == [3, 7]
     assert {"val_bicubic/psnr", "test/psnr", "test_bicubic/ssim"} <= scalars
     assert {"samples/val", "samples/test"} <= set(events.Tags()["images"])
 
