@@ -143,9 +143,7 @@ class AdversarialTask(Task):
         state = self.adversary.reference.state_dict()
         self.net.load_state_dict(state)
         if self.average is not None:
-            self.average.module.load_state_dict(state)
-            self.average.n_averaged.zero_()
-            self._averaged = 0
+            self.average.restart(state)
 
     # -- a step ----------------------------------------------------------------------------------------
 

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srcolor.errors import UserError, check_range, nearest
 from srcolor.hardware import copy_to_host
 from srcolor.images import Pair
 from srcolor.metrics import MEASURES, Measure, Values, available, measure
+from srcolor.tasks.average import Average
 from srcolor.tasks.progress import share_of_batches, share_of_time
 
 FITTED_ON = 2000  # maximum number of training images that baselines, encodings and statistics are fitted on
@@ -72,10 +71,7 @@ class Task(LightningModule):
             check_range("task.ema", ema, 0, 1)
         self.net = net
         self.loss = loss
-        self.ema = ema
-        self.average = None if ema is None else AveragedModel(net, use_buffers=True)
-        if self.average is not None:
-            self.average.requires_grad_(False)
+        self.average = None if ema is None else Average(net, ema)
         self.baselines = nn.ModuleDict(baselines)
         names = available(self.default_measures) if measures is None else measures
         self.validated = [n for n in self.default_validated if n in names] if validated is None else list(validated)
@@ -95,7 +91,6 @@ class Task(LightningModule):
         self._schedule = schedule
         self._settings: list[list[dict[str, Any]]] = []  # configuration of each optimizer's parameter groups
         self._max_steps = -1
-        self._averaged = 0  # updates of the average so far
         self._batch_rows = torch.zeros(0, dtype=torch.int64)
         self._unchecked: list[tuple[str, Tensor, torch.cuda.Event | None, Tensor]] = []  # see `log_loss`
         self._values: dict[str, Values] = {}
@@ -141,7 +136,7 @@ class Task(LightningModule):
         for group, settings in self._groups():
             group.update(settings)  # as configured, not as in the checkpoint
         if self.average is not None:
-            self._averaged = int(self.average.n_averaged)
+            self.average.read_count()
         if self.progress >= 1:
             self.trainer.should_stop = True
 
@@ -219,29 +214,9 @@ class Task(LightningModule):
                 )
         self._unchecked.clear()
 
-    @cached_property
-    def _averages(self) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
-        """The averaged and the current tensors: of floats, and of BatchNorm's number of batches."""
-        assert self.average is not None
-        tensors = ([*net.parameters(), *net.buffers()] for net in (self.average.module, self.net))
-        pairs = list(zip(*tensors, strict=True))
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        return floating, [pair for pair in pairs if not pair[0].is_floating_point()]
-
-    @torch.no_grad()
     def _update_average(self, *_: Any) -> None:
-        """Update the averaged weights without reading `AveragedModel`'s counter back from the device."""
-        if self.average is None or self.ema is None:
-            return
-        count = self._averaged
-        decay = min(self.ema, (1 + count) / (10 + count)) if count else 0.0
-        floating, counts = self._averages
-        if floating:
-            get_ema_multi_avg_fn(decay)(*map(list, zip(*floating, strict=True)), count)
-        for average, new in counts:
-            average.copy_(new)
-        self.average.n_averaged += 1
-        self._averaged += 1
+        if self.average is not None:
+            self.average.update(self.net)
 
     def on_train_batch_end(self, outputs: Any, batch: Pair, batch_idx: int) -> None:
         """Stop training when a budget is spent, which makes Lightning validate."""

@@ -225,7 +225,7 @@ def test_a_step_reads_nothing_from_the_device(monkeypatch):
         task.training_step(batch, number)
         task.on_before_optimizer_step(optimizers[1])
         task.on_train_batch_end(None, batch, number)
-    assert task._averaged == 2
+    assert task.average.count == 2
     assert task.adversary.step == 3
 
 

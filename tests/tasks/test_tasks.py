@@ -62,7 +62,7 @@ def test_a_training_step_reads_nothing_from_the_device(net, monkeypatch):
         task.on_before_optimizer_step(optimizer)
         optimizer.step()
         task.on_train_batch_end(None, batch, 0)
-    assert task._averaged == 2
+    assert task.average.count == 2
     assert all(parameter.grad is not None for parameter in task.net.parameters())
 
 
