@@ -12,7 +12,6 @@ from hydra.core.global_hydra import GlobalHydra
 from meeting import Meeting
 from PIL import Image
 from skimage import data
-from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
 from srcolor.cli import launch, overrides
 from srcolor.data import pairs
@@ -138,6 +137,8 @@ def tiny_run(tmp_path_factory, pictures, call) -> Path:
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory) -> str:
     """Save an external network of scale 2, and return its name."""
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact  # not installed on every GPU machine
+
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("elsewhere") / "compact.pth"
     torch.save(SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2).state_dict(), file)
@@ -179,6 +180,7 @@ def shared(weight: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def restorers(tmp_path_factory) -> dict[str, str]:
     """Save small restoration networks of random weights, three for RGB and one for gray; return their names."""
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
     from spandrel.architectures.DnCNN import DnCNN
     from spandrel.architectures.NAFNet import NAFNet
     from spandrel.architectures.SCUNet import SCUNet
