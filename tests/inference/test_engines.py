@@ -49,7 +49,10 @@ def test_onnx_files_belong_to_the_bundled_weights(name):
 
 @pytest.mark.parametrize("name", WITH_ONNX)
 def test_onnx_files_contain_no_paths_of_the_machine_that_made_them(name):
-    assert b".py" not in bundled.find(bundled.PREFIX + name, ".onnx").read_bytes()
+    model = onnx.load(bundled.find(bundled.PREFIX + name, ".onnx"))
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")  # three bytes of a weight may spell anything
+    assert b".py" not in model.SerializeToString()
 
 
 @pytest.mark.parametrize("is_16bit", [False, True])
