@@ -199,7 +199,9 @@ def test_verify_weights(script, sets, monkeypatch, capsys):
         run(module, sets, *one)
     assert end.value.code == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("ok    sr_x2_small  data=photos pair=block_mean  test.psnr  33.87  measured 33.8")
+    shown = re.fullmatch(r"ok    sr_x2_small  data=photos pair=block_mean  test\.psnr  (.+)  measured (.+)", line)
+    assert float(shown[1]) == pytest.approx(float(shown[2]), abs=0.02)
+    assert f"`test.psnr` | {shown[1]} |" in (ROOT / "docs" / "weights" / "sr_x2_small.md").read_text()
     monkeypatch.setattr(module, "measured", lambda *_: {"test": {"psnr": 33.84}})
     with pytest.raises(SystemExit, match=r"1 value\(s\) differ from the cards"):
         run(module, sets, *one)
