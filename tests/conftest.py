@@ -35,7 +35,7 @@ TINY = [
     "data.epoch_samples=32",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
-    "trainer.log_every_n_steps=4",
+    "trainer.log_every_n_steps=3",
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]
@@ -49,7 +49,7 @@ COLOR = [
     "data.min_side=48",
     "trainer.max_time=null",
     "trainer.max_epochs=2",
-    "trainer.log_every_n_steps=4",
+    "trainer.log_every_n_steps=3",
     "trainer.precision=32",
     "trainer.accelerator=cpu",
 ]

@@ -179,14 +179,6 @@ class Task(LightningModule):
         self.log_rate(self.trainer.optimizers[0])
         return loss
 
-    def log(self, *args: Any, **kwargs: Any) -> None:
-        """Log a value; in training only at the steps that loggers write, as a call takes a third of a millisecond."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        step = self.trainer.fit_loop.total_batch_idx + 1
-        # With accumulated gradients Lightning counts the updates.
-        if not self.trainer.training or self.trainer.accumulate_grad_batches > 1 or (every and step % every == 0):
-            super().log(*args, **kwargs)
-
     def log_rate(self, optimizer: Optimizer) -> None:
         """Log the learning rate of an optimizer."""
         self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"]))  # on the CPU
